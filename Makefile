@@ -1,0 +1,53 @@
+# Everything a person runs here. Each target sets up what it needs.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(shell command -v python3.12 || command -v python3.11 || command -v python3.10 || command -v python3)
+
+.PHONY: help setup demo test check lint bench chaos docs lock clean
+
+help:            ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+setup: $(VENV)/.ready  ## make .venv with the `penstock` command in it
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 13) else "Penstock needs Python 3.10, 3.11 or 3.12 (Bytewax 0.21.1 has no wheel for 3.13); found %d.%d." % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: setup      ## a shop in PostgreSQL, its changes flowing; Ctrl-C stops all of it
+	@$(BIN)/penstock demo
+
+lint: setup      ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint      ## the quick subset, under 3 minutes
+	$(BIN)/pytest -n 2 -m "not slow and not chaos"
+
+test: lint       ## everything, on real servers
+	@bash tests/services/install.sh
+	$(BIN)/pytest -n 2
+
+bench: setup     ## the figures of benchmarks/RESULTS.md, measured anew
+	@bash tests/services/install.sh
+	$(BIN)/python -m benchmarks
+
+chaos: setup     ## the crash tests with 200 kills
+	@bash tests/services/install.sh
+	PENSTOCK_CHAOS_KILLS=200 $(BIN)/pytest -n 0 -m chaos --timeout 3600
+
+docs: setup      ## write the generated reference pages
+	$(BIN)/python -m penstock.reference docs/reference
+
+lock: setup      ## resolve requirements.lock anew
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header --group dev --extra demo pyproject.toml -o requirements.lock
+
+clean:           ## remove what the targets above made here
+	rm -rf $(VENV) .cache build dist

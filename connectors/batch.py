@@ -1,0 +1,192 @@
+"""`Batch`: the events of one intake turn, as parallel lists; `Event`: one of them.
+
+A batch is what flows through Penstock. It holds *columns*, each a list with one entry per
+event, and makes a column only when something reads it: a flow that passes values through
+never decodes them, and one that never looks at an id never builds one. A source gives the
+columns it has at hand and, in `makers`, functions that build the others.
+
+    column        entry
+    raw           bytes: the event's data as JSON text; None where it has no data
+    data          the decoded JSON value of `raw` (None where there is no data)
+    key           str | None: the partition key; events of one key stay in order
+    partition     str: the source partition
+    position      str: the place after this event; sorts as text within its partition
+    id, source, type, subject, time, datacontenttype, dataschema
+                  str | None: the CloudEvents attributes; `time` is RFC 3339 in UTC
+    timestamp     float | None: the event's time in seconds since the epoch
+    extensions    dict[str, str | int | bool]: CloudEvents extension attributes, often {}
+    change        Change | None: operation, before and after, for change-data-capture sources
+    wire          bytes | None: what arrived, where that is not `raw` (dead letters keep it)
+
+A maker that can't build one event's entry puts a PermanentError in `batch.errors[index]` and
+None in the column: the runtime fails that one event and lets its neighbours pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from connectors.errors import PermanentError
+
+Position = str
+"""A place in a source partition: opaque to the runtime, JSON-safe, and such that the positions
+of one partition sort as text in the order of its events (numbers are zero-padded)."""
+
+Column = list[Any]
+Maker = Callable[["Batch"], Column]
+
+Operation = Literal["READ", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "MESSAGE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row's change: what `.operation`, `.before` and `.after` show. READ is a snapshot row."""
+
+    operation: Operation
+    before: Any
+    after: Any
+
+
+@dataclass(slots=True)
+class Event:
+    """One CloudEvent, with what travels beside it and is never serialised."""
+
+    id: str
+    source: str
+    type: str
+    data: Any
+    time: str | None = None
+    subject: str | None = None
+    datacontenttype: str | None = "application/json"
+    dataschema: str | None = None
+    extensions: dict[str, str | int | bool] = field(default_factory=dict)
+    key: str | None = None
+    partition: str = ""
+    position: Position = ""
+    change: Change | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the CloudEvents context attributes that are set, extensions included."""
+        found: dict[str, Any] = {"specversion": "1.0", "id": self.id, "source": self.source}
+        found["type"] = self.type
+        for name in ("subject", "time", "datacontenttype", "dataschema"):
+            value = getattr(self, name)
+            if value is not None:
+                found[name] = value
+        found.update(self.extensions)
+        return found
+
+
+class Batch:
+    """Events of one shard, in the order of the source; see the module's table of columns.
+
+    `after` maps each source partition that this batch moves to the position after its last
+    event: the checkpoint, once the batch is settled. A batch of size 0 with an `after` moves
+    the checkpoint alone. `weight` is roughly the bytes it holds in memory.
+    """
+
+    __slots__ = ("after", "columns", "errors", "makers", "size", "state", "weight")
+
+    def __init__(
+        self,
+        size: int,
+        columns: dict[str, Column],
+        *,
+        after: Mapping[str, Position],
+        makers: Mapping[str, Maker] | None = None,
+        state: Any = None,
+        weight: int = 0,
+    ) -> None:
+        self.size = size
+        self.columns = columns
+        self.after = after
+        self.makers = makers or {}
+        self.errors: dict[int, PermanentError] = {}
+        self.state = state
+        """The source's own, for its makers; the runtime never looks."""
+        self.weight = weight
+
+    def column(self, name: str) -> Column:
+        """Return the column, built now if nothing has read it before.
+
+        Raises KeyError for a name that the module's table does not have.
+        """
+        try:
+            return self.columns[name]
+        except KeyError:
+            pass
+        maker = self.makers.get(name) or _DEFAULT_MAKERS[name]
+        made = self.columns[name] = maker(self)
+        return made
+
+    def event(self, index: int) -> Event:
+        """Return one event as an object: for errors, logs and steps written per event."""
+        at = {name: self.column(name)[index] for name in _EVENT_COLUMNS}
+        return Event(**at)
+
+
+_EVENT_COLUMNS = (
+    "id",
+    "source",
+    "type",
+    "data",
+    "time",
+    "subject",
+    "datacontenttype",
+    "dataschema",
+    "extensions",
+    "key",
+    "partition",
+    "position",
+    "change",
+)
+
+
+def _decode(batch: Batch) -> Column:
+    """Decode `raw`; an entry that is not JSON becomes an error of its own event."""
+    raws = batch.column("raw")
+    loads = orjson.loads
+    try:
+        return [None if raw is None else loads(raw) for raw in raws]
+    except orjson.JSONDecodeError:
+        pass
+    out: Column = []
+    for index, raw in enumerate(raws):
+        try:
+            out.append(None if raw is None else loads(raw))
+        except orjson.JSONDecodeError as error:
+            out.append(None)
+            batch.errors[index] = PermanentError(
+                f"the event's data is not JSON: {error.msg} at character {error.pos}.",
+                code="data_not_json",
+                hint="Its bytes are kept with the dead letter.",
+            )
+    return out
+
+
+def _encode(batch: Batch) -> Column:
+    dumps = orjson.dumps
+    return [dumps(value) for value in batch.column("data")]
+
+
+def _nothing(batch: Batch) -> Column:
+    return [None] * batch.size
+
+
+_DEFAULT_MAKERS: dict[str, Maker] = {
+    "data": _decode,
+    "raw": _encode,
+    "key": _nothing,
+    "subject": _nothing,
+    "time": _nothing,
+    "timestamp": _nothing,
+    "datacontenttype": lambda batch: ["application/json"] * batch.size,
+    "dataschema": _nothing,
+    "extensions": lambda batch: [{}] * batch.size,
+    "change": _nothing,
+    "wire": _nothing,
+}

@@ -1,0 +1,258 @@
+"""What a source and a sink must do. Everything a connector's author needs is on this page.
+
+The road: a `Reader` hands batches to the dataflow; the runtime runs the steps, settles the
+outcome, makes the checkpoint durable and only then calls `acknowledge`. A connector never
+acknowledges upstream by itself, never drops an event and never repeats a position.
+
+A connector is found by entry point (group `penstock.connectors`, name = the flow file's type)
+and is a `ConnectorType`: its configuration model and how to make it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from connectors.batch import Batch, Column, Position
+from connectors.errors import PenstockError
+from connectors.settings import Settings
+
+Delivery = Literal["at_least_once", "effectively_once", "exactly_once"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of a preflight: what was looked at, whether it holds, and what to do if not."""
+
+    name: str
+    ok: bool
+    found: str
+    hint: str = ""
+    unreachable: bool = False
+    """The server did not answer (exit code 3 instead of 1)."""
+    severity: Literal["error", "warning"] = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a partition is behind: any of it None where the system can't tell.
+
+    `events` and `bytes` are counts; `seconds` is the age of the last event read.
+    """
+
+    events: int | None = None
+    bytes: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTraits:
+    """What a source can do, for `explain` and for choices the runtime makes."""
+
+    ordered: bool
+    """Events of one key arrive in order."""
+    replayable: bool
+    """It can be read again from an earlier position."""
+    seek_by_time: bool
+    partitioned: bool
+    """Its partitions can be shared out between workers."""
+    bounded: bool = False
+    """It ends by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkTraits:
+    """What a sink promises for an event whose delivery it has confirmed."""
+
+    ordered: bool
+    """Events delivered in order arrive in order, per key."""
+    delivery: Delivery
+    """After a crash: at_least_once repeats what was in flight; effectively_once undoes it
+    (a file cut back to its settled length); exactly_once never shows it."""
+    topics: bool = False
+    """One sink carries many topics (`publish.topic`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Which share of a source's partitions a reader takes: those whose turn is `index` of `of`."""
+
+    index: int = 0
+    of: int = 1
+
+    def takes(self, turn: int) -> bool:
+        """Whether the partition numbered `turn` (0, 1, …, in a stable order) is this shard's."""
+        return turn % self.of == self.index
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the runtime tells a source when it opens a reader."""
+
+    shard: Shard
+    positions: Mapping[str, Position]
+    """The checkpoint: source partition → position after the last settled event. All partitions
+    of the source, those of other shards too. Empty on the first start."""
+    until_caught_up: bool = False
+    """End (raise EndOfSource from `poll`) once what was the end at opening has been handed over."""
+    compile_template: Callable[[str], Callable[[Mapping[str, Any]], str]] | None = None
+    """Compile a `{{ … }}` template; the result renders it over a mapping."""
+
+
+class EndOfSource(Exception):  # noqa: N818 - an end is not an error
+    """Raised by `poll` when a bounded source has handed over its last event."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """One open source in one worker. Its I/O runs on threads of its own, into bounded queues.
+
+    `poll`, `acknowledge` and `close` are called from one thread (the dataflow's); `lag` and
+    `status` from any. Keepalives, heartbeats and reconnecting with backoff are the reader's own
+    business and never wait for `poll` to be called.
+    """
+
+    def poll(self, limit: int, timeout: float) -> Batch | None:
+        """Hand over what has arrived, at most `limit` events, in order; None when nothing has.
+
+        Waits up to `timeout` seconds (0: not at all) for a first event and for nothing more: a
+        batch holds the backlog there is, from one event to `limit`. Raises EndOfSource at the
+        end of a bounded source, FatalError when no event can come until a person acts. What can
+        be retried is retried within, with backoff, and shown by `status`.
+        """
+
+    def acknowledge(self, positions: Mapping[str, Position]) -> None:
+        """Tell the server that everything up to `positions` is settled, and durably so.
+
+        Called in order, after the checkpoint is durable. Must not block for long, and must not
+        raise for a connection that is away: the position is sent once it is back.
+        """
+
+    def lag(self) -> Mapping[str, Lag]:
+        """Return how far each partition is behind; from memory, without asking the server."""
+
+    def status(self) -> str:
+        """Return "" when all is well, else one line: reconnecting, waiting for a slot …"""
+
+    def close(self) -> None:
+        """Stop the threads and connections, within 5 seconds. What is unacknowledged stays so."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A source module of a flow: configuration, not yet a connection."""
+
+    traits: SourceTraits
+
+    def preflight(self) -> Iterable[Check]:
+        """Connect and check all that reading needs, without changing anything on the server."""
+
+    def open(self, opening: Opening) -> Reader:
+        """Connect and start reading after `opening.positions`.
+
+        Raises FatalError (with `unreachable` where the server does not answer).
+        """
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """Events for a sink, as parallel lists: of batch `events`, those at `indexes`.
+
+    Every list has one entry per index. `values` is the JSON text of each event's data (None: no
+    data, a tombstone where the sink has such). `attributes(k)` gives the CloudEvents attributes
+    of the k-th (built on demand: a format without an envelope never asks). `topic` is what the
+    step named, or None for the sink's default. `redelivered` is true when these may have been
+    delivered before.
+    """
+
+    values: list[bytes | None]
+    keys: list[str | None]
+    ids: Callable[[], list[str]]
+    attributes: Callable[[int], dict[str, Any]]
+    topic: str | None = None
+    view: Callable[[int], Mapping[str, Any]] | None = None
+    """What a template in the sink's configuration may read, of the k-th: the outgoing event."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkOpening:
+    """What the runtime tells a sink when it opens it."""
+
+    state: Mapping[str, str]
+    """What `settled_state` returned with the last settled batch; empty on the first start."""
+    writer: str = ""
+    """Set when several processes write through this sink module at once: each has another one."""
+    compile_template: Callable[[str], Callable[[Mapping[str, Any]], str]] | None = None
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """A sink module of a flow. All methods but `preflight` run on the dataflow's thread."""
+
+    traits: SinkTraits
+
+    def preflight(self, topics: Sequence[str]) -> Iterable[Check]:
+        """Connect and check all that publishing to `topics` needs, changing nothing."""
+
+    def open(self, opening: SinkOpening) -> None:
+        """Connect. Raises FatalError (with `unreachable` where the server does not answer)."""
+
+    def deliver(self, events: Outgoing) -> Mapping[int, PenstockError]:
+        """Deliver and wait until each event is confirmed or has failed; never raises for one.
+
+        Returns the failed ones: place in `events` → RetryableError, PermanentError or
+        FatalError. All others are durable at the far side.
+        """
+
+    def settled_state(self) -> Mapping[str, str] | None:
+        """Return what must be stored in the settle transaction of the batch just delivered.
+
+        None when the sink keeps nothing. Called once per batch after its last `deliver`.
+        """
+
+    def close(self) -> None:
+        """Flush and disconnect, within 5 seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorType:
+    """An entry point's value: one `type:` of a flow file, and how to make it.
+
+    A factory of None marks a type that is modelled and validated but not built yet: `run`
+    refuses it, naming its line. `messaging.*` types have both factories.
+    """
+
+    type: str
+    settings: type[Settings]
+    summary: str
+    source: Callable[[str, Any], Source] | None = None
+    """(module name, settings) → source"""
+    sink: Callable[[str, Any], Sink] | None = None
+    """(module name, settings) → sink"""
+    roles: frozenset[Literal["source", "sink"]] = field(default_factory=frozenset)
+    """What it will be, for types without a factory yet."""
+
+
+__all__ = [
+    "Batch",
+    "Check",
+    "Column",
+    "ConnectorType",
+    "Delivery",
+    "EndOfSource",
+    "Lag",
+    "Opening",
+    "Outgoing",
+    "Position",
+    "Reader",
+    "Shard",
+    "Sink",
+    "SinkOpening",
+    "SinkTraits",
+    "Source",
+    "SourceTraits",
+]

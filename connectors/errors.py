@@ -1,0 +1,79 @@
+"""Every error of Penstock that has a cause outside its own code.
+
+    PenstockError            code, hint, and what it is about
+    ├── FlowFileError        the flow file or command is wrong (flows.spec adds file:line:column)
+    ├── RetryableError       may succeed if tried again: a timeout, a broker that is away
+    ├── PermanentError       this event will never pass: it doesn't decode, a 4xx, a schema
+    └── FatalError           no event can pass: bad credentials, a lost slot; stops the worker
+
+The class says who acts: the runtime (retryable), the operator looking at one dead letter
+(permanent), or the operator looking at the whole flow (fatal). `code` is a stable slug that
+dead letters, logs and docs/reference/errors.md share.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PenstockError(Exception):
+    """An error with a stable `code`, a `hint` of what to do, and `context` to find the place.
+
+    `message` is one sentence without the hint. `context` holds JSON values only (step, url,
+    status, position …) and never a secret: it is stored with dead letters and shown.
+    """
+
+    kind = "permanent"
+
+    def __init__(self, message: str, *, code: str, hint: str = "", **context: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.hint = hint
+        self.context = context
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+
+class FlowFileError(PenstockError):
+    """The flow file or the command line is wrong: exit code 2."""
+
+    kind = "usage"
+
+
+class RetryableError(PenstockError):
+    """The same call may succeed later. `retry_after` is in seconds, when the server named it."""
+
+    kind = "retryable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        hint: str = "",
+        retry_after: float | None = None,
+        **context: Any,
+    ) -> None:
+        super().__init__(message, code=code, hint=hint, **context)
+        self.retry_after = retry_after
+
+
+class PermanentError(PenstockError):
+    """This event fails whatever is done: it goes to the dead-letter queue."""
+
+
+class FatalError(PenstockError):
+    """Nothing can pass until a person acts: the worker stops with exit code 4.
+
+    With `unreachable=True` the cause is a server that could not be reached: exit code 3.
+    """
+
+    kind = "fatal"
+
+    def __init__(
+        self, message: str, *, code: str, hint: str = "", unreachable: bool = False, **context: Any
+    ) -> None:
+        super().__init__(message, code=code, hint=hint, **context)
+        self.unreachable = unreachable

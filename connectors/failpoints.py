@@ -1,0 +1,36 @@
+"""Named places where a crash test kills the process: `PENSTOCK_FAIL_POINT=name[:nth]`.
+
+The guarantees in docs/guarantees.md are promises about crashes at any instant; these are the
+instants that matter most. A fail point is the real thing (SIGKILL to ourselves), costs one
+comparison when it isn't armed, and fires at its nth passing (default: the first).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+NAMES = (
+    "mid_snapshot",
+    "after_snapshot",
+    "after_effects_before_settle",
+    "after_settle_before_checkpoint",
+    "after_checkpoint_before_acknowledge",
+)
+"""In the order in which an event's road passes them."""
+
+_name, _, _nth = os.environ.get("PENSTOCK_FAIL_POINT", "").partition(":")
+_left = int(_nth or 1)
+
+
+def fail_point(name: str) -> None:
+    """Kill this process with SIGKILL if the fail point `name` is armed and its turn has come."""
+    if name == _name:
+        _count_down()
+
+
+def _count_down() -> None:
+    global _left  # noqa: PLW0603 - one process, one armed fail point
+    _left -= 1
+    if _left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)

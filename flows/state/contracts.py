@@ -1,0 +1,80 @@
+"""What the runtime asks of a state store: SQLite in one file, or PostgreSQL.
+
+Every write is one transaction, durable when the call returns. A store object belongs to one
+thread, but for `open` and `close`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from connectors.batch import Position
+from connectors.contracts import Lag
+from flows.state.records import DeadLetter, Lease, PartitionState, PipelineTotals, Settlement
+
+
+class StateStore(Protocol):
+    """The runtime's durable memory; errors are FatalError or RetryableError (`state_*` codes)."""
+
+    def acquire_lease(self, flow: str, shard: str, holder: str, ttl: float) -> Lease | None:
+        """Take the lease if it is free, expired (for `ttl` seconds) or ours; None when held."""
+
+    def renew_lease(self, lease: Lease, ttl: float) -> bool:
+        """Prolong it; False when another holder has a newer fence."""
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give it back, so that a standby takes over at once."""
+
+    def checkpoints(self, flow: str, source: str) -> dict[str, Position]:
+        """Return source partition → position after the last settled event."""
+
+    def sink_states(self, flow: str, writer: str) -> dict[str, dict[str, str]]:
+        """Return sink module → what it kept with the last settled batch of this writer."""
+
+    def commit(
+        self,
+        lease: Lease,
+        source: str,
+        settlements: Sequence[Settlement],
+        checkpoint: Mapping[str, Position],
+        lags: Mapping[str, Lag],
+    ) -> None:
+        """Store settlements and checkpoint in one transaction.
+
+        Raises FatalError `lease_lost` (and stores nothing) when `lease.fence` is not the newest:
+        another worker has taken over.
+        """
+
+    def dead_letters(
+        self, flow: str | None, *, pipeline: str | None, limit: int, after: str | None
+    ) -> list[DeadLetter]:
+        """Return dead letters, newest failure first."""
+
+    def dead_letter(self, flow: str | None, id_prefix: str) -> list[DeadLetter]:
+        """Return the entries whose id starts so: one, none, or several when it is ambiguous."""
+
+    def partitions(self, flow: str) -> list[PartitionState]:
+        """Return positions and lags of every source partition of the flow."""
+
+    def totals(self, flow: str) -> list[PipelineTotals]:
+        """Return the counts of every pipeline of the flow."""
+
+    def flows(self) -> list[str]:
+        """Return the names of the flows this store knows."""
+
+    def prune(
+        self,
+        flow: str,
+        *,
+        dead_letters_before: Mapping[str, float],
+        history_before: float | None,
+        history_max_bytes: int | None,
+    ) -> int:
+        """Delete what is past its retention, in small transactions; return the rows deleted.
+
+        `dead_letters_before`: pipeline → time.
+        """
+
+    def close(self) -> None:
+        """Close the connections."""

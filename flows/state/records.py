@@ -1,0 +1,112 @@
+"""What the state store keeps, as plain records. Times are seconds since the epoch (UTC)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from connectors.batch import Position
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that failed, with all that is needed to see why and to try again.
+
+    `id` is the execution's id, so the same failure settled twice is one entry.
+    `event` is the CloudEvent in JSON (structured mode); `wire` the bytes that arrived where they
+    did not decode; `outputs` the JSON object of step outputs so far; `context` a JSON object.
+    """
+
+    id: str
+    flow: str
+    flow_version: str
+    pipeline: str
+    step: str | None
+    source: str
+    partition: str
+    position: Position
+    event_id: str
+    event_type: str
+    tenant: str
+    error_code: str
+    error_kind: str
+    error_message: str
+    error_hint: str
+    context: str
+    event: str
+    wire: bytes | None
+    outputs: str
+    attempts: int
+    first_failed_at: float
+    last_failed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryChunk:
+    """The executions of one settled batch in one pipeline, compressed (see flows.state.history)."""
+
+    flow: str
+    flow_version: str
+    pipeline: str
+    source: str
+    first_time: float
+    last_time: float
+    recorded_at: float
+    count: int
+    failed: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Executions of one pipeline that ended in a settlement; added to the stored totals."""
+
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+@dataclass(slots=True)
+class Settlement:
+    """One batch's outcome in one pipeline: stored in one transaction, or not at all."""
+
+    pipeline: str
+    counts: Counts
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    history: HistoryChunk | None = None
+    sink_states: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Sink module → what the sink keeps beside the checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write one flow's shard: `fence` grows with each new holder."""
+
+    flow: str
+    shard: str
+    holder: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """One row of `penstock state show`."""
+
+    source: str
+    partition: str
+    position: Position
+    updated_at: float
+    lag_events: int | None
+    lag_bytes: int | None
+    lag_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineTotals:
+    """Counts of a pipeline since its flow was first run, and its dead letters of now."""
+
+    pipeline: str
+    done: int
+    failed: int
+    skipped: int
+    dead_letters: int

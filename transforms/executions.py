@@ -1,0 +1,148 @@
+"""`Executions`: one batch of events on its way through one pipeline's steps.
+
+Nothing is made per event that nobody asked for: while every execution simply goes on, a step
+is a list comprehension over columns, and the sparse maps `ended` and `jumps` stay empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from connectors.batch import Batch, Column
+from connectors.errors import PenstockError
+
+
+class _Unset:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNSET: Final = _Unset()
+"""Stands in a step's output column where the step did not run. Never shown to a flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why an execution goes no further: it failed at `step`, was skipped, or never started."""
+
+    outcome: Literal["failed", "skipped", "not_triggered"]
+    step: str | None = None
+    error: PenstockError | None = None
+
+
+@dataclass(slots=True)
+class Executions:
+    """The executions of `events` in `pipeline`; index k everywhere is the batch's event k."""
+
+    events: Batch
+    pipeline: str
+    outputs: dict[str, Column] = field(default_factory=dict)
+    """Step name → its output per event; UNSET where it did not run."""
+    details: dict[str, Column] = field(default_factory=dict)
+    """Step name → dict per event of what `.steps.<name>` has beside `.output` (status, headers)."""
+    encoded: dict[str, Sequence[bytes | None]] = field(default_factory=dict)
+    """Step name → its output as JSON text, where a step has made that already; history reuses it."""
+    ended: dict[int, Ended] = field(default_factory=dict)
+    jumps: dict[int, int] = field(default_factory=dict)
+    """Index → number of the step it jumps to (`conditional`); gone once it gets there."""
+    failures: dict[int, PenstockError] = field(default_factory=dict)
+    """What failed in the step that is running: a step puts errors here, its runner settles them."""
+    passed_over: dict[str, dict[int, PenstockError | None]] = field(default_factory=dict)
+    """Step name → indexes it did not apply to (`if:`, None) or failed and was skipped (`on_error`)."""
+    started: float = 0.0
+    """Wall clock, seconds since the epoch."""
+    base_meta: dict[str, Any] = field(default_factory=dict)
+    """What `.meta` holds: flow, pipeline, started_at."""
+
+    def going(self, number: int) -> Sequence[int]:
+        """Return the indexes that run the step `number` (0, 1, …), in order."""
+        if not self.ended and not self.jumps:
+            return range(self.events.size)
+        ended, jumps = self.ended, self.jumps
+        if jumps:
+            for index in [index for index, to in jumps.items() if to <= number]:
+                del jumps[index]
+        return [k for k in range(self.events.size) if k not in ended and k not in jumps]
+
+    def end(self, index: int, ended: Ended) -> None:
+        """End the execution `index`; the first end stands."""
+        self.ended.setdefault(index, ended)
+
+    def root(self, index: int, name: str) -> Any:
+        """Return what `.<name>` is at the root of the context of `index`; None when absent.
+
+        Precedence: trigger, steps, meta, event → data, before, after, operation → the fields of
+        an object `data` → the envelope's attributes.
+        """
+        return self.context(index).get(name)
+
+    def steps_view(self, index: int) -> dict[str, Any]:
+        """Return `.steps` of `index`: the steps that ran, each `{output, …}`."""
+        seen: dict[str, Any] = {}
+        for name, column in self.outputs.items():
+            value = column[index]
+            if value is UNSET:
+                continue
+            shown: dict[str, Any] = {"output": value}
+            detail = self.details.get(name)
+            if detail is not None and detail[index]:
+                shown |= detail[index]
+            seen[name] = shown
+        return seen
+
+    def trigger_view(self, index: int) -> dict[str, Any]:
+        """Return `.trigger` of `index`: the event as the context's root shows it."""
+        event = self.events.event(index)
+        attributes = event.attributes()
+        view: dict[str, Any] = dict(attributes)
+        if isinstance(event.data, dict):
+            view |= event.data
+        view["data"] = event.data
+        if event.change is not None:
+            view["before"] = event.change.before
+            view["after"] = event.change.after
+            view["operation"] = event.change.operation
+        view["event"] = {**attributes, "data": event.data}
+        return view
+
+    def context(self, index: int) -> dict[str, Any]:
+        """Return the whole context of `index`, as jq programs and templates see it."""
+        trigger = self.trigger_view(index)
+        return {
+            **trigger,
+            "trigger": trigger,
+            "steps": self.steps_view(index),
+            "meta": self.base_meta,
+        }
+
+    def execution_id(self, index: int, run: str = "") -> str:
+        """Return the execution's id: a UUIDv7 of the event's time and a hash of what it is.
+
+        The same event in the same pipeline has the same id however often it is delivered.
+        """
+        at = self.events.column("timestamp")[index]
+        parts = (
+            self.events.column("source")[index],
+            self.events.column("id")[index],
+            self.pipeline,
+            run,
+        )
+        return str(derive_uuid7(at or 0.0, *parts))
+
+
+def derive_uuid7(seconds: float, *parts: str) -> UUID:
+    """Return the UUIDv7 (RFC 9562, 5.7) of a time and a hash of `parts`, not of chance."""
+    digest = blake2b("\x00".join(parts).encode(), digest_size=10).digest()
+    value = (max(0, int(seconds * 1000)) & (1 << 48) - 1) << 80 | int.from_bytes(digest, "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
