@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON := $(shell command -v python3.12 || command -v python3.11 || command -v python3.10 || command -v python3)
+# The first that answers: a version manager's shim may exist for a Python that doesn't.
+PYTHON := $(shell for p in python3.12 python3.11 python3.10 python3; do $$p -c 'import ensurepip' 2>/dev/null && echo $$p && break; done)
 
 .PHONY: help setup demo test check lint bench chaos docs lock clean
 

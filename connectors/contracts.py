@@ -133,7 +133,7 @@ class Reader(Protocol):
         """Return how far each partition is behind; from memory, without asking the server."""
 
     def status(self) -> str:
-        """Return "" when all is well, else one line: reconnecting, waiting for a slot …"""
+        """Return "" when all is well, else one line: reconnecting, waiting for a slot, …."""
 
     def close(self) -> None:
         """Stop the threads and connections, within 5 seconds. What is unacknowledged stays so."""
@@ -226,7 +226,7 @@ class ConnectorType:
     refuses it, naming its line. `messaging.*` types have both factories.
     """
 
-    type: str
+    name: str
     settings: type[Settings]
     summary: str
     source: Callable[[str, Any], Source] | None = None

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 
-
 class Settings(BaseModel):
     """Base of every configuration model."""
 

@@ -1,0 +1,1 @@
+"""Dead letters: list, show; replay and discard stand on the same records."""

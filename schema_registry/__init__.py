@@ -1,0 +1,1 @@
+"""JSON Schemas that events are checked against, at ingress and before publishing."""

@@ -1,0 +1,1 @@
+"""What happens to an event between source and sink: expressions and steps."""

@@ -61,7 +61,7 @@ class StepType:
     `make` of None marks a step that is modelled and validated but not built yet.
     """
 
-    type: str
+    name: str
     settings: type[Settings]
     summary: str
     make: Callable[[Any, StepEnvironment], Step] | None = None

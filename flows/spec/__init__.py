@@ -1,0 +1,1 @@
+"""Flow files: reading YAML with positions, models, checks across the file, JSON Schema."""

@@ -1,0 +1,1 @@
+"""The state store: checkpoints, dead letters, history, leases, on SQLite or PostgreSQL."""
