@@ -18,6 +18,9 @@ from connectors.batch import Batch, Column, Position
 from connectors.errors import PenstockError
 from connectors.settings import Settings
 
+Attribute = str | int | bool | list[Any]
+"""A CloudEvents attribute of outgoing events: one value for all, or a list, one per event."""
+
 Delivery = Literal["at_least_once", "effectively_once", "exactly_once"]
 
 
@@ -157,22 +160,19 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Outgoing:
-    """Events for a sink, as parallel lists: of batch `events`, those at `indexes`.
+    """Events for a sink, as parallel lists with one entry per event.
 
-    Every list has one entry per index. `values` is the JSON text of each event's data (None: no
-    data, a tombstone where the sink has such). `attributes(k)` gives the CloudEvents attributes
-    of the k-th (built on demand: a format without an envelope never asks). `topic` is what the
-    step named, or None for the sink's default. `redelivered` is true when these may have been
-    delivered before.
+    `values` is the JSON text of each event's data (None: no data, a tombstone where the sink has
+    such); `keys` the partition keys. `attributes()` gives the CloudEvents attributes, built only
+    if the format has an envelope: name → one value for all, or a list with an entry per event
+    (None: absent there). connectors.cloudevents turns them into envelopes and headers by the
+    batch. `topic` is what the step named, or None for the sink's default.
     """
 
-    values: list[bytes | None]
-    keys: list[str | None]
-    ids: Callable[[], list[str]]
-    attributes: Callable[[int], dict[str, Any]]
+    values: Sequence[bytes | None]
+    keys: Sequence[str | None]
+    attributes: Callable[[], Mapping[str, Attribute]]
     topic: str | None = None
-    view: Callable[[int], Mapping[str, Any]] | None = None
-    """What a template in the sink's configuration may read, of the k-th: the outgoing event."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -187,6 +187,8 @@ class SinkOpening:
     writer: str = ""
     """Set when several processes write through this sink module at once: each has another one."""
     compile_template: Callable[[str], Callable[[Mapping[str, Any]], str]] | None = None
+    """Compile a `{{ … }}` template; the result renders it over the outgoing event's attributes
+    and `data`, and raises PermanentError for an event it can't be rendered for."""
 
 
 @runtime_checkable
@@ -238,6 +240,7 @@ class ConnectorType:
 
 
 __all__ = [
+    "Attribute",
     "Batch",
     "Check",
     "Column",
