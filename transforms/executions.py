@@ -60,6 +60,8 @@ class Executions:
     """Step name → indexes it did not apply to (`if:`, None) or failed and was skipped (`on_error`)."""
     started: float = 0.0
     """Wall clock, seconds since the epoch."""
+    keys: Column | None = None
+    """The pipeline's own `key:` per event, where it sets one; see `key_column`."""
     base_meta: dict[str, Any] = field(default_factory=dict)
     """What `.meta` holds: flow, pipeline, started_at."""
 
@@ -72,6 +74,10 @@ class Executions:
             for index in [index for index, to in jumps.items() if to <= number]:
                 del jumps[index]
         return [k for k in range(self.events.size) if k not in ended and k not in jumps]
+
+    def key_column(self) -> Column:
+        """Return the key per event that order is kept by: the pipeline's, else the source's."""
+        return self.events.column("key") if self.keys is None else self.keys
 
     def end(self, index: int, ended: Ended) -> None:
         """End the execution `index`; the first end stands."""

@@ -1,0 +1,198 @@
+"""Makes outcomes durable: settlements and checkpoint in one transaction, on a thread of its own.
+
+The dataflow's thread gives a batch's settlements to `settle` and, when the epoch gate says that
+every branch is through, its positions to `checkpoint`. What belongs together is committed
+together, so one fsync pays for a batch, the next batch runs while it is written, and several
+small batches share one (group commit). Only what is durable is ever handed out as acknowledgeable.
+
+    effects durable → settlements + checkpoint durable → acknowledged upstream
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from connectors.batch import Position
+from connectors.contracts import Lag
+from connectors.errors import FatalError, PenstockError, RetryableError
+from connectors.failpoints import fail_point
+from flows.runtime.halt import Halt
+from flows.state.contracts import StateStore
+from flows.state.records import Lease, Settlement
+
+OUTSTANDING = 2
+"""Batches that may wait for the transaction before the dataflow does: one being written, one ready.
+More would only let more be repeated after a crash."""
+
+LEASE_TTL = 10.0
+"""Seconds after which a silent holder's shard may be taken over."""
+
+FIRST_DELAY, LONGEST_DELAY = 0.05, 5.0
+"""Backoff in seconds while the state store is away."""
+
+
+@dataclass(slots=True)
+class _Unit:
+    settlements: list[Settlement]
+    positions: dict[str, Position] = field(default_factory=dict)
+
+
+class Committer:
+    """One shard's writer to the state store. `settle`, `checkpoint`, `take` are the dataflow's."""
+
+    def __init__(
+        self,
+        open_store: Callable[[], StateStore],
+        lease: Lease,
+        source: str,
+        halt: Halt,
+        *,
+        lags: Callable[[], Mapping[str, Lag]],
+        prune: Callable[[StateStore], None],
+        prune_every: float = 600.0,
+    ) -> None:
+        self._open_store = open_store
+        self._lease = lease
+        self._source = source
+        self._halt = halt
+        self._lags = lags
+        self._prune = prune
+        self._prune_every = prune_every
+        self._open = _Unit([])
+        self._queue: list[_Unit] = []
+        self._durable: dict[str, Position] = {}
+        self._status = ""
+        self._closing = False
+        self._last_commit = time.time()
+        self._condition = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def status(self) -> str:
+        """Return "" when all is well, else what it waits for."""
+        return self._status
+
+    @property
+    def last_commit(self) -> float:
+        """Wall clock of the last durable checkpoint, seconds since the epoch."""
+        return self._last_commit
+
+    def settle(self, settlement: Settlement) -> None:
+        """Add one pipeline's outcome of the batch in flight."""
+        self._open.settlements.append(settlement)
+
+    def checkpoint(self, positions: Mapping[str, Position]) -> None:
+        """Close the batch in flight: what was settled, and where the source stands after it.
+
+        Blocks while OUTSTANDING batches wait: a state store that is away holds the flow back.
+        """
+        unit, self._open = self._open, _Unit([])
+        unit.positions.update(positions)
+        with self._condition:
+            while len(self._queue) >= OUTSTANDING and not self._halt.error:
+                self._condition.wait(0.1)
+            self._queue.append(unit)
+            self._condition.notify_all()
+
+    def take(self) -> dict[str, Position] | None:
+        """Return the newest durable positions not yet taken, to be acknowledged; None if none."""
+        if not self._durable:
+            return None
+        with self._condition:
+            taken, self._durable = self._durable, {}
+        return taken
+
+    def close(self, timeout: float = 20.0) -> None:
+        """Commit what is queued, give the lease back and stop, within `timeout` seconds.
+
+        After an error in the dataflow nothing of the batch in flight is queued, so nothing of it
+        is stored. A state store that stays away is given up on: its events come again.
+        """
+        with self._condition:
+            self._closing = True
+            self._condition.notify_all()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            store = self._open_store()
+        except PenstockError as error:
+            self._halt.fail(error)
+            return
+        try:
+            self._work(store)
+            store.release_lease(self._lease)
+        except PenstockError as error:
+            self._halt.fail(error)
+        finally:
+            store.close()
+            with self._condition:
+                self._condition.notify_all()
+
+    def _work(self, store: StateStore) -> None:
+        renewed = time.monotonic()
+        pruned = time.monotonic() - self._prune_every + 5.0
+        while True:
+            with self._condition:
+                if not self._queue and not self._closing:
+                    self._condition.wait(LEASE_TTL / 4)
+                units = list(self._queue)
+                if not units and self._closing:
+                    return
+            if units:
+                self._commit(store, units)
+            now = time.monotonic()
+            if now - renewed >= LEASE_TTL / 3:
+                self._retrying(lambda: self._renew(store))
+                renewed = now
+            if not units and now - pruned >= self._prune_every:
+                self._retrying(lambda: self._prune(store))
+                pruned = now
+
+    def _commit(self, store: StateStore, units: list[_Unit]) -> None:
+        settlements = [settlement for unit in units for settlement in unit.settlements]
+        positions: dict[str, Position] = {}
+        for unit in units:
+            positions.update(unit.positions)
+        lags = self._lags()
+        self._retrying(
+            lambda: store.commit(self._lease, self._source, settlements, positions, lags)
+        )
+        fail_point("after_checkpoint_before_acknowledge")
+        with self._condition:
+            del self._queue[: len(units)]
+            self._durable.update(positions)
+            self._last_commit = time.time()
+            self._condition.notify_all()
+
+    def _renew(self, store: StateStore) -> None:
+        if not store.renew_lease(self._lease, LEASE_TTL):
+            raise FatalError(
+                f"another worker has taken over {self._lease.shard} of flow {self._lease.flow}.",
+                code="lease_lost",
+                hint="This one stops; nothing it did after the take-over was stored.",
+            )
+
+    def _retrying(self, call: Callable[[], None]) -> None:
+        """Call until it succeeds; a retryable error waits, and gives up only when closing."""
+        delay = FIRST_DELAY
+        while True:
+            try:
+                call()
+            except RetryableError as error:
+                self._status = f"state store: {error.message}"
+                if self._closing or self._halt.error:
+                    raise
+                with self._condition:
+                    self._condition.wait(delay)
+                delay = min(delay * 2, LONGEST_DELAY)
+            else:
+                self._status = ""
+                return
