@@ -24,7 +24,8 @@ import base64
 import binascii
 import codecs
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import repeat
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
@@ -41,7 +42,8 @@ JSON_TYPE = "application/json"
 
 Scalar = str | int | bool
 ContentMode = Literal["structured", "batched", "binary"]
-Headers = Iterable[tuple[str, "bytes | str | None"]]
+_SCALARS = {str, int, bool}
+Headers = Collection[tuple[str, "bytes | str | None"]]
 
 # The HTTP binding, 3.1.3.2: all printable ASCII but space, double quote and percent stands as it is.
 _HTTP_PLAIN = re.compile(r"[!#$&-~]*")
@@ -86,7 +88,7 @@ def binary_headers(outgoing: Outgoing, prefix: str) -> list[list[tuple[str, byte
     """
     count = len(outgoing)
     attributes = dict(outgoing.attributes())
-    encode = _http_value if prefix == HTTP_PREFIX else _kafka_value
+    encode = _http_value if prefix == HTTP_PREFIX else str.encode
     rows: list[Iterable[tuple[str, bytes] | None]] = [
         repeat((prefix + "specversion", b"1.0"), count)
     ]
@@ -213,10 +215,6 @@ def _from_base64(value: bytes) -> bytes | None:
         return None
 
 
-def _kafka_value(value: str) -> bytes:
-    return value.encode()
-
-
 def _http_value(value: str) -> bytes:
     if _HTTP_PLAIN.fullmatch(value):
         return value.encode("ascii")
@@ -323,32 +321,48 @@ def decode_binary(headers: Headers, prefix: str) -> dict[str, Scalar]:
     Other headers are left alone. Raises PermanentError (`cloudevents_*`) when one can't be read or
     a required attribute is missing.
     """
-    http = prefix == HTTP_PREFIX
-    start = len(prefix)
-    found: dict[str, Any] = {}
-    for name, value in headers:
-        if value is None:
-            continue
-        if name.startswith(prefix):
-            attribute = name[start:]
-        elif (lower := name.lower()) == "content-type":
-            attribute = "datacontenttype"
-        elif lower.startswith(prefix):
-            attribute = lower[start:]
-        else:
-            continue
-        try:
-            text = value if isinstance(value, str) else value.decode()
-            if http and attribute != "datacontenttype":
-                text = _http_text(text)
-        except UnicodeDecodeError as error:
-            raise PermanentError(
-                f"the header {name} is not UTF-8.",
-                code="cloudevents_attribute",
-                hint="The CloudEvents bindings ask for UTF-8 in attribute values.",
-            ) from error
-        found[attribute] = text
+    found = None if prefix == HTTP_PREFIX else _plain_headers(headers, prefix)
+    if found is None:
+        found = {}
+        for name, value in headers:
+            attribute = _attribute_of(name, prefix)
+            if attribute is not None and value is not None:
+                found[attribute] = _header_text(name, value, attribute, prefix)
     return _checked(found)
+
+
+@lru_cache(maxsize=1024)
+def _attribute_of(name: str, prefix: str) -> str | None:
+    lower = name.lower()
+    if lower.startswith(prefix):
+        return lower[len(prefix) :]
+    return "datacontenttype" if lower == "content-type" else None
+
+
+def _plain_headers(headers: Headers, prefix: str) -> dict[str, Any] | None:
+    """Return the attributes where every value is UTF-8 bytes; None where one is not."""
+    try:
+        return {
+            attribute: bytes.decode(value)  # type: ignore[arg-type] # a TypeError is caught
+            for name, value in headers
+            if (attribute := _attribute_of(name, prefix)) is not None
+        }
+    except (TypeError, UnicodeDecodeError):
+        return None
+
+
+def _header_text(name: str, value: bytes | str, attribute: str, prefix: str) -> str:
+    try:
+        text = value if isinstance(value, str) else value.decode()
+        if prefix == HTTP_PREFIX and attribute != "datacontenttype":
+            text = _http_text(text)
+    except UnicodeDecodeError as error:
+        raise PermanentError(
+            f"the header {name} is not UTF-8.",
+            code="cloudevents_attribute",
+            hint="The CloudEvents bindings ask for UTF-8 in attribute values.",
+        ) from error
+    return text
 
 
 def data_of_body(body: bytes, content_type: Any) -> bytes:
@@ -444,8 +458,10 @@ def _checked(found: dict[str, Any]) -> dict[str, Scalar]:
             )
     if None in found.values():
         found = {name: value for name, value in found.items() if value is not None}
+    if {*map(type, found.values())} <= _SCALARS:
+        return found
     for name, value in found.items():
-        if not isinstance(value, (str, int)):
+        if type(value) not in _SCALARS:
             raise PermanentError(
                 f"the CloudEvent's attribute {name} is {_json_name(value)}.",
                 code="cloudevents_attribute",
