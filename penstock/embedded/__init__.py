@@ -1,0 +1,1 @@
+"""Real servers that Penstock starts itself, for `penstock demo` and for its own tests."""
