@@ -62,6 +62,8 @@ class SourceTraits:
     """Its partitions can be shared out between workers."""
     bounded: bool = False
     """It ends by itself."""
+    json: bool = False
+    """Its events' `raw` is JSON by construction: nobody needs to decode it to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class SinkTraits:
     (a file cut back to its settled length); exactly_once never shows it."""
     topics: bool = False
     """One sink carries many topics (`publish.topic`)."""
+    embeds: bool = False
+    """It puts an event's data inside a JSON envelope, so that data must be JSON."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,167 @@
+"""Makes the real things that a plan names: sources, sinks, steps, opened and ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from schema_registry.validation import Validator
+from transforms.expressions import compile_template
+from transforms.registry import step_type
+
+from connectors.contracts import Opening, Reader, Sink, SinkOpening, Source
+from connectors.registry import connector_type
+from flows.runtime.build import Branch
+from flows.runtime.committer import Committer
+from flows.runtime.halt import Halt
+from flows.runtime.ingest import Ingest
+from flows.runtime.settle import Settle
+from flows.runtime.stepping import StepRunner
+from transforms.contracts import StepEnvironment
+
+if TYPE_CHECKING:
+    from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan
+
+
+def make_source(plan: SourcePlan) -> Source:
+    """Return the source of a module, not yet connected."""
+    found = connector_type(plan.type)
+    assert found is not None  # noqa: S101 - the plan was checked when it was loaded
+    assert found.source is not None  # noqa: S101 - `run` refuses types without a factory
+    return found.source(plan.name, plan.settings)
+
+
+def make_sink(plan: SinkPlan) -> Sink:
+    """Return the sink of a module, not yet connected."""
+    found = connector_type(plan.type)
+    assert found is not None  # noqa: S101 - the plan was checked when it was loaded
+    assert found.sink is not None  # noqa: S101 - `run` refuses types without a factory
+    return found.sink(plan.name, plan.settings)
+
+
+def sinks_of(pipeline: PipelinePlan) -> list[str]:
+    """Return the sink modules that the pipeline publishes to, each once, in order."""
+    used = [step.settings.sink for step in pipeline.steps if step.type == "step.publish"]
+    return list(dict.fromkeys(used))
+
+
+def open_source(plan: SourcePlan, opening: Opening) -> Reader:
+    """Return an open reader. Raises FatalError."""
+    return make_source(plan).open(opening)
+
+
+def open_sinks(
+    plan: FlowPlan,
+    source: SourcePlan,
+    states: Mapping[str, Mapping[str, str]],
+    writers: Mapping[str, str],
+    opened: ExitStack,
+) -> dict[str, Sink]:
+    """Open each sink that the source's pipelines publish to; `opened` closes them."""
+    sinks: dict[str, Sink] = {}
+    for pipeline in source.pipelines:
+        for name in sinks_of(pipeline):
+            if name in sinks:
+                continue
+            sink = make_sink(plan.sink(name))
+            sink.open(
+                SinkOpening(
+                    state=states.get(name, {}),
+                    writer=writers.get(name, ""),
+                    compile_template=renderer,
+                )
+            )
+            opened.callback(sink.close)
+            sinks[name] = sink
+    return sinks
+
+
+def renderer(text: str) -> Callable[[Mapping[str, Any]], str]:
+    """Return a function that renders the template `text` over a mapping."""
+    return compile_template(text).render
+
+
+def assemble_branches(
+    plan: FlowPlan,
+    source: SourcePlan,
+    sinks: Mapping[str, Sink],
+    *,
+    committer: Committer,
+    halt: Halt,
+    opened: ExitStack,
+) -> list[Branch]:
+    """Return the branches of the source's pipelines, their steps made; `opened` closes them."""
+    return [
+        _branch(plan, source, pipeline, sinks, committer=committer, halt=halt, opened=opened)
+        for pipeline in source.pipelines
+    ]
+
+
+def _branch(
+    plan: FlowPlan,
+    source: SourcePlan,
+    pipeline: PipelinePlan,
+    sinks: Mapping[str, Sink],
+    *,
+    committer: Committer,
+    halt: Halt,
+    opened: ExitStack,
+) -> Branch:
+    numbers = {step.name: step.number for step in pipeline.steps}
+    earlier: list[str] = []
+    runners = []
+    for step in pipeline.steps:
+        kind = step_type(step.type)
+        assert kind is not None  # noqa: S101 - the plan was checked when it was loaded
+        assert kind.make is not None  # noqa: S101 - `run` refuses types without a factory
+        made = kind.make(
+            step.settings,
+            StepEnvironment(
+                flow=plan.name,
+                pipeline=pipeline.name,
+                name=step.name,
+                number=step.number,
+                numbers=numbers,
+                earlier=tuple(earlier),
+                sinks=sinks,
+                validator=lambda name: _validator(plan, name).problems,
+                folder=plan.folder,
+            ),
+        )
+        opened.callback(made.close)
+        runners.append(StepRunner(step, made, halt))
+        if made.has_output:
+            earlier.append(step.name)
+    validator = _validator(plan, pipeline.schema) if pipeline.schema else None
+    used = {name: sinks[name] for name in sinks_of(pipeline)}
+    return Branch(
+        name=pipeline.name,
+        ingest=Ingest(
+            pipeline, plan.name, validator, reads_data=_reads_data(source, pipeline, used)
+        ),
+        steps=runners,
+        settle=Settle(plan, source, pipeline, sinks=used, committer=committer, halt=halt),
+    )
+
+
+def _validator(plan: FlowPlan, name: str) -> Validator:
+    return plan.schemas.validator(name)
+
+
+def _reads_data(source: SourcePlan, pipeline: PipelinePlan, sinks: Mapping[str, Sink]) -> bool:
+    """Whether anything in the pipeline needs the events' data decoded, or known to be JSON.
+
+    Values that are only passed on stay unread; but what a sink embeds in a JSON envelope must be
+    JSON, and a source whose data is JSON by construction vouches for that.
+    """
+    if pipeline.when or pipeline.key or pipeline.tenant or pipeline.schema:
+        return True
+    for step in pipeline.steps:
+        if step.type != "step.publish" or step.if_ or step.skip_if:
+            return True
+        settings = step.settings
+        if settings.data_from or settings.key or settings.schema_:
+            return True
+    vouched = make_source(source).traits.json
+    return not vouched and any(sink.traits.embeds for sink in sinks.values())

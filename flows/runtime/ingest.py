@@ -1,0 +1,143 @@
+"""Ingest: which events of a batch start an execution of a pipeline, and which fail at the door."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from schema_registry.validation import Validator
+from transforms.expressions import Program, compile_jq
+
+from connectors.batch import Batch, Column
+from connectors.errors import PenstockError, PermanentError
+from transforms.executions import Ended, Executions
+
+if TYPE_CHECKING:
+    from flows.plan import PipelinePlan
+
+_NOT_TRIGGERED = Ended("not_triggered")
+
+
+class Ingest:
+    """Turns a batch into a pipeline's executions: decode, type, condition, schema, key.
+
+    `reads_data` is false for a pipeline that passes values through unread: then nothing is decoded.
+    """
+
+    def __init__(
+        self, plan: PipelinePlan, flow: str, validator: Validator | None, *, reads_data: bool
+    ) -> None:
+        self._pipeline = plan.name
+        self._flow = flow
+        self._validator = validator
+        self._schema = plan.schema or ""
+        self._on_invalid = plan.on_invalid
+        self._reads_data = reads_data or validator is not None
+        self._type = _type_pattern(plan.event_type)
+        self._types: dict[str, bool] = {}
+        self._when = compile_jq(plan.when) if plan.when else None
+        self._key = compile_jq(plan.key) if plan.key else None
+
+    def __call__(self, batch: Batch) -> Executions:
+        """Return the executions; what goes no further is in their `ended` already."""
+        executions = Executions(events=batch, pipeline=self._pipeline)
+        executions.started = now = time.time()
+        executions.base_meta = {
+            "flow": self._flow,
+            "pipeline": self._pipeline,
+            "started_at": datetime.fromtimestamp(now, timezone.utc).isoformat(),
+        }
+        if self._reads_data:
+            batch.column("data")
+        if batch.errors:
+            self._fail_undecoded(executions)
+        if self._type is not None:
+            self._match_type(executions)
+        if self._when is not None:
+            self._match_condition(executions, self._when)
+        if self._validator is not None:
+            self._check_schema(executions, self._validator)
+        if self._key is not None:
+            executions.keys = self._own_keys(executions, self._key)
+        return executions
+
+    def _fail_undecoded(self, executions: Executions) -> None:
+        for index, error in executions.events.errors.items():
+            executions.end(index, Ended("failed", None, error))
+
+    def _match_type(self, executions: Executions) -> None:
+        """End what the glob doesn't match. Types are few: each is matched once per worker."""
+        known = self._types
+        pattern = self._type
+        assert pattern is not None  # noqa: S101 - the caller looked
+        types = executions.events.column("type")
+        if executions.events.errors:
+            self._fail_undecoded(executions)
+        for index, name in enumerate(types):
+            matches = known.get(name)
+            if matches is None:
+                matches = bool(pattern.fullmatch(name or ""))
+                if len(known) < 10_000:
+                    known[name] = matches
+            if not matches:
+                executions.end(index, _NOT_TRIGGERED)
+
+    def _match_condition(self, executions: Executions, when: Program) -> None:
+        indexes = executions.going(0)
+        values, errors = when.column(executions, indexes)
+        for index, value in zip(indexes, values, strict=True):
+            error = errors.get(index)
+            if error is not None:
+                executions.end(index, Ended("failed", None, error))
+            elif value is None or value is False:
+                executions.end(index, _NOT_TRIGGERED)
+
+    def _check_schema(self, executions: Executions, validator: Validator) -> None:
+        if self._on_invalid == "pass":
+            return
+        data = executions.events.column("data")
+        is_valid = validator.is_valid
+        for index in executions.going(0):
+            if is_valid(data[index]):
+                continue
+            if self._on_invalid == "skip":
+                executions.end(index, Ended("skipped"))
+            else:
+                executions.end(index, Ended("failed", None, self._invalid(validator, data[index])))
+
+    def _invalid(self, validator: Validator, value: object) -> PermanentError:
+        problems = validator.problems(value)
+        return PermanentError(
+            f"the event does not fit schema {self._schema}: {'; '.join(problems[:5])}.",
+            code="schema_invalid",
+            hint="Mend the producer or the schema, then replay.",
+            schema=self._schema,
+            problems=list(problems),
+        )
+
+    def _own_keys(self, executions: Executions, program: Program) -> Column:
+        indexes = executions.going(0)
+        values, errors = program.column(executions, indexes)
+        keys: Column = [None] * executions.events.size
+        for index, value in zip(indexes, values, strict=True):
+            error: PenstockError | None = errors.get(index)
+            if error is not None:
+                executions.end(index, Ended("failed", None, error))
+            elif value is not None:
+                keys[index] = value if isinstance(value, str) else _key_text(value)
+        return keys
+
+
+def _key_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _type_pattern(glob: str | None) -> re.Pattern[str] | None:
+    if glob is None or glob == "*":
+        return None
+    return re.compile(fnmatch.translate(glob))

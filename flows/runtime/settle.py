@@ -1,0 +1,164 @@
+"""Settle: an executions' outcome, gathered per batch, on its way into one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+from transforms.expressions import compile_jq
+
+from connectors.contracts import Sink
+from connectors.errors import FatalError
+from connectors.failpoints import fail_point
+from flows.runtime.committer import Committer
+from flows.runtime.halt import Halt
+from flows.state.history import encode_chunk
+from flows.state.letters import dead_letter
+from flows.state.records import Counts, DeadLetter, HistoryChunk, Settlement
+from transforms.executions import Executions
+
+if TYPE_CHECKING:
+    from flows.plan import FlowPlan, PipelinePlan, SourcePlan
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one pipeline did since its worker started; read by the reporter."""
+
+    received: int = 0
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    failures: deque[DeadLetter] = field(default_factory=lambda: deque(maxlen=5))
+    """The last ones, until the reporter takes them."""
+
+
+class Settle:
+    """One pipeline's last operator."""
+
+    def __init__(
+        self,
+        flow: FlowPlan,
+        source: SourcePlan,
+        plan: PipelinePlan,
+        *,
+        sinks: Mapping[str, Sink],
+        committer: Committer,
+        halt: Halt,
+    ) -> None:
+        self.tally = Tally()
+        self._flow = flow
+        self._source = source.name
+        self._plan = plan
+        self._sinks = sinks
+        self._committer = committer
+        self._halt = halt
+        self._tenant = compile_jq(plan.tenant) if plan.tenant else None
+        self._record = flow.history.record
+        self._fraction = flow.history.fraction
+        self._random = Random()  # noqa: S311 - which batches are sampled is no secret
+
+    def __call__(self, executions: Executions) -> None:
+        """Hand the batch's outcome to the committer; nothing of it if the worker must stop."""
+        fail_point("after_effects_before_settle")
+        if self._halt.error:
+            return
+        letters: list[DeadLetter] = []
+        failed = skipped = untriggered = 0
+        now = time.time()
+        for index, ended in executions.ended.items():
+            if ended.outcome == "failed":
+                failed += 1
+                letters.append(self._letter(executions, index, now))
+            elif ended.outcome == "skipped":
+                skipped += 1
+            else:
+                untriggered += 1
+        if letters and not self._plan.dead_letter.enabled:
+            self._halt.fail(_stopped_at(letters[0]))
+            return
+        done = executions.events.size - failed - skipped - untriggered
+        settlement = Settlement(
+            pipeline=self._plan.name,
+            counts=Counts(done=done, failed=failed, skipped=skipped),
+            dead_letters=letters,
+            history=self._history(executions, failed, untriggered, now),
+            sink_states=self._sink_states(),
+        )
+        self._committer.settle(settlement)
+        tally = self.tally
+        tally.received += executions.events.size - untriggered
+        tally.done += done
+        tally.failed += failed
+        tally.skipped += skipped
+        tally.failures.extend(letters)
+
+    def _letter(self, executions: Executions, index: int, now: float) -> DeadLetter:
+        tenant = executions.events.column("extensions")[index].get("tenant", "default")
+        if self._tenant is not None:
+            values, errors = self._tenant.column(executions, [index])
+            if not errors and isinstance(values[0], str):
+                tenant = values[0]
+        return dead_letter(
+            executions,
+            index,
+            flow=self._flow.name,
+            flow_version=self._flow.version_hash,
+            source_module=self._source,
+            tenant=str(tenant),
+            now=now,
+        )
+
+    def _history(
+        self, executions: Executions, failed: int, untriggered: int, now: float
+    ) -> HistoryChunk | None:
+        record = self._record
+        count = executions.events.size - untriggered
+        if record == "errors":
+            count = failed
+        elif record == "off" or (record == "sampled" and self._random.random() >= self._fraction):
+            return None
+        if not count:
+            return None
+        times = executions.events.column("timestamp")
+        known = [at for at in (times[0], times[-1]) if at is not None] or [now]
+        return HistoryChunk(
+            flow=self._flow.name,
+            flow_version=self._flow.version_hash,
+            pipeline=self._plan.name,
+            source=self._source,
+            first_time=min(known),
+            last_time=max(known),
+            recorded_at=now,
+            count=count,
+            failed=failed,
+            body=encode_chunk(
+                executions,
+                meta=executions.base_meta,
+                only_failed=record == "errors",
+            ),
+        )
+
+    def _sink_states(self) -> dict[str, Mapping[str, str]]:
+        states: dict[str, Mapping[str, str]] = {}
+        for name, sink in self._sinks.items():
+            state = sink.settled_state()
+            if state is not None:
+                states[name] = state
+        return states
+
+
+def _stopped_at(letter: DeadLetter) -> FatalError:
+    return FatalError(
+        f"event {letter.event_id} failed in pipeline {letter.pipeline}"
+        f"{f' at step {letter.step}' if letter.step else ''}: {letter.error_message}",
+        code="dead_letter_disabled",
+        hint="dead_letter.enabled is false, so the source stops here and nothing is dropped.",
+        event=letter.event_id,
+        pipeline=letter.pipeline,
+        step=letter.step,
+    )

@@ -1,0 +1,323 @@
+"""The supervisor: starts a flow's workers, starts them again when they die, and drains them.
+
+One process, one thread, one selector: workers' reports and log lines come in over pipes, signals
+over a wake-up socket. SIGTERM and SIGINT drain (stop intake, finish what is in flight, settle,
+checkpoint); a second one kills.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+from flows.plan import FlowPlan
+from flows.runtime import exits
+from flows.runtime.assemble import make_source, sinks_of
+from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report
+from flows.runtime.worker import WorkerOrder
+
+FIRST_DELAY, LONGEST_DELAY, HEALTHY_AFTER = 0.2, 30.0, 60.0
+"""Seconds: backoff before a dead worker is started again, and when it counts as well again."""
+
+TICK = 0.25
+"""Seconds between looks at the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run a flow."""
+
+    workers: int = 1
+    until_caught_up: bool = False
+    log_format: Literal["console", "json"] = "json"
+    drain_timeout: float = 30.0
+    """Seconds a drain may take before workers are killed; what was in flight comes again."""
+
+
+@dataclass(slots=True)
+class WorkerView:
+    """One worker as the supervisor sees it, across its restarts."""
+
+    source: str
+    index: int
+    of: int
+    report: Report = field(default_factory=lambda: Report("starting"))
+    restarts: int = 0
+    _before: dict[str, PipelineCounts] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, PipelineCounts]:
+        """Return the counts per pipeline since the supervisor started."""
+        total = dict(self._before)
+        for name, counts in self.report.pipelines.items():
+            total[name] = total.get(name, PipelineCounts()) + counts
+        return total
+
+    def restarted(self) -> None:
+        """Keep the counts of the process that ended."""
+        self._before = self.counts()
+        self.report = Report("starting")
+        self.restarts += 1
+
+
+class Watcher:
+    """What a supervisor tells whoever looks on. Override what is of interest."""
+
+    def tick(self, workers: Sequence[WorkerView]) -> None:
+        """See the workers as they are; a few times a second."""
+
+    def failed(self, failure: Failure) -> None:
+        """See an execution that became a dead letter (a few of them when there are many)."""
+
+    def restarting(self, worker: WorkerView, code: int, delay: float) -> None:
+        """See a worker that died with exit code `code`; it starts again in `delay` seconds."""
+
+    def stopping(self, signal_name: str) -> None:
+        """See the signal that asks for a drain."""
+
+    def log_line(self, line: bytes) -> None:
+        """Pass on a line that a worker wrote to stderr, given without its line end."""
+        sys.stderr.buffer.write(line + b"\n")
+        sys.stderr.buffer.flush()
+
+    def error(self, error: ErrorReport) -> None:
+        """See the error that ends the run."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    order: WorkerOrder
+    view: WorkerView
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    start_at: float | None = 0.0
+    """When to start it (monotonic); None while it runs or when it is done."""
+    failures: int = 0
+    ran: bool = False
+    """It has been running (past connecting) at least once."""
+
+
+class Supervisor:
+    """Runs a plan's sources to their end, to a signal, or to a fatal error."""
+
+    def __init__(
+        self, files: Sequence[Path], plan: FlowPlan, options: RunOptions, watcher: Watcher
+    ) -> None:
+        self._options = options
+        self._watcher = watcher
+        self._selector = selectors.DefaultSelector()
+        self._stopping_since: float | None = None
+        self._interrupted = False
+        self._code: int | None = None
+        self._slots = [
+            _Slot(order, WorkerView(order.source, order.index, order.of))
+            for order in plan_workers(files, plan, options)
+        ]
+
+    def run(self) -> int:
+        """Run until all workers have ended; return the exit code. Call from the main thread."""
+        with ExitStack() as cleanup:
+            cleanup.callback(self._selector.close)
+            cleanup.callback(self._kill_all)
+            self._handle_signals(cleanup)
+            while self._unfinished():
+                self._start_due()
+                for key, _ in self._selector.select(TICK):
+                    key.data()
+                self._reap()
+                self._enforce_drain()
+                self._watcher.tick([slot.view for slot in self._slots])
+        if self._code is not None:
+            return self._code
+        return exits.INTERRUPTED if self._interrupted else exits.DONE
+
+    def _unfinished(self) -> bool:
+        return any(slot.process or slot.start_at is not None for slot in self._slots)
+
+    def _handle_signals(self, cleanup: ExitStack) -> None:
+        """Turn signals into selector events, and put the old handlers back at the end."""
+        wake_read, wake_write = socket.socketpair()
+        for end in (wake_read, wake_write):
+            end.setblocking(False)
+            cleanup.callback(end.close)
+
+        def woken() -> None:
+            for number in wake_read.recv(64):
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    self._asked_to_stop(signal.Signals(number))
+
+        self._selector.register(wake_read, selectors.EVENT_READ, woken)
+        cleanup.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(wake_write.fileno()))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            cleanup.callback(signal.signal, number, signal.signal(number, lambda *_: None))
+
+    def _asked_to_stop(self, number: signal.Signals) -> None:
+        if self._stopping_since is not None:
+            self._kill_all()
+            return
+        self._interrupted = number == signal.SIGINT
+        self._watcher.stopping(number.name)
+        self._drain()
+
+    def _drain(self) -> None:
+        self._stopping_since = time.monotonic()
+        for slot in self._slots:
+            slot.start_at = None
+            if slot.process is not None:
+                slot.process.terminate()
+
+    def _enforce_drain(self) -> None:
+        since = self._stopping_since
+        if since is not None and time.monotonic() - since > self._options.drain_timeout:
+            self._kill_all()
+
+    def _kill_all(self) -> None:
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.kill()
+                slot.process.wait()
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot.start_at is not None and slot.start_at <= now:
+                self._start(slot)
+
+    def _start(self, slot: _Slot) -> None:
+        read_end, write_end = os.pipe()
+        order = WorkerOrder(**{**_fields(slot.order), "report_fd": write_end})
+        process = subprocess.Popen(  # noqa: S603 - our own module, arguments of our own
+            [sys.executable, "-m", "flows.runtime.worker", order.encode()],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=[write_end],
+        )
+        os.close(write_end)
+        slot.process, slot.started, slot.start_at = process, time.monotonic(), None
+        assert process.stderr is not None  # noqa: S101 - asked for above
+        self._read_lines(read_end, lambda line: self._report(slot, line), os.close)
+        stderr = process.stderr
+        self._read_lines(stderr.fileno(), self._watcher.log_line, lambda _fd: stderr.close())
+
+    def _read_lines(
+        self, fd: int, handle: Callable[[bytes], None], close: Callable[[int], None]
+    ) -> None:
+        """Call `handle` with each line that comes in over `fd`, until its end."""
+        rest = b""
+
+        def readable() -> None:
+            nonlocal rest
+            chunk = os.read(fd, 65536)
+            if not chunk:
+                self._selector.unregister(fd)
+                close(fd)
+                if rest:
+                    handle(rest)
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                handle(line)
+
+        self._selector.register(fd, selectors.EVENT_READ, readable)
+
+    def _report(self, slot: _Slot, line: bytes) -> None:
+        try:
+            report = Report.decode(line)
+        except (ValueError, KeyError, TypeError):
+            return  # torn by the death of its worker; the next process reports anew
+        slot.view.report = report
+        slot.ran = slot.ran or report.state == "running"
+        for failure in report.failures:
+            self._watcher.failed(failure)
+
+    def _reap(self) -> None:
+        for slot in self._slots:
+            if slot.process is not None and slot.process.poll() is not None:
+                self._read_rest()
+                code = slot.process.returncode
+                slot.process = None
+                self._ended(slot, code)
+
+    def _read_rest(self) -> None:
+        """Read what ended workers left in their pipes."""
+        while ready := self._selector.select(0):
+            for key, _ in ready:
+                key.data()
+
+    def _ended(self, slot: _Slot, code: int) -> None:
+        """Decide what the end of a worker means: done, start it again, or end the run."""
+        error = slot.view.report.error
+        first = not slot.ran
+        if code == exits.DONE:
+            return
+        if self._stopping_since is not None:
+            if error is not None and self._code is None:
+                self._code = code
+                self._watcher.error(error)
+            return
+        if code in (exits.USAGE, exits.FATAL) or (code == exits.UNREACHABLE and first):
+            if self._code is None:
+                self._code = code
+                if error is not None:
+                    self._watcher.error(error)
+            self._drain()
+            return
+        if time.monotonic() - slot.started > HEALTHY_AFTER:
+            slot.failures = 0
+        delay = min(FIRST_DELAY * 2**slot.failures, LONGEST_DELAY)
+        slot.failures += 1
+        slot.start_at = time.monotonic() + delay
+        self._watcher.restarting(slot.view, code, delay)
+        slot.view.restarted()
+
+
+def _fields(order: WorkerOrder) -> dict[str, object]:
+    return {name: getattr(order, name) for name in order.__slots__}
+
+
+def plan_workers(files: Sequence[Path], plan: FlowPlan, options: RunOptions) -> list[WorkerOrder]:
+    """Return one order per worker: each source's partitions shared out over `options.workers`.
+
+    A source that can't be shared out gets one worker. A sink that several workers write through
+    is told apart by a label per worker ("" for the first).
+    """
+    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    shards = [
+        (source, index, of)
+        for source in plan.sources
+        if source.pipelines
+        for of in [options.workers if make_source(source).traits.partitioned else 1]
+        for index in range(of)
+    ]
+    orders = []
+    users: dict[str, int] = {}
+    for source, index, of in shards:
+        writers: dict[str, str] = {}
+        for name in {sink for pipeline in source.pipelines for sink in sinks_of(pipeline)}:
+            turn = users.get(name, 0)
+            users[name] = turn + 1
+            writers[name] = str(turn) if turn else ""
+        orders.append(
+            WorkerOrder(
+                files=[str(path) for path in files],
+                source=source.name,
+                holder=holder,
+                report_fd=-1,
+                index=index,
+                of=of,
+                writers=writers,
+                until_caught_up=options.until_caught_up,
+                log_format=options.log_format,
+            )
+        )
+    return orders

@@ -1,0 +1,275 @@
+"""A worker: one process that runs one shard of one source through its pipelines.
+
+Started by the supervisor as `python -m flows.runtime.worker ORDER`, ORDER being a WorkerOrder in
+JSON. Reports go to the pipe it names, log lines to stderr, the outcome into the exit code.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import orjson
+import structlog
+from bytewax._bytewax import run_main
+
+from connectors.contracts import Lag, Opening, Reader, Shard
+from connectors.errors import FatalError, FlowFileError, PenstockError
+from flows.plan import FlowPlan, load_flow
+from flows.runtime import exits
+from flows.runtime.assemble import assemble_branches, open_sinks, open_source
+from flows.runtime.build import Branch, build_dataflow
+from flows.runtime.committer import LEASE_TTL, Committer
+from flows.runtime.halt import Halt
+from flows.runtime.intake import Intake
+from flows.runtime.logs import set_up_logging
+from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report, State
+from flows.runtime.retention import pruner
+from flows.state.contracts import StateStore
+from flows.state.records import Lease
+from flows.state.store import open_store
+
+log = structlog.get_logger("penstock.worker")
+
+REPORT_EVERY = 0.5
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """What a supervisor asks of a worker."""
+
+    files: list[str]
+    source: str
+    holder: str
+    """Names the supervisor: a worker that it starts again takes its own lease over at once."""
+    report_fd: int
+    index: int = 0
+    of: int = 1
+    writers: dict[str, str] = field(default_factory=dict)
+    """Sink module → this worker's label, for sinks that several workers write through."""
+    until_caught_up: bool = False
+    log_format: Literal["console", "json"] = "json"
+
+    @property
+    def shard(self) -> str:
+        """The lease's name of this share."""
+        return f"{self.source}/{self.index}"
+
+    def encode(self) -> str:
+        """Return the order as a command-line argument."""
+        return orjson.dumps(asdict(self)).decode()
+
+
+class Reporter:
+    """Tells the supervisor how things are, on a thread of its own: also when all else waits."""
+
+    def __init__(self, fd: int, halt: Halt) -> None:
+        self.state: State = "starting"
+        self.status = ""
+        self._fd = fd
+        self._halt = halt
+        self._reader: Reader | None = None
+        self._committer: Committer | None = None
+        self._branches: list[Branch] = []
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+        self._thread.start()
+
+    def watch(self, reader: Reader, committer: Committer, branches: list[Branch]) -> None:
+        """Report on these from now on."""
+        self._reader, self._committer, self._branches = reader, committer, branches
+        self.state = "running"
+
+    def close(self, error: PenstockError | None) -> None:
+        """Send the last report, with the reason of the end if it is one, and stop."""
+        self.state = "stopped"
+        self._closed = True
+        self._wake.set()
+        self._thread.join(5.0)
+        self._send(error)
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._send(None)
+            self._wake.wait(REPORT_EVERY)
+
+    def _send(self, error: PenstockError | None) -> None:
+        try:
+            os.write(self._fd, self._report(error).encode())
+        except BrokenPipeError:
+            self._halt.ask()  # the supervisor is gone: drain
+
+    def _report(self, error: PenstockError | None) -> Report:
+        state = self.state
+        if state == "running" and self._halt.asked():
+            state = "draining"
+        failures: list[Failure] = []
+        counts: dict[str, PipelineCounts] = {}
+        waits = [self.status]
+        for branch in self._branches:
+            tally = branch.settle.tally
+            counts[branch.name] = PipelineCounts(
+                tally.received, tally.done, tally.failed, tally.skipped
+            )
+            with suppress(IndexError):
+                while True:
+                    letter = tally.failures.popleft()
+                    failures.append(
+                        Failure(
+                            letter.id,
+                            letter.pipeline,
+                            letter.step,
+                            letter.error_code,
+                            letter.error_message,
+                        )
+                    )
+            waits.extend(runner.status for runner in branch.steps)
+        if self._committer is not None:
+            waits.append(self._committer.status)
+        if self._reader is not None:
+            waits.append(self._reader.status())
+        return Report(
+            state=state,
+            status="; ".join(wait for wait in waits if wait),
+            pipelines=counts,
+            lags=dict(self._reader.lag()) if self._reader is not None else {},
+            failures=failures,
+            error=_error_report(error),
+        )
+
+
+def _error_report(error: PenstockError | None) -> ErrorReport | None:
+    if error is None:
+        return None
+    unreachable = getattr(error, "unreachable", False)
+    return ErrorReport(error.code, error.message, error.hint, unreachable)
+
+
+def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporter) -> None:
+    """Run the shard until it ends, is asked to stop or fails; the reason is in `halt`.
+
+    Raises PenstockError for what fails before the dataflow runs.
+    """
+    source_plan = plan.source(order.source)
+    with ExitStack() as opened:
+        store = open_store(plan.state_url)
+        try:
+            lease = _take_lease(order, plan, store, halt, reporter)
+            if lease is None:
+                return
+            positions = store.checkpoints(plan.name, source_plan.name)
+            sink_states = store.sink_states(plan.name, lease.shard)
+        finally:
+            store.close()
+        reader: Reader | None = None
+
+        def lags() -> Mapping[str, Lag]:
+            return reader.lag() if reader is not None else {}
+
+        committer = Committer(
+            lambda: open_store(plan.state_url),
+            lease,
+            source_plan.name,
+            halt,
+            lags=lags,
+            prune=pruner(plan),
+        )
+        committer.start()
+        opened.callback(committer.close)
+        sinks = open_sinks(plan, source_plan, sink_states, order.writers, opened)
+        branches = assemble_branches(
+            plan, source_plan, sinks, committer=committer, halt=halt, opened=opened
+        )
+        opening = Opening(
+            shard=Shard(order.index, order.of),
+            positions=positions,
+            until_caught_up=order.until_caught_up,
+        )
+        reader = open_source(source_plan, opening)
+        opened.callback(reader.close)
+        reporter.watch(reader, committer, branches)
+        intake = Intake(reader, committer, halt)
+        log.info("worker started", source=source_plan.name, shard=order.index, of=order.of)
+        run_main(build_dataflow(source_plan.name, intake, branches), epoch_interval=timedelta(0))
+        _finish(intake, committer, halt)
+
+
+def _finish(intake: Intake, committer: Committer, halt: Halt) -> None:
+    """Store the last epoch, which no `next_batch` follows, and acknowledge it."""
+    if not halt.error:
+        intake.snapshot()
+        intake.finish_epoch()
+    committer.close()
+    intake.acknowledge()
+
+
+def _take_lease(
+    order: WorkerOrder, plan: FlowPlan, store: StateStore, halt: Halt, reporter: Reporter
+) -> Lease | None:
+    """Wait as a standby until the shard is ours; None when asked to stop before."""
+    while True:
+        lease = store.acquire_lease(plan.name, order.shard, order.holder, LEASE_TTL)
+        if lease is not None:
+            reporter.status = ""
+            return lease
+        if reporter.state != "standby":
+            log.info("standby: another worker runs this", flow=plan.name, shard=order.shard)
+            reporter.state = "standby"
+            reporter.status = "another worker runs this; waiting to take over"
+        if halt.wait(LEASE_TTL / 10):
+            return None
+
+
+def main(argument: str) -> int:
+    """Run the worker that `argument` orders; return its exit code."""
+    order = WorkerOrder(**orjson.loads(argument))
+    _die_with_supervisor()
+    halt = Halt()
+    signal.signal(signal.SIGTERM, lambda *_: halt.ask())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's terminal sends it to us too
+    reporter = Reporter(order.report_fd, halt)
+    error: PenstockError | None
+    try:
+        plan = load_flow([Path(name) for name in order.files])
+        set_up_logging(plan.log.level, order.log_format, plan.redact)
+        run_worker(order, plan, halt, reporter)
+        error = halt.error
+    except PenstockError as raised:
+        error = halt.error or raised
+    reporter.close(error)
+    return exit_code(error)
+
+
+def exit_code(error: PenstockError | None) -> int:
+    """Return the exit code of a worker that ended with `error`."""
+    if error is None:
+        return exits.DONE
+    if isinstance(error, FlowFileError):
+        return exits.USAGE
+    if error.code == "lease_lost":
+        return exits.LEASE_LOST
+    if isinstance(error, FatalError) and not error.unreachable:
+        return exits.FATAL
+    return exits.UNREACHABLE
+
+
+def _die_with_supervisor() -> None:
+    """Ask the kernel for SIGTERM when the supervisor dies, however it dies (prctl(2))."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
