@@ -1,0 +1,55 @@
+"""`sink.slack` and `notification.slack`: messages to a channel; modelled, not built yet."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, MinLen
+from pydantic import AliasChoices, Field, model_validator
+from typing_extensions import Self
+
+from connectors.addresses import HttpUrl
+from connectors.contracts import ConnectorType
+from connectors.settings import Duration, Secret, Settings, Template, TemplateValue
+
+
+class SlackSink(Settings):
+    """Configuration of `sink.slack`: an incoming webhook, or a bot token and a channel."""
+
+    webhook_url: Annotated[HttpUrl, "secret"] | None = Field(
+        default=None, validation_alias=AliasChoices("webhook_url", "webhookURL")
+    )
+    """Incoming webhook's URL; it is a secret. `webhookURL` is read too."""
+    token: Secret | None = None
+    """Bot token, with the scope chat:write."""
+    channel: Template | None = None
+    """Channel to post to; a webhook has its own."""
+    username: str | None = None
+    """Name that messages appear under."""
+    icon_emoji: Annotated[str, Field(pattern=r"^:[^:\s]+:$")] | None = None
+    """Emoji that messages appear with, such as `:ship:`."""
+    text: Annotated[Template, MinLen(1)] = "{{ .type }}: {{ .data | json }}"
+    """Text of the message, in Slack's mrkdwn."""
+    blocks: TemplateValue = None
+    """Block Kit blocks instead of plain text."""
+    timeout: Annotated[Duration, Ge(1)] = 10.0
+    """How long Slack may take to answer."""
+
+    @model_validator(mode="after")
+    def _one_road(self) -> Self:
+        if (self.webhook_url is None) == (self.token is None):
+            raise ValueError("either webhook_url or token")
+        if self.token is not None and not self.channel:
+            raise ValueError("channel, which a token needs")
+        return self
+
+
+SINK_SLACK = ConnectorType(
+    "sink.slack", SlackSink, "Post events to Slack.", roles=frozenset({"sink"})
+)
+NOTIFICATION_SLACK = ConnectorType(
+    "notification.slack",
+    SlackSink,
+    "Post events to Slack (another name of sink.slack).",
+    roles=frozenset({"sink"}),
+)

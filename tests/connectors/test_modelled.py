@@ -1,0 +1,142 @@
+"""Connectors that are modelled and validated but not built: their settings and their errors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from connectors.registry import connector_type
+from connectors.schedule.cron import parse_cron
+
+MINIMAL = {
+    "source.aws_sqs": {"queue_url": "https://sqs.eu-west-1.amazonaws.com/1/jobs"},
+    "sink.aws_sqs": {"queue_url": "http://127.0.0.1:9324/queue/jobs.fifo", "message_group": "g"},
+    "source.redis_stream": {"url": "redis://127.0.0.1:6379/0", "streams": ["s"], "group": "shop"},
+    "sink.redis_stream": {"url": "rediss://u:p@cache:6380", "stream": "out"},
+    "sink.redis": {"url": "redis://cache", "max_length": 1000},
+    "source.gcp_pubsub": {"project": "my-project", "subscription": "pings"},
+    "sink.gcp_pubsub": {"project": "my-project", "topic": "pings"},
+    "source.http": {"path": "/hooks/orders", "signature": {"scheme": "github", "secret": "s"}},
+    "source.schedule": {"cron": "0 * * * *", "timezone": "Europe/Berlin", "missed": "run_once"},
+    "sink.postgres": {"connection": "postgresql://u@h/db", "table": "public.orders"},
+    "sink.s3": {"bucket": "shop-events"},
+    "storage.s3": {"bucket": "shop-events", "endpoint": "http://127.0.0.1:9000"},
+    "sink.elasticsearch": {"urls": ["http://127.0.0.1:9200"], "index": "orders"},
+    "sink.email": {
+        "host": "mail",
+        "from": "shop@example.com",
+        "to": ["a@example.com"],
+        "subject": "Order {{ .id }}",
+        "text": "paid",
+    },
+    "sink.slack": {"token": "x", "channel": "#orders"},
+    "notification.slack": {"webhookURL": "https://hooks.slack.com/services/x", "channel": "#a"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(MINIMAL))
+def test_a_minimal_configuration_is_valid_and_describes_itself(name):
+    found = connector_type(name)
+    assert found.name == name
+    assert found.roles == {"source" if name.startswith("source.") else "sink"}
+    assert found.source is None
+    assert found.sink is None
+    found.settings.model_validate(MINIMAL[name])
+    schema = found.settings.model_json_schema()
+    undescribed = [
+        key for key, value in schema["properties"].items() if not value.get("description")
+    ]
+    assert undescribed == []
+    json.dumps(schema)
+
+
+def refused(name, **changes):
+    config = {key: value for key, value in (MINIMAL[name] | changes).items() if value is not ...}
+    with pytest.raises(ValidationError) as caught:
+        connector_type(name).settings.model_validate(config)
+    errors = caught.value.errors()
+    assert len(errors) == 1
+    return errors[0]["msg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("source.aws_sqs", {"queue_url": "jobs"}, "a URL such as https://"),
+        ("source.aws_sqs", {"wait_time": "30s"}, "less than or equal to 20"),
+        ("source.aws_sqs", {"access_key_id": "AKIA"}, "secret_access_key together"),
+        ("source.aws_sqs", {"queue_url": ...}, "Field required"),
+        ("source.aws_sqs", {"visiblity_timeout": "60s"}, "Extra inputs"),
+        ("sink.aws_sqs", {"delay": "10s"}, "a FIFO queue takes none"),
+        ("sink.aws_sqs", {"queue_url": "http://h/jobs"}, "ends in .fifo"),
+        ("source.redis_stream", {"url": "http://h"}, "a URL such as redis://"),
+        ("source.redis_stream", {"start": "latest"}, "an entry id"),
+        ("source.redis_stream", {"streams": []}, "at least 1 item"),
+        ("source.gcp_pubsub", {"project": "My Project"}, "should match pattern"),
+        ("source.http", {"path": "hooks"}, "a path that starts with /"),
+        ("source.http", {"path": "/a//b"}, "a path that starts with /"),
+        ("source.http", {"path": "/api/v1/x"}, "are the server's"),
+        ("source.http", {"methods": ["FETCH"]}, "'GET', 'POST'"),
+        ("source.http", {"signature": {"scheme": "hmac_sha256", "secret": "s"}}, "header, which"),
+        ("source.http", {"auth": {"username": "u"}}, "username and password together"),
+        ("source.schedule", {"cron": "60 * * * *"}, "a minute of 0-59"),
+        ("source.schedule", {"cron": "* * * *"}, "five cron fields"),
+        ("source.schedule", {"timezone": "Europe/Berlim"}, "the name of a time zone"),
+        ("source.schedule", {"timezone": "../etc/passwd"}, "the name of a time zone"),
+        ("source.schedule", {"cron": ...}, "either cron"),
+        ("source.schedule", {"every": "5m"}, "either cron"),
+        ("sink.postgres", {"table": "a.b.c"}, "a table such as"),
+        ("sink.postgres", {"table": "a; drop table b"}, "a table such as"),
+        ("sink.postgres", {"keys": ["id"], "columns": {"total": ".t"}}, "id is not"),
+        ("sink.s3", {"bucket": "Shop"}, "should match pattern"),
+        ("sink.elasticsearch", {"username": "u"}, "username and password together"),
+        ("sink.elasticsearch", {"id": None, "operation": "update"}, "an id, which"),
+        ("sink.email", {"host": ...}, "host, the SMTP server"),
+        ("sink.email", {"text": ...}, "a body"),
+        ("sink.slack", {"channel": ...}, "channel, which a token needs"),
+        ("sink.slack", {"webhook_url": "https://h/x"}, "either webhook_url or token"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_with_what_is_expected(name, changes, expected):
+    assert expected in refused(name, **changes)
+
+
+def test_a_refused_url_does_not_show_its_password():
+    assert "hunter2" not in refused("source.redis_stream", url="rediz://u:hunter2@h")
+
+
+@pytest.mark.parametrize(
+    ("expression", "field", "values"),
+    [
+        ("*/15 * * * *", "minutes", {0, 15, 30, 45}),
+        ("5/20 * * * *", "minutes", {5, 25, 45}),
+        ("0 9-17/4 * * *", "hours", {9, 13, 17}),
+        ("0 0 * JAN,jul *", "months", {1, 7}),
+        ("0 0 * * MON-FRI", "weekdays", {1, 2, 3, 4, 5}),
+        ("0 0 * * 5-7", "weekdays", {5, 6, 0}),
+        ("@weekly", "weekdays", {0}),
+        (" 0  0 1,15 * 1", "days", {1, 15}),
+    ],
+)
+def test_cron_fields_hold_the_times_they_name(expression, field, values):
+    assert getattr(parse_cron(expression), field) == values
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *("", "* * * * * *", "5-1 * * * *", "*/0 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *"),
+        *("* * * * 8", "a * * * *", "1,,2 * * * *", "* * 31 2 *", "@reboot", "\u0661 * * * *"),
+    ],
+)
+def test_cron_expressions_that_make_no_sense_are_refused(expression):
+    with pytest.raises(ValueError):
+        parse_cron(expression)
+
+
+def test_a_day_matches_either_field_only_when_both_are_restricted():
+    assert parse_cron("0 0 13 * FRI").either_day
+    assert not parse_cron("0 0 * * FRI").either_day
+    assert not parse_cron("0 0 13 * *").either_day
