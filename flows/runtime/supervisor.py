@@ -28,7 +28,9 @@ from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report
 from flows.runtime.worker import WorkerOrder
 
 FIRST_DELAY, LONGEST_DELAY, HEALTHY_AFTER = 0.2, 30.0, 60.0
-"""Seconds: backoff before a dead worker is started again, and when it counts as well again."""
+"""Seconds: backoff before a dead worker is started again, and when it counts as well again.
+One that had settled something counts as well at once: only a worker that dies without getting
+anywhere waits longer each time."""
 
 TICK = 0.25
 """Seconds between looks at the clock."""
@@ -272,7 +274,8 @@ class Supervisor:
                     self._watcher.error(error)
             self._drain()
             return
-        if time.monotonic() - slot.started > HEALTHY_AFTER:
+        got_on = any(counts.received for counts in slot.view.report.pipelines.values())
+        if got_on or time.monotonic() - slot.started > HEALTHY_AFTER:
             slot.failures = 0
         delay = min(FIRST_DELAY * 2**slot.failures, LONGEST_DELAY)
         slot.failures += 1

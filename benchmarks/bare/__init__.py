@@ -1,0 +1,1 @@
+"""The same work without Penstock: loops that a person would write by hand."""
