@@ -1,0 +1,149 @@
+"""The fixtures that give a test its real servers: one of each per pytest process, made when asked.
+
+    postgres, postgres16    PostgresServer      session
+    database, database16    DSN of a database   test; dropped afterwards, with its slots
+    kafka                   KafkaBroker         session
+    toxiproxy               Toxiproxy           session
+    proxies                 open a Proxy        test; closed afterwards
+    kafka_proxy             Proxy for clients of kafka.proxied_bootstrap, test
+
+A test that stops a session's server starts it again. A server that can't be had fails the test.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from penstock.embedded.postgres import PostgresServer
+from tests.services.kafka import KafkaBroker
+from tests.services.toxiproxy import Proxy, Toxiproxy
+
+_POSTGRES_SETTINGS: dict[str, str | int] = {
+    "max_connections": 200,
+    "max_wal_senders": 60,
+    "max_replication_slots": 60,
+    # A killed server keeps what the kernel has; only a power cut would lose it.
+    "fsync": "off",
+}
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with open_folder() as folder, PostgresServer.start(folder, 18, _POSTGRES_SETTINGS) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres16() -> Iterator[PostgresServer]:
+    with open_folder() as folder, PostgresServer.start(folder, 16, _POSTGRES_SETTINGS) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[str]:
+    with fresh_database(postgres) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def database16(postgres16: PostgresServer) -> Iterator[str]:
+    with fresh_database(postgres16) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaBroker]:
+    with open_folder() as folder, KafkaBroker.start(folder) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def toxiproxy() -> Iterator[Toxiproxy]:
+    with open_folder() as folder, Toxiproxy.start(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def proxies(toxiproxy: Toxiproxy) -> Iterator[Callable[[str], Proxy]]:
+    """Call it with an upstream's host:port."""
+    opened: list[Proxy] = []
+
+    def open_proxy(upstream: str) -> Proxy:
+        opened.append(toxiproxy.proxy(upstream))
+        return opened[-1]
+
+    yield open_proxy
+    for proxy in opened:
+        proxy.close()
+
+
+@pytest.fixture
+def kafka_proxy(kafka: KafkaBroker, toxiproxy: Toxiproxy) -> Iterator[Proxy]:
+    proxy = toxiproxy.proxy(kafka.proxied_upstream, listen=kafka.proxied_bootstrap)
+    yield proxy
+    proxy.close()
+
+
+@contextmanager
+def fresh_database(server: PostgresServer) -> Iterator[str]:
+    """Create a database, give its DSN, and drop it with all that hangs on it."""
+    name = f"test_{uuid4().hex[:12]}"
+    dsn = server.create_database(name)
+    try:
+        yield dsn
+    finally:
+        server.start_again()  # nothing, unless the test left it stopped
+        drop_database(server, name)
+
+
+def drop_database(server: PostgresServer, name: str, timeout: float = 30) -> None:
+    """End its clients and walsenders, drop its slots, drop it.
+
+    A leaked reader may reconnect while this goes on, so the door is shut first.
+    """
+    database = sql.Identifier(name)
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(database))
+        deadline = time.monotonic() + timeout
+        while True:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
+            try:
+                admin.execute(
+                    "SELECT pg_drop_replication_slot(slot_name)"
+                    " FROM pg_replication_slots WHERE database = %s AND NOT active",
+                    [name],
+                )
+                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+            except (psycopg.errors.ObjectInUse, psycopg.errors.UndefinedObject):
+                # A walsender takes a moment to notice; a temporary slot goes by itself.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Give a temporary folder that the account PostgreSQL runs as under root can enter.
+
+    pytest's own `tmp_path` is closed to it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="penstock-test-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

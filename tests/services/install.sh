@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Makes sure the servers that tests start are on this machine: Apache Kafka's jars and the
+# toxiproxy binary, kept in the user's cache folder. Downloads once; a moment when all is there.
+set -euo pipefail
+
+kafka=4.3.1 # 4.4.0 can't be resolved
+slf4j=1.7.36
+copy_dependencies=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
+toxiproxy=2.5.0
+
+services="${XDG_CACHE_HOME:-$HOME/.cache}/penstock/services"
+jars="$services/kafka-$kafka"
+proxy="$services/toxiproxy-$toxiproxy"
+
+complete() { [[ -d "$jars" && -d "$proxy" ]] && command -v java >/dev/null; }
+complete && exit 0
+
+# Two runs at once (pytest's workers, two checkouts) must not download beside each other.
+mkdir -p "$services"
+if command -v flock >/dev/null; then
+    exec 9>"$services/.lock"
+    flock -w 900 9 || { echo "another tests/services/install.sh has held $services/.lock for 15 minutes" >&2; exit 1; }
+    complete && exit 0
+fi
+
+say() { echo "tests/services: $*" >&2; }
+
+# need <what for> <Debian package> <command that proves it is there>
+need() {
+    bash -c "$3" &>/dev/null && return
+    if [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null; then
+        say "installing $2 ($1)"
+        export DEBIAN_FRONTEND=noninteractive
+        { apt-get -qq update && apt-get -qq install --no-install-recommends -y "$2"; } >&2
+        bash -c "$3" &>/dev/null && return
+    fi
+    say "$1 is missing. On Debian or Ubuntu: sudo apt-get install $2"
+    return 1
+}
+
+java_17='(( $(java -version 2>&1 | sed -nE "1s/.*\"([0-9]+).*/\1/p") >= 17 ))'
+need "Java 17 or newer, to run Apache Kafka" default-jre-headless "$java_17"
+
+# What is downloaded gets its final name only when it is complete.
+unfinished="$(mktemp -d "$services/.unfinished-XXXXXX")"
+trap 'rm -rf "$unfinished"' EXIT
+
+if [[ ! -d "$jars" ]]; then
+    need "Maven, to download Apache Kafka" maven "mvn -v"
+    say "downloading Apache Kafka $kafka"
+    cat >"$unfinished/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>penstock</groupId><artifactId>test-kafka</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$kafka</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>$slf4j</version></dependency>
+  </dependencies>
+</project>
+POM
+    mvn -q -B -f "$unfinished/pom.xml" "$copy_dependencies" -DoutputDirectory="$unfinished/jars" >&2
+    mv "$unfinished/jars" "$jars"
+fi
+
+if [[ ! -d "$proxy" ]]; then
+    need "Go, to build toxiproxy" golang-go "go version"
+    say "building toxiproxy $toxiproxy"
+    GOBIN="$unfinished/toxiproxy" go install "github.com/Shopify/toxiproxy/v2/cmd/server@v$toxiproxy" >&2
+    mv "$unfinished/toxiproxy" "$proxy"
+fi
