@@ -1,0 +1,84 @@
+"""From one version of the tables to the next, by numbered steps.
+
+A new database gets the tables as flows.state.tables describes them; an older one gets the steps
+that it lacks. A step is never changed once released, for it has run in somebody's database. All of
+it is one transaction under a lock: of two processes that open a database at once, one waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, insert, inspect, select, update
+
+from connectors.errors import FatalError
+from flows.state import tables
+from flows.state.database import Database, missing, patient, transaction
+
+FIRST_VERSION = 1
+
+STEPS: tuple[Callable[[Connection], None], ...] = ()
+"""STEPS[0] leads from the first version to the second, and so on."""
+
+_LOCK = 0x70656E73746F636B
+"""PostgreSQL's advisory lock of our migrations: "penstock" in ASCII."""
+
+
+def current_version() -> int:
+    """Return the version this program reads and writes."""
+    return FIRST_VERSION + len(STEPS)
+
+
+def prepare(database: Database, *, create: bool) -> None:
+    """Bring the tables to this program's version; without `create`, only look that they are.
+
+    Raises FatalError `state_newer`, `state_older` or `state_missing`.
+    """
+    found = database.run(version_of)
+    _refuse_newer(found, database.label)
+    if found == current_version():
+        return
+    if create:
+        database.run(lambda connection: _migrate(connection, database.label))
+    elif found is None:
+        raise missing(database.label)
+    else:
+        raise FatalError(
+            f"the state store {database.label} has version {found} of its tables, this program"
+            f" needs {current_version()}.",
+            code="state_older",
+            hint="Run the flow with this program once: that brings the tables up to date.",
+        )
+
+
+def version_of(connection: Connection) -> int | None:
+    """Return the version of the tables; None where there are none."""
+    if not inspect(connection).has_table(tables.schema_version.name):
+        return None
+    version: int | None = connection.execute(select(tables.schema_version.c.version)).scalar()
+    return version
+
+
+def _migrate(connection: Connection, label: str) -> None:
+    with patient(connection), transaction(connection):
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        found = version_of(connection)
+        _refuse_newer(found, label)
+        if found is None:
+            tables.metadata.create_all(connection, checkfirst=False)
+            connection.execute(insert(tables.schema_version).values(version=current_version()))
+            return
+        for step in STEPS[found - FIRST_VERSION :]:
+            step(connection)
+        connection.execute(update(tables.schema_version).values(version=current_version()))
+
+
+def _refuse_newer(found: int | None, label: str) -> None:
+    if found is not None and found > current_version():
+        raise FatalError(
+            f"the state store {label} has version {found} of its tables, this program knows"
+            f" {current_version()}.",
+            code="state_newer",
+            hint="A newer penstock has written it: run that one, or use another state.url.",
+        )

@@ -1,0 +1,94 @@
+"""Forgetting what is past its retention, in transactions too small for a commit to wait on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Delete, delete, func, select
+
+from flows.state.database import Database, transaction
+from flows.state.tables import dead_letters, history_chunks
+
+ROWS = 200
+"""Deleted in one transaction: a few milliseconds."""
+
+
+def prune(
+    database: Database,
+    flow: str,
+    *,
+    dead_letters_before: Mapping[str, float],
+    history_before: float | None,
+    history_max_bytes: int | None,
+) -> int:
+    """Delete a flow's old rows; return how many. `dead_letters_before`: pipeline → time."""
+    deleted = 0
+    for pipeline, before in dead_letters_before.items():
+        deleted += _delete_all(database, _old_letters(flow, pipeline, before))
+    if history_before is not None:
+        deleted += _delete_all(database, _old_chunks(flow, history_before))
+    if history_max_bytes is not None:
+        deleted += _shrink(database, flow, history_max_bytes)
+    return deleted
+
+
+def _old_letters(flow: str, pipeline: str, before: float) -> Delete:
+    table = dead_letters.c
+    old = (
+        select(table.id)
+        .where(table.flow == flow, table.pipeline == pipeline, table.last_failed_at < before)
+        .limit(ROWS)
+    )
+    # The time again: one that fails anew between the two stays.
+    return delete(dead_letters).where(
+        table.flow == flow, table.id.in_(old.scalar_subquery()), table.last_failed_at < before
+    )
+
+
+def _old_chunks(flow: str, before: float) -> Delete:
+    table = history_chunks.c
+    old = select(table.id).where(table.flow == flow, table.recorded_at < before).limit(ROWS)
+    return delete(history_chunks).where(table.id.in_(old.scalar_subquery()))
+
+
+def _delete_all(database: Database, some: Delete) -> int:
+    """Delete ROWS after ROWS, each in its own transaction, until nothing is left."""
+    total = 0
+    while True:
+        deleted = database.run(lambda connection: _execute(connection, some))
+        total += deleted
+        if deleted < ROWS:
+            return total
+
+
+def _execute(connection: Connection, statement: Any) -> int:
+    with transaction(connection):
+        count: int = connection.execute(statement).rowcount
+    return count
+
+
+def _shrink(database: Database, flow: str, max_bytes: int) -> int:
+    """Delete the oldest chunks until the flow's history fits."""
+    table = history_chunks.c
+    held = select(func.coalesce(func.sum(table.bytes), 0)).where(table.flow == flow)
+    oldest = (
+        select(table.id, table.bytes)
+        .where(table.flow == flow)
+        .order_by(table.recorded_at, table.id)
+        .limit(ROWS)
+    )
+    excess = int(database.run(lambda connection: connection.execute(held).scalar_one())) - max_bytes
+    total = 0
+    while excess > 0:
+        ids: list[int] = []
+        for chunk, size in database.run(lambda connection: connection.execute(oldest).all()):
+            if excess <= 0:
+                break
+            ids.append(chunk)
+            excess -= size
+        if not ids:
+            break
+        gone = delete(history_chunks).where(table.id.in_(ids))
+        total += database.run(lambda connection, gone=gone: _execute(connection, gone))  # type: ignore[misc]
+    return total

@@ -1,0 +1,285 @@
+"""The state store over SQLAlchemy Core: one class, one set of queries, two databases."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Connection
+
+from connectors.batch import Position
+from connectors.contracts import Lag
+from connectors.errors import FatalError
+from flows.state.contracts import StateStore
+from flows.state.database import Database, transaction
+from flows.state.migrations import prepare
+from flows.state.pruning import prune
+from flows.state.queries import Queries, letters_by_prefix, letters_page
+from flows.state.records import (
+    DeadLetter,
+    Lease,
+    PartitionState,
+    PipelineTotals,
+    Settlement,
+)
+from flows.state.rows import (
+    Row,
+    checkpoint_row,
+    chunk_row,
+    letter_of,
+    letter_row,
+    read_cursor,
+    sink_state_row,
+    totals_row,
+)
+
+_NO_LAG = Lag()
+
+
+def open_store(url: str, *, create: bool = True) -> StateStore:
+    """Open the state at `url`, and make or migrate its tables; without `create`, neither.
+
+    `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://…`. Raises FatalError with
+    `state_*` codes (`unreachable` where the server does not answer), RetryableError when another
+    process keeps it locked.
+    """
+    database = Database(url, create=create)
+    try:
+        prepare(database, create=create)
+    except BaseException:
+        database.close()
+        raise
+    database.opened()
+    return SqlStateStore(database)
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """A commit's arguments, and the name by which the database knows whether it happened."""
+
+    lease: Lease
+    source: str
+    settlements: list[Settlement]
+    checkpoint: dict[str, Position]
+    token: str
+
+
+class SqlStateStore:
+    """A StateStore (see flows.state.contracts) on SQLite or PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queries = Queries(database.dialect)
+        self._unanswered: _Commit | None = None
+
+    # --- leases -------------------------------------------------------------------------------
+
+    def acquire_lease(self, flow: str, shard: str, holder: str, ttl: float) -> Lease | None:
+        """Take the lease if it is free, expired or ours; its fence grows each time."""
+        values = {"flow": flow, "shard": shard, "holder": holder, "ttl": ttl}
+
+        def acquire(connection: Connection) -> int | None:
+            with transaction(connection):
+                fence: int | None = connection.execute(self._queries.acquire, values).scalar()
+            return fence
+
+        fence = self._database.run(acquire)
+        return None if fence is None else Lease(flow, shard, holder, fence)
+
+    def renew_lease(self, lease: Lease, ttl: float) -> bool:
+        """Prolong it; False when another holder has a newer fence."""
+        return self._change_lease(self._queries.renew, lease, ttl=ttl)
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give it back, so that a standby takes over at once; nothing if it is another's."""
+        self._change_lease(self._queries.release, lease)
+
+    def _change_lease(self, statement: Any, lease: Lease, **more: Any) -> bool:
+        values = {**_of_lease(lease), **more}
+
+        def change(connection: Connection) -> bool:
+            with transaction(connection):
+                changed: int = connection.execute(statement, values).rowcount
+            return changed == 1
+
+        return self._database.run(change)
+
+    # --- the hot road -------------------------------------------------------------------------
+
+    def commit(
+        self,
+        lease: Lease,
+        source: str,
+        settlements: Sequence[Settlement],
+        checkpoint: Mapping[str, Position],
+        lags: Mapping[str, Lag],
+    ) -> None:
+        """Store settlements and checkpoint in one transaction.
+
+        After a RetryableError it is unknown whether they are stored. Called again with the same
+        settlements and checkpoint, it finds out and stores them if they are not: counts are never
+        added twice. Raises FatalError `lease_lost` when another holder has taken over.
+        """
+        commit = self._named(lease, source, settlements, checkpoint)
+        rows = self._rows(commit, lags)
+        self._unanswered = commit
+        stored = self._database.run(lambda connection: self._store(connection, commit, rows))
+        self._unanswered = None
+        if not stored:
+            raise _lease_lost(lease)
+
+    def _named(
+        self,
+        lease: Lease,
+        source: str,
+        settlements: Sequence[Settlement],
+        checkpoint: Mapping[str, Position],
+    ) -> _Commit:
+        """Return the commit, under its old name if it is the one that got no answer."""
+        token = os.urandom(8).hex()
+        commit = _Commit(lease, source, list(settlements), dict(checkpoint), token)
+        before = self._unanswered
+        if before is not None and before == replace(commit, token=before.token):
+            return before
+        return commit
+
+    def _rows(self, commit: _Commit, lags: Mapping[str, Lag]) -> list[tuple[Any, list[Row]]]:
+        """Return statements with their parameters, in the order in which they lock rows."""
+        flow, shard, now = commit.lease.flow, commit.lease.shard, time.time()
+        totals: list[Row] = []
+        letters: list[Row] = []
+        states: dict[str, Row] = {}
+        chunks: list[Row] = []
+        for settled in commit.settlements:
+            totals.append(totals_row(flow, shard, settled.pipeline, settled.counts))
+            letters.extend(map(letter_row, settled.dead_letters))
+            for sink, state in settled.sink_states.items():
+                states[sink] = sink_state_row(flow, shard, sink, state)
+            if settled.history is not None:
+                chunks.append(chunk_row(settled.history))
+        letters.sort(key=itemgetter("id"))
+        queries = self._queries
+        rows = [
+            (
+                queries.save_checkpoint,
+                [
+                    checkpoint_row(
+                        flow, commit.source, place, lag=lags.get(place[0], _NO_LAG), now=now
+                    )
+                    for place in commit.checkpoint.items()
+                ],
+            ),
+            (queries.add_totals, totals),
+            (queries.save_dead_letter, letters),
+            (queries.save_sink_state, list(states.values())),
+            (queries.add_chunk, chunks),
+        ]
+        return [(statement, values) for statement, values in rows if values]
+
+    def _store(
+        self,
+        connection: Connection,
+        commit: _Commit,
+        rows: list[tuple[Any, list[Row]]],
+    ) -> bool:
+        """Store it, unless it is stored already; False when the lease is another's."""
+        lease = _of_lease(commit.lease)
+        with transaction(connection):
+            if connection.execute(self._queries.claim, {**lease, "token": commit.token}).rowcount:
+                for statement, values in rows:
+                    connection.execute(statement, values)
+                return True
+            found = connection.execute(self._queries.lease, lease).first()
+        return found is not None and tuple(found) == (
+            commit.lease.fence,
+            commit.lease.holder,
+            commit.token,
+        )
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def checkpoints(self, flow: str, source: str) -> dict[str, Position]:
+        """Return source partition → position after the last settled event."""
+        return dict(self._all(self._queries.positions, flow=flow, source=source))
+
+    def sink_states(self, flow: str, writer: str) -> dict[str, dict[str, str]]:
+        """Return sink module → what it kept with the last settled batch of this writer."""
+        rows = self._all(self._queries.sink_states, flow=flow, writer=writer)
+        return {sink: json.loads(state) for sink, state in rows}
+
+    def dead_letters(
+        self, flow: str | None, *, pipeline: str | None, limit: int, after: str | None
+    ) -> list[DeadLetter]:
+        """Return dead letters, newest failure first; `after` is `flows.state.rows.cursor`'s."""
+        place = None if after is None else read_cursor(after)
+        return list(map(letter_of, self._all(letters_page(flow, pipeline, limit, place))))
+
+    def dead_letter(self, flow: str | None, id_prefix: str) -> list[DeadLetter]:
+        """Return the entries whose id starts so: one, none, or several when it is ambiguous."""
+        return list(map(letter_of, self._all(letters_by_prefix(flow, id_prefix.strip().lower()))))
+
+    def partitions(self, flow: str) -> list[PartitionState]:
+        """Return positions and lags of every source partition of the flow."""
+        return [PartitionState(*row) for row in self._all(self._queries.partitions, flow=flow)]
+
+    def totals(self, flow: str) -> list[PipelineTotals]:
+        """Return the counts of every pipeline of the flow."""
+        letters = dict(self._all(self._queries.letter_counts, flow=flow))
+        return [
+            PipelineTotals(pipeline, int(done), int(failed), int(skipped), letters.get(pipeline, 0))
+            for pipeline, done, failed, skipped in self._all(self._queries.totals, flow=flow)
+        ]
+
+    def flows(self) -> list[str]:
+        """Return the names of the flows this store knows."""
+        return [flow for (flow,) in self._all(self._queries.flows)]
+
+    def _all(self, query: Any, **values: Any) -> list[Any]:
+        return self._database.run(lambda connection: list(connection.execute(query, values)))
+
+    # --- housekeeping -------------------------------------------------------------------------
+
+    def prune(
+        self,
+        flow: str,
+        *,
+        dead_letters_before: Mapping[str, float],
+        history_before: float | None,
+        history_max_bytes: int | None,
+    ) -> int:
+        """Delete what is past its retention, in small transactions; return the rows deleted."""
+        return prune(
+            self._database,
+            flow,
+            dead_letters_before=dead_letters_before,
+            history_before=history_before,
+            history_max_bytes=history_max_bytes,
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
+
+
+def _of_lease(lease: Lease) -> Row:
+    return {
+        "of_flow": lease.flow,
+        "of_shard": lease.shard,
+        "of_fence": lease.fence,
+        "of_holder": lease.holder,
+    }
+
+
+def _lease_lost(lease: Lease) -> FatalError:
+    return FatalError(
+        f"another worker has taken over {lease.shard} of flow {lease.flow}.",
+        code="lease_lost",
+        hint="This one stops; nothing it did after the take-over was stored.",
+        flow=lease.flow,
+        shard=lease.shard,
+    )

@@ -1,0 +1,154 @@
+"""The state store's tables: one description for SQLite and PostgreSQL.
+
+Times are seconds since the epoch; JSON is text, since nothing here is queried by its inside and
+text keeps every digit. Names start with `penstock_`, so that a database may be shared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+metadata = MetaData()
+
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows by itself only in a column that is declared INTEGER."""
+
+_Ascii = Text().with_variant(Text(collation="C"), "postgresql")
+"""Compared byte by byte, whatever the database's collation: ranges of ids rely on it."""
+
+schema_version = Table(
+    "penstock_schema",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+)
+
+checkpoints = Table(
+    "penstock_checkpoints",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("partition", Text, primary_key=True),
+    Column("position", Text, nullable=False),
+    Column("lag_events", BigInteger),
+    Column("lag_bytes", BigInteger),
+    Column("lag_seconds", Float),
+    Column("updated_at", Float, nullable=False),
+)
+
+sink_states = Table(
+    "penstock_sink_states",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("writer", Text, primary_key=True),
+    Column("sink", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+)
+
+dead_letters = Table(
+    "penstock_dead_letters",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("id", _Ascii, primary_key=True),
+    Column("flow_version", Text, nullable=False),
+    Column("pipeline", Text, nullable=False),
+    Column("step", Text),
+    Column("source", Text, nullable=False),
+    Column("partition", Text, nullable=False),
+    Column("position", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("error_code", Text, nullable=False),
+    Column("error_kind", Text, nullable=False),
+    Column("error_message", Text, nullable=False),
+    Column("error_hint", Text, nullable=False),
+    Column("context", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("first_failed_at", Float, nullable=False),
+    Column("last_failed_at", Float, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("wire", LargeBinary),
+    Column("outputs", Text, nullable=False),
+    Index("penstock_dead_letters_newest", "last_failed_at"),
+    Index("penstock_dead_letters_flow", "flow", "last_failed_at"),
+    Index("penstock_dead_letters_pipeline", "flow", "pipeline", "last_failed_at"),
+    Index("penstock_dead_letters_error", "flow", "error_code", "last_failed_at"),
+    Index("penstock_dead_letters_step", "flow", "step", "last_failed_at"),
+    Index("penstock_dead_letters_type", "flow", "event_type", "last_failed_at"),
+)
+
+history_chunks = Table(
+    "penstock_history_chunks",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("flow", Text, nullable=False),
+    Column("flow_version", Text, nullable=False),
+    Column("pipeline", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("first_time", Float, nullable=False),
+    Column("last_time", Float, nullable=False),
+    Column("recorded_at", Float, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("penstock_history_chunks_time", "flow", "pipeline", "last_time"),
+    # Holds all that retention asks for, so pruning reads no bodies.
+    Index("penstock_history_chunks_age", "flow", "recorded_at", "id", "bytes"),
+)
+
+pipeline_totals = Table(
+    "penstock_pipeline_totals",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("pipeline", Text, primary_key=True),
+    # A row per shard: workers that share a pipeline don't wait for each other's commits.
+    Column("shard", Text, primary_key=True),
+    Column("done", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+)
+
+leases = Table(
+    "penstock_leases",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("shard", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    # The name of the last commit made under the lease: how a commit whose answer was lost
+    # finds out whether it happened.
+    Column("last_commit", Text, nullable=False),
+)
+
+
+class server_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is
+    """The database's clock in seconds since the epoch: one clock for all workers' leases."""
+
+    inherit_cache = True
+    type = Float()
+
+
+@compiles(server_now, "sqlite")
+def _sqlite_now(_element: server_now, _compiler: Any, **_options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(server_now, "postgresql")
+def _postgresql_now(_element: server_now, _compiler: Any, **_options: Any) -> str:
+    return "extract(epoch from clock_timestamp())::float8"
