@@ -100,22 +100,23 @@ class Ingest:
             return
         data = executions.events.column("data")
         is_valid = validator.is_valid
+        envelopes = validator.envelope_problems(executions.events)
         for index in executions.going(0):
-            if is_valid(data[index]):
+            if is_valid(data[index]) and index not in envelopes:
                 continue
             if self._on_invalid == "skip":
                 executions.end(index, Ended("skipped"))
-            else:
-                executions.end(index, Ended("failed", None, self._invalid(validator, data[index])))
+                continue
+            problems = envelopes.get(index, []) + validator.problems(data[index])
+            executions.end(index, Ended("failed", None, self._invalid(problems)))
 
-    def _invalid(self, validator: Validator, value: object) -> PermanentError:
-        problems = validator.problems(value)
+    def _invalid(self, problems: list[str]) -> PermanentError:
         return PermanentError(
             f"the event does not fit schema {self._schema}: {'; '.join(problems[:5])}.",
             code="schema_invalid",
             hint="Mend the producer or the schema, then replay.",
             schema=self._schema,
-            problems=list(problems),
+            problems=problems,
         )
 
     def _own_keys(self, executions: Executions, program: Program) -> Column:

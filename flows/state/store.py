@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from connectors.batch import Position
 from connectors.contracts import Lag
 from connectors.errors import FatalError
+from connectors.failpoints import fail_point
 from flows.state.contracts import StateStore
 from flows.state.database import Database, transaction
 from flows.state.migrations import prepare
@@ -193,6 +194,7 @@ class SqlStateStore:
             if connection.execute(self._queries.claim, {**lease, "token": commit.token}).rowcount:
                 for statement, values in rows:
                     connection.execute(statement, values)
+                fail_point("after_settle_before_checkpoint")
                 return True
             found = connection.execute(self._queries.lease, lease).first()
         return found is not None and tuple(found) == (
