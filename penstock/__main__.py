@@ -1,0 +1,35 @@
+"""The entry point of `penstock` and `python -m penstock`.
+
+It is read by whatever Python is there, so nothing above `main` may need a fitting one.
+"""
+
+from __future__ import annotations
+
+import sys
+
+OLDEST, TOO_NEW = (3, 10), (3, 13)
+
+
+def unsupported(version: tuple[int, int]) -> str | None:
+    """Return what to tell the user of a Python that Penstock can't run on; None if it can."""
+    if OLDEST <= version < TOO_NEW:
+        return None
+    return (
+        "Penstock needs Python 3.10, 3.11 or 3.12 (Bytewax 0.21.1 has no wheel for 3.13); "
+        f"found {version[0]}.{version[1]}."
+    )
+
+
+def main() -> int:
+    """Run the command line; return its exit code."""
+    refusal = unsupported(sys.version_info[:2])
+    if refusal is not None:
+        print(refusal, file=sys.stderr)
+        return 2
+    from penstock.cli.app import main as run  # noqa: PLC0415 - only a fitting Python can import it
+
+    return run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

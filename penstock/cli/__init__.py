@@ -1,0 +1,1 @@
+"""The command line. Each command imports its machinery only when it runs."""

@@ -1,0 +1,117 @@
+"""The `penstock` command: its commands in one table, and the end of every error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+
+from connectors.errors import PenstockError
+from flows.runtime import exits
+from penstock.cli import init
+from penstock.cli.errors import BUG, PIPE_CLOSED, print_bug, print_error, report_error
+from penstock.cli.help import GroupedCommands
+
+app = typer.Typer(
+    name="penstock",
+    cls=GroupedCommands,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+The four things people do:
+  penstock demo                          see it work: a shop in PostgreSQL, its changes flowing
+  penstock init shop.yaml                write a flow file, commented
+  penstock validate shop.yaml --connect  check it, and the servers it names
+  penstock run shop.yaml                 run it; Ctrl-C drains and stops
+
+\b
+Exit codes: 0 done, 1 failures were found, 2 the command or flow file is wrong, 3 a server could
+not be reached, 4 stopped by a fatal error, 130 interrupted.
+
+`penstock COMMAND --help` shows a command's options, with examples.""",
+)
+app.command(epilog=init.EXAMPLES)(init.init)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - needed only here
+
+        print(f"penstock {version('penstock')}")
+        raise typer.Exit
+
+
+@app.callback()
+def penstock(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Stream processing from YAML: events from a source, through steps, to a sink.
+
+    A flow file names sources (PostgreSQL changes, Kafka), sinks, and pipelines of steps between
+    them. No event is lost, and one that fails is kept where you can look at it.
+    """
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line; return its exit code. Commands return theirs, or None for 0."""
+    try:
+        code = _run(list(arguments))
+        sys.stdout.flush()
+        return code
+    except PenstockError as error:
+        return report_error(error)
+    except typer.TyperException as error:
+        return _usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        print(file=sys.stderr)
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        return _pipe_closed()
+    except SystemExit as end:
+        # typer and rich answer a closed pipe with exit code 1, where the reason can't be told
+        if isinstance(end.__context__, BrokenPipeError):
+            return _pipe_closed()
+        return end.code if isinstance(end.code, int) else exits.DONE
+    except Exception as error:  # noqa: BLE001 - the last stop: everything else is a defect
+        print_bug(error)
+        return BUG
+
+
+def _run(arguments: list[str]) -> int:
+    command: Any = typer.main.get_command(app)
+    code = command.main(arguments, prog_name="penstock", standalone_mode=False)
+    return code if isinstance(code, int) else exits.DONE
+
+
+def _usage(error: typer.TyperException) -> int:
+    """Print a mistake on the command line, and where to read how it is done."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if context is None:
+        print_error("usage", message)
+        return exits.USAGE
+    if context.command.no_args_is_help and message == context.get_help():
+        print(message, file=sys.stderr)
+        return exits.USAGE
+    print_error("usage", message, f"`{context.command_path} --help` shows how.")
+    return exits.USAGE
+
+
+def _pipe_closed() -> int:
+    """End quietly: nobody reads what is left, and Python would complain of it at its exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
+
+
+__all__ = ["app", "main"]

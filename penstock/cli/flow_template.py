@@ -1,0 +1,173 @@
+"""The flow files that `penstock init` writes: one text, put together from parts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+SourceKind = Literal["postgres", "kafka"]
+SinkKind = Literal["kafka", "file", "webhook", "stdout"]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkPart:
+    """What the choice of a sink puts into the file."""
+
+    title: str
+    module: str
+    environment: tuple[str, ...] = ()
+    """Variables that the file reads, as `NAME=example`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePart:
+    """What the choice of a source puts into the file."""
+
+    name: str
+    title: str
+    module: str
+    environment: tuple[str, ...]
+    """Variables that the file reads, as `NAME=example`."""
+    shape: str
+    """A jq program that fits its events."""
+    event_type: str
+    """A pattern of their types, quoted."""
+
+
+def slug(name: str, joint: str = "-") -> str:
+    """Return `name` in lower case with letters, digits and `joint` only; "flow" if none is left."""
+    return re.sub(r"[^a-z0-9]+", joint, name.lower()).strip(joint) or "flow"
+
+
+def render_flow(name: str, source: SourceKind, sink: SinkKind, file: str) -> str:
+    """Return a commented flow file that validates as it stands."""
+    origin, target = SOURCES[source], SINKS[sink]
+    return _FLOW.format(
+        name=name,
+        file=file,
+        title=f"{name}: {origin.title} to {target.title}.",
+        source=origin.module.format(slot=slug(name, "_")),
+        sink=target.module.format(name=name),
+        origin=origin.name,
+        shape=origin.shape,
+        event_type=origin.event_type.ljust(17),
+    )
+
+
+SOURCES: dict[SourceKind, SourcePart] = {
+    "postgres": SourcePart(
+        "changes",
+        "row changes in PostgreSQL",
+        """\
+  # Reads the write-ahead log. The server needs wal_level=logical and the role REPLICATION; the
+  # publication and the replication slot are made at the first start.
+  - name: changes
+    type: source.postgres_cdc
+    config:
+      connection: "${{DATABASE_URL:-postgresql://postgres@127.0.0.1:5432/postgres}}"
+      slot_name: {slot}
+      tables:
+        - {{ schema: public, table: orders }}
+      snapshot: initial               # the rows there are first, then each change""",
+        ("DATABASE_URL=postgresql://user:password@host:5432/database",),
+        "{change: .operation, row: .data}",
+        '"public.orders.*"',
+    ),
+    "kafka": SourcePart(
+        "messages",
+        "messages in Kafka",
+        """\
+  - name: messages
+    type: source.kafka
+    config:
+      brokers: "${{KAFKA_BROKERS:-127.0.0.1:9092}}"
+      topics: [orders]
+      start: earliest                 # where to begin when no position is stored yet
+      # options: {{ security.protocol: SASL_SSL }}   # any property of librdkafka""",
+        ("KAFKA_BROKERS=host:9092",),
+        "{received: .time, message: .data}",
+        '"order.*"',
+    ),
+}
+
+SINKS: dict[SinkKind, SinkPart] = {
+    "kafka": SinkPart(
+        "Kafka",
+        """\
+  - name: out
+    type: sink.kafka
+    config:
+      brokers: "${{KAFKA_BROKERS:-127.0.0.1:9092}}"
+      topic: {name}.events            # where `publish` goes when it names no topic""",
+        ("KAFKA_BROKERS=host:9092",),
+    ),
+    "file": SinkPart(
+        "JSON Lines files",
+        """\
+  - name: out
+    type: sink.file
+    config:
+      path: "{name}.jsonl"            # may hold {{{{ .type }}}}: a file per type of event
+      rotate: 100MB""",
+    ),
+    "webhook": SinkPart(
+        "a webhook",
+        """\
+  - name: out
+    type: sink.webhook
+    config:
+      url: "${{WEBHOOK_URL:-http://127.0.0.1:8000/events}}\"""",
+        ("WEBHOOK_URL=https://host/path",),
+    ),
+    "stdout": SinkPart(
+        "standard output",
+        """\
+  - name: out
+    type: sink.stdout""",
+    ),
+}
+
+_FLOW = """\
+# {title}
+#
+#   penstock validate {file} --connect    checks this file and the servers it names
+#   penstock explain {file}               shows what it will do, and what it guarantees
+#   penstock run {file}                   runs it; Ctrl-C drains and stops
+#
+# ${{NAME:-default}} is read from the environment when the file is loaded.
+version: 1
+name: {name}
+
+# Positions, dead letters and history are kept here. PENSTOCK_STATE_URL overrides it.
+state:
+  url: "sqlite:///{name}.db"          # or postgresql://user:password@host:5432/database
+
+modules:
+{source}
+
+{sink}
+
+pipelines:
+  {name}:
+    trigger:
+      type: event
+      source: {origin}
+      # event_type: {event_type} # only types that match; default: every type
+      # when: ".data.total > 0"          # only events for which this jq is true
+    steps:
+      # jq makes the data of what is published. At hand: .data, .type, .time, .event, and the
+      # output of earlier steps as .steps.NAME.output.
+      - name: shape
+        type: step.jq
+        config:
+          expression: "{shape}"
+      # An event is done when the sink has confirmed it. One that fails is kept as a dead letter:
+      # `penstock dlq list {file}` shows it.
+      - name: publish
+        type: step.publish
+        config:
+          sink: out
+          # type: order.changed          # default: the type of the event that came in
+          # key: ".data.id"              # default: the key of the event that came in
+"""

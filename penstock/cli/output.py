@@ -1,0 +1,48 @@
+"""Printing results to stdout: JSON for programs, aligned columns for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+import typer
+
+Output = Annotated[
+    Literal["text", "json"],
+    typer.Option("--output", "-o", help="Text for people, or JSON for programs."),
+]
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON document, indented."""
+    import orjson  # noqa: PLC0415 - only commands that print JSON need it
+
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print aligned columns; headings that start with ">" are of numbers.
+
+    On a terminal long cells are folded to its width; elsewhere every row is one line.
+    """
+    from rich.console import Console  # noqa: PLC0415 - rich takes 60 ms to import
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        table.add_column(
+            heading.removeprefix(">"),
+            justify="right" if heading.startswith(">") else "left",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    width = None if sys.stdout.isatty() else 10_000
+    Console(width=width, highlight=False).print(table, soft_wrap=width is not None)
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """Return `1 source`, `2 sources`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
