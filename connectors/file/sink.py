@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from connectors.cloudevents import structured
 from connectors.contracts import Check, Outgoing, SinkOpening, SinkTraits
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from connectors.file.journal import Entry, Journal, Rotated, Touched, sync_folder
@@ -22,6 +21,7 @@ from connectors.file.output import OutputFile
 from connectors.file.paths import PathRule
 from connectors.file.recovery import SettledState, cut_back, read_state, undo
 from connectors.file.settings import FileSinkSettings
+from connectors.jsonlines import joined, lines_of
 
 _JOURNAL_ENTRIES = 10_000
 """Beyond so many, the settled ones are dropped: the journal is rewritten."""
@@ -121,11 +121,7 @@ class FileSink:
         if not len(events):
             return {}
         groups, failures = self._rule.group(events)
-        lines: Sequence[bytes]
-        if self._settings.format == "cloudevents_json":
-            lines = structured(events)
-        else:
-            lines = [b"null" if value is None else value for value in events.values]
+        lines = lines_of(events, self._settings.format)
         self._dirty = True
         paths = list(groups)
         step = self._settings.max_open_files
@@ -186,7 +182,10 @@ class FileSink:
         lengths = {path: self._open_files[path].length for path in groups if path not in failed}
         for path, length in lengths.items():
             try:
-                self._open_files[path].append(_joined(lines, groups[path]))
+                indexes = groups[path]
+                whole = len(indexes) == len(lines)
+                chosen = lines if whole else [lines[index] for index in indexes]
+                self._open_files[path].append(joined(chosen))
             except OSError as error:
                 failed[path] = self._taken_back(path, length, error)
         for path, length in lengths.items():
@@ -261,16 +260,6 @@ class FileSink:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-
-
-def _joined(lines: Sequence[bytes], indexes: Sequence[int]) -> bytes:
-    chosen = lines if len(indexes) == len(lines) else [lines[index] for index in indexes]
-    content = b"\n".join(chosen) + b"\n"
-    if content.count(b"\n") != len(chosen) or b"\r" in content:
-        # Only between JSON's tokens can a line break stand as it is.
-        table = bytes.maketrans(b"\r\n", b"  ")
-        content = b"\n".join(line.translate(table) for line in chosen) + b"\n"
-    return content
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
