@@ -24,6 +24,7 @@ from uuid import uuid4
 from flows.plan import FlowPlan
 from flows.runtime import exits
 from flows.runtime.assemble import make_source, sinks_of
+from flows.runtime.logs import Level
 from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report
 from flows.runtime.worker import WorkerOrder
 
@@ -43,6 +44,8 @@ class RunOptions:
     workers: int = 1
     until_caught_up: bool = False
     log_format: Literal["console", "json"] = "json"
+    log_level: Level | None = None
+    """Instead of the flow file's."""
     drain_timeout: float = 30.0
     """Seconds a drain may take before workers are killed; what was in flight comes again."""
 
@@ -321,6 +324,7 @@ def plan_workers(files: Sequence[Path], plan: FlowPlan, options: RunOptions) -> 
                 writers=writers,
                 until_caught_up=options.until_caught_up,
                 log_format=options.log_format,
+                log_level=options.log_level,
             )
         )
     return orders

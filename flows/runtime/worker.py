@@ -31,7 +31,7 @@ from flows.runtime.build import Branch, build_dataflow
 from flows.runtime.committer import LEASE_TTL, Committer
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
-from flows.runtime.logs import set_up_logging
+from flows.runtime.logs import Level, set_up_logging
 from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report, State
 from flows.runtime.retention import pruner
 from flows.state.contracts import StateStore
@@ -59,6 +59,8 @@ class WorkerOrder:
     """Sink module → this worker's label, for sinks that several workers write through."""
     until_caught_up: bool = False
     log_format: Literal["console", "json"] = "json"
+    log_level: Level | None = None
+    """Instead of the flow file's."""
 
     @property
     def shard(self) -> str:
@@ -242,7 +244,7 @@ def main(argument: str) -> int:
     error: PenstockError | None
     try:
         plan = load_flow([Path(name) for name in order.files])
-        set_up_logging(plan.log.level, order.log_format, plan.redact)
+        set_up_logging(order.log_level or plan.log.level, order.log_format, plan.redact)
         run_worker(order, plan, halt, reporter)
         error = halt.error
     except PenstockError as raised:
