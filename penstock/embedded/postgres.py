@@ -165,7 +165,10 @@ class PostgresServer:
         ours: dict[str, str | int] = {"wal_level": "logical", **settings}
         lines = [f"{name} = '{_quoted(value)}'\n" for name, value in ours.items()]
         # Included last, so that it wins over what initdb wrote; replaced by each start.
-        (self._data / "penstock.conf").write_text("".join(lines))
+        own = self._data / "penstock.conf"
+        own.write_text("".join(lines))
+        if self._account is not None:
+            os.chown(own, *self._account)
         configuration = self._data / "postgresql.conf"
         if "include 'penstock.conf'" not in configuration.read_text():
             with configuration.open("a") as text:

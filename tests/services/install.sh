@@ -34,7 +34,7 @@ need() {
         { apt-get -qq update && apt-get -qq install --no-install-recommends -y "$2"; } >&2
         bash -c "$3" &>/dev/null && return
     fi
-    say "$1 is missing. On Debian or Ubuntu: sudo apt-get install $2"
+    say "missing: $1. On Debian or Ubuntu: sudo apt-get install $2"
     return 1
 }
 
@@ -58,7 +58,7 @@ if [[ ! -d "$jars" ]]; then
   </dependencies>
 </project>
 POM
-    mvn -q -B -f "$unfinished/pom.xml" "$copy_dependencies" -DoutputDirectory="$unfinished/jars" >&2
+    mvn -q -B -Dstyle.color=never -f "$unfinished/pom.xml" "$copy_dependencies" -DoutputDirectory="$unfinished/jars" >&2
     mv "$unfinished/jars" "$jars"
 fi
 
