@@ -1,0 +1,120 @@
+"""The committer on a real SQLite file: what it hands out as acknowledgeable, and when it waits."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+import pytest
+
+from flows.runtime.committer import LEASE_TTL, Committer
+from flows.runtime.halt import Halt
+from flows.state.records import Counts, Settlement
+from flows.state.store import open_store
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/state.db"
+
+
+@pytest.fixture
+def lease(url):
+    store = open_store(url)
+    lease = store.acquire_lease("flow", "rows/0", "me", LEASE_TTL)
+    store.close()
+    return lease
+
+
+def _committer(url, lease, halt, **options):
+    committer = Committer(
+        lambda: open_store(url), lease, "rows", halt, lags=dict, prune=lambda store: None, **options
+    )
+    committer.start()
+    return committer
+
+
+def _eventually(look, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, "did not come about"
+        time.sleep(0.005)
+    return found
+
+
+def _stored(url):
+    store = open_store(url)
+    try:
+        return store.checkpoints("flow", "rows"), {t.pipeline: t.done for t in store.totals("flow")}
+    finally:
+        store.close()
+
+
+def test_a_position_can_be_acknowledged_only_once_it_is_stored(url, lease):
+    committer = _committer(url, lease, Halt())
+    committer.settle(Settlement("orders", Counts(done=3)))
+    assert committer.take() is None
+    committer.checkpoint({"a": "01"})
+    assert _eventually(committer.take) == {"a": "01"}
+    assert _stored(url) == ({"a": "01"}, {"orders": 3})
+    assert committer.take() is None
+    committer.close()
+
+
+def test_what_was_settled_but_not_checkpointed_is_not_stored(url, lease):
+    committer = _committer(url, lease, Halt())
+    committer.settle(Settlement("orders", Counts(done=3)))
+    committer.close()
+    assert _stored(url) == ({}, {})
+
+
+def test_closing_stores_what_is_queued(url, lease):
+    committer = _committer(url, lease, Halt())
+    for k in range(20):
+        committer.settle(Settlement("orders", Counts(done=1)))
+        committer.checkpoint({"a": f"{k:02}"})
+    committer.close()
+    assert committer.take() == {"a": "19"}
+    assert _stored(url) == ({"a": "19"}, {"orders": 20})
+
+
+def test_a_state_store_that_is_away_is_waited_for_and_shown(url, lease, tmp_path):
+    halt = Halt()
+    committer = _committer(url, lease, halt)
+    blocker = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    committer.settle(Settlement("orders", Counts(done=1)))
+    committer.checkpoint({"a": "01"})
+    assert "state store" in _eventually(lambda: committer.status, 30)
+    assert committer.take() is None
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert _eventually(committer.take) == {"a": "01"}
+    assert committer.status == ""
+    assert halt.error is None
+    committer.close()
+    assert _stored(url) == ({"a": "01"}, {"orders": 1})
+
+
+def test_a_worker_whose_lease_was_taken_over_stores_nothing_and_stops(url, lease):
+    store = open_store(url)
+    store.release_lease(lease)
+    assert store.acquire_lease("flow", "rows/0", "another", LEASE_TTL) is not None
+    store.close()
+    halt = Halt()
+    committer = _committer(url, lease, halt)
+    committer.settle(Settlement("orders", Counts(done=1)))
+    committer.checkpoint({"a": "01"})
+    error = _eventually(lambda: halt.error)
+    assert error.code == "lease_lost"
+    committer.close()
+    assert committer.take() is None
+    assert _stored(url) == ({}, {})
+
+
+def test_closing_gives_the_lease_back(url, lease):
+    committer = _committer(url, lease, Halt())
+    committer.close()
+    store = open_store(url)
+    assert store.acquire_lease("flow", "rows/0", "another", LEASE_TTL) is not None
+    store.close()
