@@ -8,11 +8,11 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from schema_registry.validation import Validator
 from transforms.expressions import Program, compile_jq
 
 from connectors.batch import Batch, Column
 from connectors.errors import PenstockError, PermanentError
+from schema_registry.validation import Validator
 from transforms.executions import Ended, Executions
 
 if TYPE_CHECKING:
