@@ -146,6 +146,21 @@ _EVENT_COLUMNS = (
 )
 
 
+def derived(*reads: str) -> Callable[[Maker], Maker]:
+    """Mark a maker that needs the columns `reads` and nothing else, not `state` either.
+
+    History keeps those columns instead, and calls the maker by its name when somebody looks. So it
+    is a function at the top of its module, keeps its name, and makes of old columns what it made
+    of them then. `reads` may name columns of the source's own.
+    """
+
+    def mark(maker: Maker) -> Maker:
+        vars(maker)["reads"] = reads
+        return maker
+
+    return mark
+
+
 def _decode(batch: Batch) -> Column:
     """Decode `raw`; an entry that is not JSON becomes an error of its own event."""
     raws = batch.column("raw")

@@ -15,6 +15,8 @@ class DeadLetter:
     `id` is the execution's id, so the same failure settled twice is one entry.
     `event` is the CloudEvent in JSON (structured mode); `wire` the bytes that arrived where they
     did not decode; `outputs` the JSON object of step outputs so far; `context` a JSON object.
+    `change` is the JSON object of a row's change (operation, before, after): what the CloudEvent
+    has no place for and a replay must show to the steps again.
     """
 
     id: str
@@ -39,6 +41,7 @@ class DeadLetter:
     attempts: int
     first_failed_at: float
     last_failed_at: float
+    change: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

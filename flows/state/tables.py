@@ -81,6 +81,7 @@ dead_letters = Table(
     Column("first_failed_at", Float, nullable=False),
     Column("last_failed_at", Float, nullable=False),
     Column("event", Text, nullable=False),
+    Column("change", Text),
     Column("wire", LargeBinary),
     Column("outputs", Text, nullable=False),
     Index("penstock_dead_letters_newest", "last_failed_at"),

@@ -1,0 +1,365 @@
+r"""History: a settled batch's executions in one compressed body, and back.
+
+    zstd( header "\n" bytes "\n" bytes … )
+
+The header is one line of JSON: what is the same for all, the event columns, the outputs, the few
+executions that failed or were skipped. Behind it stand the events' data and the outputs that were
+encoded already, byte for byte as they were; their lengths are in the header. So building costs a
+join and no object per event, data that is not JSON is kept like any other, and no digit of a
+number is lost. `zstd -dc` shows it.
+
+Measured on orders of 400 bytes with one output of 135, per event: 0.9 us, most of it zstd level 1.
+Its negative levels save 0.2 us and give bodies 1.7 times as long, which the disk then costs.
+
+Of the event columns a body holds those that can't be made from others: see `derived` in
+connectors.batch. A source's column without that mark is made here, if nothing has asked for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import zstandard
+
+from connectors.batch import Batch, Change, Column, Maker
+from connectors.errors import (
+    FatalError,
+    FlowFileError,
+    PenstockError,
+    PermanentError,
+    RetryableError,
+)
+from flows.state.jsontext import json_text
+from transforms.executions import UNSET, Ended, Executions
+
+LEVEL = 1
+VERSION = 1
+
+_ATTRIBUTES = (
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "timestamp",
+    "datacontenttype",
+    "dataschema",
+    "extensions",
+    "key",
+    "partition",
+    "position",
+)
+
+_ERRORS: dict[str, type[PenstockError]] = {
+    kind.kind: kind for kind in (FatalError, FlowFileError, PermanentError, RetryableError)
+}
+
+_local = threading.local()
+"""A compressor each thread: its context is costly to make and not for two at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkView:
+    """A chunk's executions, as they were settled; index k is the k-th that was recorded.
+
+    `executions.events` has everything but `wire`, so contexts, ids and events are made from it as
+    they were then.
+    """
+
+    executions: Executions
+    indexes: Sequence[int]
+    """Where each was in its batch: those not triggered are left out, or all that did not fail."""
+
+
+# --- encoding ---------------------------------------------------------------------------------
+
+
+def encode_chunk(
+    executions: Executions, *, meta: Mapping[str, Any], only_failed: bool = False
+) -> bytes:
+    """Return the body of a chunk: all executions that were triggered, or those that failed.
+
+    Never raises for what a step put out: a value that is not JSON is kept as its text.
+    """
+    batch = executions.events
+    chosen = _chosen(executions, only_failed)
+    places: Sequence[int] | dict[int, int] = range(batch.size)
+    if chosen is not None:
+        places = {index: place for place, index in enumerate(chosen)}
+    sections: list[tuple[str, list[int]]] = []
+    parts: list[bytes] = []
+
+    def keep(name: str, values: Column) -> None:
+        lengths, values = _measured(values)
+        sections.append((name, lengths))
+        parts.extend(values)
+
+    columns, makers = _columns(batch)
+    keep("", _of(batch.column("raw"), chosen))
+    outputs: dict[str, Column | None] = {}
+    for name, column in executions.outputs.items():
+        encoded = executions.encoded.get(name)
+        if encoded is None or len(encoded) != batch.size:
+            outputs[name] = _of(column, chosen)
+        else:
+            outputs[name] = None
+            keep(name, _of(_completed(encoded, column), chosen))
+    header = {
+        "version": VERSION,
+        "size": len(places),
+        "indexes": chosen,
+        "pipeline": executions.pipeline,
+        "started": executions.started,
+        "meta": dict(meta),
+        "columns": {name: _collapsed(name, _of(c, chosen)) for name, c in columns.items()},
+        "derived": makers,
+        "keys": None if executions.keys is None else _of(executions.keys, chosen),
+        "outputs": outputs,
+        "details": {name: _of(column, chosen) for name, column in executions.details.items()},
+        "ended": [
+            (places[index], ended.outcome, ended.step, _error_row(ended.error))
+            for index, ended in executions.ended.items()
+            if index in places
+        ],
+        "passed_over": {
+            step: [(places[k], _error_row(e)) for k, e in errors.items() if k in places]
+            for step, errors in executions.passed_over.items()
+            if errors
+        },
+        "errors": [(places[k], _error_row(e)) for k, e in batch.errors.items() if k in places],
+        "sections": sections,
+    }
+    return _compress(b"\n".join([_header_text(header), *parts]))
+
+
+def _chosen(executions: Executions, only_failed: bool) -> list[int] | None:
+    """Return the indexes to record, in order; None for all."""
+    ended = executions.ended
+    if only_failed:
+        return sorted(index for index, end in ended.items() if end.outcome == "failed")
+    left_out = {index for index, end in ended.items() if end.outcome == "not_triggered"}
+    if not left_out:
+        return None
+    return [index for index in range(executions.events.size) if index not in left_out]
+
+
+def _of(column: Sequence[Any], chosen: list[int] | None) -> Column:
+    if chosen is None:
+        return column if isinstance(column, list) else list(column)
+    return [column[index] for index in chosen]
+
+
+def _columns(batch: Batch) -> tuple[dict[str, Column], dict[str, str]]:
+    """Return the columns to keep, and for those that can be made from them the makers' names.
+
+    A column that neither the source nor anybody else has touched is the default's: not kept.
+    """
+    kept: dict[str, Column] = {}
+    makers: dict[str, str] = {}
+    wanted = [*_ATTRIBUTES, "change"]
+    for name in wanted:  # grows while it is walked
+        if name in kept or name in makers or name in {"raw", "data"}:
+            continue
+        maker = batch.makers.get(name)
+        reads = getattr(maker, "reads", None)
+        if maker is not None and reads is not None:
+            makers[name] = f"{maker.__module__}:{maker.__qualname__}"
+            wanted.extend(reads)
+        elif maker is not None or name in batch.columns:
+            column = batch.column(name)
+            if name != "change":
+                kept[name] = column
+            elif any(column):
+                kept |= _change_columns(column, batch)
+    return kept, makers
+
+
+def _change_columns(changes: Column, batch: Batch) -> dict[str, Column]:
+    """Return changes as columns; `after` only where it is not the event's data itself."""
+    columns = {
+        "change.operation": [None if c is None else c.operation for c in changes],
+        "change.before": [None if c is None else c.before for c in changes],
+    }
+    data = batch.columns.get("data")
+    if data is None or not all(c and c.after is d for c, d in zip(changes, data, strict=True)):
+        columns["change.after"] = [None if c is None else c.after for c in changes]
+    return columns
+
+
+def _collapsed(name: str, column: Column) -> dict[str, Any]:
+    """Return a column, or the one value that it has everywhere."""
+    if not column:
+        return {"each": column}
+    if name == "extensions":  # {"a": 1} == {"a": True}, so equality says too little
+        return {"each": column} if any(column) else {"all": {}}
+    first = column[0]
+    if first is None or isinstance(first, str):
+        return {"all": first} if column.count(first) == len(column) else {"each": column}
+    return {"each": column}
+
+
+def _measured(values: Column) -> tuple[list[int], Column]:
+    """Return lengths, -1 for None, and the values without a None."""
+    try:
+        return list(map(len, values)), values
+    except TypeError:
+        lengths = [-1 if value is None else len(value) for value in values]
+        return lengths, [b"" if value is None else value for value in values]
+
+
+def _completed(encoded: Sequence[bytes | None], column: Column) -> Column:
+    """Return the encoded outputs, those that no step has encoded among them."""
+    return [
+        json_text(value) if text is None and value is not UNSET else text
+        for text, value in zip(encoded, column, strict=True)
+    ]
+
+
+def _error_row(error: PenstockError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {
+        "kind": error.kind,
+        "message": error.message,
+        "code": error.code,
+        "hint": error.hint,
+        "context": error.context,
+    }
+
+
+def _header_text(header: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(header)
+    except TypeError:
+        pass
+    # A step that did not run for all, or a value that orjson does not know. The first is common.
+    unset: dict[str, list[int]] = {}
+    for group in ("outputs", "details"):
+        for name, column in header[group].items():
+            missing = [k for k, value in enumerate(column or ()) if value is UNSET]
+            if missing:
+                header[group][name] = [None if value is UNSET else value for value in column]
+                if group == "outputs":
+                    unset[name] = missing
+    header["unset"] = unset
+    return json_text(header)
+
+
+def _compress(text: bytes) -> bytes:
+    compressor: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
+    if compressor is None:
+        compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+        _local.compressor = compressor
+    return compressor.compress(text)
+
+
+# --- decoding ---------------------------------------------------------------------------------
+
+
+def decode_chunk(body: bytes) -> ChunkView:
+    """Return the executions of a body. Raises PermanentError `history_unreadable`."""
+    try:
+        return _decode(body)
+    except PenstockError:
+        raise
+    except Exception as error:
+        # Whatever a damaged body makes the decoder trip over, it means this.
+        raise _unreadable(f"{type(error).__name__}: {error}") from error
+
+
+def _decode(body: bytes) -> ChunkView:
+    text = zstandard.ZstdDecompressor().decompress(body)
+    end = text.index(b"\n")
+    header: dict[str, Any] = json.loads(text[:end])
+    if header["version"] != VERSION:
+        raise _unreadable(f"it has version {header['version']}, this program knows {VERSION}")
+    size: int = header["size"]
+    sections: dict[str, Column] = {}
+    at = end + 1
+    for name, lengths in header["sections"]:
+        values: Column = []
+        for length in lengths:
+            values.append(None if length < 0 else text[at : at + length])
+            at += max(length, 0) + 1
+        sections[name] = values
+    raws = sections.pop("")
+    outputs: dict[str, Column] = {}
+    for name, column in header["outputs"].items():
+        if column is None:
+            outputs[name] = [UNSET if t is None else json.loads(t) for t in sections[name]]
+            continue
+        for place in header.get("unset", {}).get(name, ()):
+            column[place] = UNSET
+        outputs[name] = column
+    executions = Executions(
+        events=_batch(header, size, raws),
+        pipeline=header["pipeline"],
+        outputs=outputs,
+        details=header["details"],
+        encoded=dict(sections),
+        ended={
+            place: Ended(outcome, step, _error_of(error))
+            for place, outcome, step, error in header["ended"]
+        },
+        passed_over={
+            step: {place: _error_of(error) for place, error in rows}
+            for step, rows in header["passed_over"].items()
+        },
+        started=header["started"],
+        keys=header["keys"],
+        base_meta=header["meta"],
+    )
+    return ChunkView(executions, header["indexes"] or range(size))
+
+
+def _batch(header: dict[str, Any], size: int, raws: Column) -> Batch:
+    columns: dict[str, Column] = {
+        name: kept["each"] if "each" in kept else [kept["all"]] * size
+        for name, kept in header["columns"].items()
+    }
+    columns["raw"] = raws
+    makers = {name: _maker(reference) for name, reference in header["derived"].items()}
+    batch = Batch(size, columns, after={}, makers=makers)
+    operations = columns.pop("change.operation", None)
+    if operations is not None:
+        before = columns.pop("change.before")
+        after = columns.pop("change.after", None) or batch.column("data")
+        columns["change"] = [
+            None if row[0] is None else Change(*row)
+            for row in zip(operations, before, after, strict=True)
+        ]
+    for place, error in header["errors"]:
+        found = _error_of(error)
+        if isinstance(found, PermanentError):
+            batch.errors[place] = found
+    return batch
+
+
+def _maker(reference: str) -> Maker:
+    """Return the maker that a source marked as `derived`; nothing else is called by its name."""
+    module, _, name = reference.partition(":")
+    maker: Maker | None = getattr(importlib.import_module(module), name, None)
+    if maker is None or not hasattr(maker, "reads"):
+        raise _unreadable(f"this program no longer has {reference}, which made one of its columns")
+    return maker
+
+
+def _error_of(row: dict[str, Any] | None) -> PenstockError | None:
+    if row is None:
+        return None
+    kind = _ERRORS.get(row["kind"], PermanentError)
+    return kind(row["message"], code=row["code"], hint=row["hint"], **row["context"])
+
+
+def _unreadable(why: str) -> PermanentError:
+    return PermanentError(
+        f"this piece of history can't be read: {why}.",
+        code="history_unreadable",
+        hint="It is damaged, or was written by another version of penstock.",
+    )
