@@ -1,0 +1,54 @@
+"""Kafka: `source.kafka`, `sink.kafka`, and both in one, `messaging.kafka`.
+
+settings    what a flow file may write, and librdkafka's properties
+source      where each partition's reading begins    → reader
+reader      batches out of librdkafka's queue        → decoding; beside it, watch
+sink        batches into an idempotent producer
+positions   partitions, turns, offsets (pure)
+cluster     questions to a cluster                   → preflight
+failures    what librdkafka's errors mean
+"""
+
+from __future__ import annotations
+
+from connectors.contracts import ConnectorType
+from connectors.errors import FlowFileError
+from connectors.kafka.settings import KafkaSettings, KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka.sink import KafkaSink
+from connectors.kafka.source import KafkaSource
+
+
+def _source(name: str, settings: KafkaSourceSettings | KafkaSettings) -> KafkaSource:
+    _refuse_what_is_not_built(name, settings.not_built())
+    return KafkaSource(name, settings)
+
+
+def _sink(name: str, settings: KafkaSinkSettings | KafkaSettings) -> KafkaSink:
+    _refuse_what_is_not_built(name, settings.not_built())
+    return KafkaSink(settings)
+
+
+def _refuse_what_is_not_built(name: str, not_built: list[str]) -> None:
+    if not_built:
+        raise FlowFileError(
+            f"the Kafka module {name} says {', '.join(not_built)}, which is not built yet.",
+            code="not_built",
+            hint="Use json or one of the cloudevents formats.",
+        )
+
+
+SOURCE_KAFKA = ConnectorType(
+    "source.kafka", KafkaSourceSettings, "Read topics of a Kafka cluster.", source=_source
+)
+SINK_KAFKA = ConnectorType(
+    "sink.kafka", KafkaSinkSettings, "Publish to topics of a Kafka cluster.", sink=_sink
+)
+MESSAGING_KAFKA = ConnectorType(
+    "messaging.kafka",
+    KafkaSettings,
+    "Read and publish topics of a Kafka cluster.",
+    source=_source,
+    sink=_sink,
+)
+
+__all__ = ["MESSAGING_KAFKA", "SINK_KAFKA", "SOURCE_KAFKA"]

@@ -1,0 +1,329 @@
+"""Messages of a Kafka topic as a batch's columns.
+
+What every flow reads (the values) is taken at once; the rest is made when something asks. The
+exception are messages that carry a CloudEvent: they are decoded at once, since only then is it
+known which of them are broken.
+
+A message without an envelope becomes an event with these attributes:
+
+    id          <topic>/<partition>/<offset>
+    source      /kafka/<topic>
+    type        <topic>.message
+    time        the message's timestamp
+    extensions  partitionkey (the key), traceparent and tracestate (headers of that name)
+
+Keys are text. One that is not (or holds a NUL, which databases can't store) becomes `base64:`
+and its base64, and the sink turns such a key back into its bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+
+from connectors.batch import Batch, Column, Maker, Position
+from connectors.cloudevents import (
+    KAFKA_PREFIX,
+    Scalar,
+    content_mode,
+    data_of_body,
+    decode_binary,
+    decode_structured,
+    is_json_type,
+)
+from connectors.errors import PermanentError
+from connectors.kafka.positions import encode_position
+
+Messages = list[Any]
+"""Of confluent_kafka.Message, without error reports."""
+
+MESSAGE: Any = Message
+"""Its stubs say that each part may be None: so it may in a report, but not in a message."""
+
+BASE64_KEY = "base64:"
+
+_CONTEXT = {
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+}
+_TRACE = ("traceparent", "tracestate")
+
+
+@dataclass(slots=True)
+class _Arrived:
+    """A batch's state: the messages, and what is known of their headers."""
+
+    messages: Messages
+    headers: Column | None = None
+    """Per message its headers or None; None where no message has any (or they don't matter)."""
+    envelopes: list[dict[str, Scalar] | None] | None = None
+    """Per message the attributes of its CloudEvent or None; None where there is no CloudEvent."""
+
+
+def batch_of(messages: Messages, after: Mapping[str, Position], read_format: str) -> Batch:
+    """Return the messages as a batch; `read_format` is the source's `format`."""
+    arrived = _Arrived(messages)
+    raws = list(map(MESSAGE.value, messages))
+    weight = sum(map(len, messages))
+    batch = Batch(
+        len(messages), {"raw": raws}, after=after, makers=_MAKERS, state=arrived, weight=weight
+    )
+    if read_format != "json":
+        headers = list(map(MESSAGE.headers, messages))
+        if any(headers):
+            arrived.headers = headers
+        if arrived.headers is not None or read_format == "cloudevents":
+            _open_envelopes(batch, raws, headers, bare_is_structured=read_format == "cloudevents")
+    return batch
+
+
+def _open_envelopes(
+    batch: Batch, raws: Column, headers: Column, *, bare_is_structured: bool
+) -> None:
+    """Decode the events that carry a CloudEvent; what can't be decoded fails by itself."""
+    size = batch.size
+    envelopes: list[dict[str, Scalar] | None] = [None] * size
+    wires: list[bytes | None] = [None] * size
+    data: Column = []
+    for index, found in enumerate(headers):
+        value = raws[index]
+        try:
+            mode = content_mode(found, KAFKA_PREFIX) if found else None
+            if mode == "binary":
+                envelope = envelopes[index] = decode_binary(found, KAFKA_PREFIX)
+                content_type = envelope.get("datacontenttype")
+                if value is not None and not is_json_type(content_type):
+                    raws[index] = data_of_body(value, content_type)
+                    wires[index] = value
+            elif value is None:
+                pass  # a tombstone
+            elif mode == "structured" or (mode is None and bare_is_structured):
+                decoded = decode_structured(value)
+                envelopes[index], raws[index], wires[index] = decoded.attributes, decoded.raw, value
+                data.append(decoded.data)
+            elif mode == "batched":
+                raise PermanentError(
+                    "the message holds a batch of CloudEvents.",
+                    code="cloudevents_batch",
+                    hint="The Kafka binding has no batched mode: send one event per message.",
+                )
+        except PermanentError as error:
+            batch.errors[index] = error
+            envelopes[index], raws[index], wires[index] = None, None, value
+    if any(envelopes):
+        batch.state.envelopes = envelopes
+    if any(wires):
+        batch.columns["wire"] = wires
+    if len(data) == size:
+        batch.columns["data"] = data
+
+
+# --- what every message has -------------------------------------------------------------------
+
+
+def _message_keys(messages: Messages) -> Column:
+    keys: list[bytes | None] = list(map(MESSAGE.key, messages))
+    try:
+        texts = list(map(bytes.decode, keys))  # type: ignore[arg-type] # a None raises TypeError
+    except (TypeError, UnicodeDecodeError):
+        if keys.count(None) == len(keys):
+            return keys
+    else:
+        if "\0" not in "".join(texts):
+            return texts
+    return [None if key is None else text_of_key(key) for key in keys]
+
+
+def text_of_key(key: bytes) -> str:
+    """Return the key as text, `base64:…` where its bytes are none."""
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        pass
+    else:
+        if "\0" not in text:
+            return text
+    return BASE64_KEY + base64.b64encode(key).decode()
+
+
+def bytes_of_key(key: str) -> bytes:
+    """Return what `text_of_key` was made from; a text that only looks like it stays itself.
+
+    Raises UnicodeEncodeError for a lone surrogate.
+    """
+    if key.startswith(BASE64_KEY):
+        try:
+            decoded = base64.b64decode(key[len(BASE64_KEY) :], validate=True)
+        except (binascii.Error, ValueError):
+            pass
+        else:
+            if text_of_key(decoded) == key:
+                return decoded
+    return key.encode()
+
+
+def _partitions(batch: Batch) -> Column:
+    messages = batch.state.messages
+    names: dict[tuple[str, int], str] = {}
+    found = []
+    for part in zip(map(MESSAGE.topic, messages), map(MESSAGE.partition, messages), strict=True):
+        name = names.get(part)
+        if name is None:
+            name = names[part] = f"{part[0]}/{part[1]}"
+        found.append(name)
+    return found
+
+
+def _positions(batch: Batch) -> Column:
+    messages = batch.state.messages
+    return [encode_position(offset + 1) for offset in map(MESSAGE.offset, messages)]
+
+
+def _ids(batch: Batch) -> Column:
+    messages = batch.state.messages
+    return [f"{m.topic()}/{m.partition()}/{m.offset()}" for m in messages]
+
+
+def _sources(batch: Batch) -> Column:
+    messages = batch.state.messages
+    return ["/kafka/" + topic for topic in map(MESSAGE.topic, messages)]
+
+
+def _types(batch: Batch) -> Column:
+    messages = batch.state.messages
+    return [topic + ".message" for topic in map(MESSAGE.topic, messages)]
+
+
+def seconds_of(message: Any) -> float | None:
+    """Return the message's timestamp in seconds since the epoch."""
+    kind, milliseconds = message.timestamp()
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000
+
+
+def _times(batch: Batch) -> Column:
+    return list(map(_rfc3339, map(seconds_of, batch.state.messages)))
+
+
+def _rfc3339(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    try:
+        at = datetime.fromtimestamp(seconds, timezone.utc)
+    except (ValueError, OverflowError, OSError):  # producers write what they like
+        return None
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# --- where events may have an envelope or headers -----------------------------------------------
+
+
+def _attribute(name: str, plain: Maker) -> Maker:
+    """Return a maker: the envelope's attribute, and what `plain` says of messages without one."""
+
+    def make(batch: Batch) -> Column:
+        envelopes = batch.state.envelopes
+        if envelopes is None:
+            return plain(batch)
+        plains = plain(batch) if None in envelopes else []
+        return [
+            plains[index] if envelope is None else envelope.get(name)
+            for index, envelope in enumerate(envelopes)
+        ]
+
+    return make
+
+
+def _keys(batch: Batch) -> Column:
+    """Return the messages' keys; where one has none, its event's partitionkey."""
+    arrived = batch.state
+    keys = _message_keys(arrived.messages)
+    if arrived.envelopes is not None and None in keys:
+        for index, envelope in enumerate(arrived.envelopes):
+            if keys[index] is None and envelope and "partitionkey" in envelope:
+                keys[index] = str(envelope["partitionkey"])
+    return keys
+
+
+def _timestamps(batch: Batch) -> Column:
+    """Return the events' own times, the messages' where an event has none."""
+    arrived = batch.state
+    seconds = list(map(seconds_of, arrived.messages))
+    for index, envelope in enumerate(arrived.envelopes or ()):
+        time = envelope.get("time") if envelope else None
+        if time is not None:
+            seconds[index] = _parsed(str(time), seconds[index])
+    return seconds
+
+
+_FRACTION = re.compile(r"\.(\d+)")
+
+
+def _parsed(time: str, fallback: float | None) -> float | None:
+    text = time[:-1] + "+00:00" if time[-1:] in {"Z", "z"} else time
+    # Python 3.10 reads fractions of three or six digits only.
+    text = _FRACTION.sub(lambda match: "." + match[1][:6].ljust(6, "0"), text)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return fallback
+    return (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _extensions(batch: Batch) -> Column:
+    arrived, keys = batch.state, batch.column("key")
+    if arrived.headers is None and arrived.envelopes is None:
+        return [{} if key is None else {"partitionkey": key} for key in keys]
+    nothing = [None] * batch.size
+    rows = zip(arrived.envelopes or nothing, arrived.headers or nothing, keys, strict=True)
+    return [_extensions_of(envelope, headers, key) for envelope, headers, key in rows]
+
+
+def _extensions_of(
+    envelope: dict[str, Scalar] | None,
+    headers: Sequence[tuple[str, bytes | None]] | None,
+    key: str | None,
+) -> dict[str, Scalar]:
+    extensions: dict[str, Scalar] = {}
+    if envelope is not None:
+        extensions = {name: value for name, value in envelope.items() if name not in _CONTEXT}
+    if key is not None:
+        extensions.setdefault("partitionkey", key)
+    for name, value in headers or ():
+        if name in _TRACE and value is not None and name not in extensions:
+            extensions[name] = value.decode("ascii", "replace")
+    return extensions
+
+
+def _absent(batch: Batch) -> Column:
+    return [None] * batch.size
+
+
+_MAKERS: dict[str, Maker] = {
+    "key": _keys,
+    "partition": _partitions,
+    "position": _positions,
+    "timestamp": _timestamps,
+    "extensions": _extensions,
+    "id": _attribute("id", _ids),
+    "source": _attribute("source", _sources),
+    "type": _attribute("type", _types),
+    "time": _attribute("time", _times),
+    "subject": _attribute("subject", _absent),
+    "datacontenttype": _attribute(
+        "datacontenttype", lambda batch: ["application/json"] * batch.size
+    ),
+    "dataschema": _attribute("dataschema", _absent),
+}

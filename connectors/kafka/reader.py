@@ -1,0 +1,271 @@
+"""The Kafka reader: hands over what librdkafka has fetched, batch by batch.
+
+librdkafka fetches on threads of its own into a bounded queue, keeps connections alive and mends
+them. Partitions are assigned, not subscribed to: the group has no members and no rebalance.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from connectors.batch import Batch, Position
+from connectors.contracts import EndOfSource, Lag
+from connectors.errors import FatalError
+from connectors.kafka.cluster import Cluster, log
+from connectors.kafka.decoding import MESSAGE, Messages, batch_of, seconds_of
+from connectors.kafka.failures import MISSING, ClientErrors, reading_failed
+from connectors.kafka.positions import Part, Watermarks, encode_position, resume
+from connectors.kafka.watch import Watch
+
+_EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's local codes are named so
+_OUT_OF_RANGE = {
+    KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001
+    KafkaError._LOG_TRUNCATION,  # noqa: SLF001
+    KafkaError.OFFSET_OUT_OF_RANGE,
+}
+
+
+class KafkaReader:
+    """See `connectors.contracts.Reader`."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        errors: ClientErrors,
+        watch: Watch,
+        *,
+        starts: Mapping[Part, int],
+        fresh: Mapping[Part, int],
+        ends: Mapping[Part, int] | None,
+        highs: Mapping[Part, int],
+        read_format: str,
+        on_offset_gone: Literal["fail", "earliest", "latest"],
+    ) -> None:
+        self._consumer = consumer
+        self._errors = errors
+        self._watch = watch
+        self._format = read_format
+        self._on_offset_gone = on_offset_gone
+        self._fatal: FatalError | None = None
+        self._starting = dict(fresh)
+        """Where partitions begin that nothing is stored for: stored before their first event,
+        so that a restart neither skips what came meanwhile nor takes them for new."""
+        self._ends = None if ends is None else dict(ends)
+        """What is not caught up with yet; None when there is no end."""
+        self._next: dict[Part, int] = dict(starts)
+        self._read_times: dict[Part, float | None] = {}
+        self._highs = dict(highs)
+        self._only: Part | None = None
+        self._names = {part: part.name for part in starts}
+        self._closing = threading.Lock()
+        self._closed = False
+        self._assign({p: at for p, at in starts.items() if ends is None or p in ends})
+
+    def poll(self, limit: int, timeout: float) -> Batch | None:
+        """Hand over what librdkafka has; see the contract."""
+        if self._watch.arrived or self._watch.departed:
+            self._take_changes()
+        if self._starting:
+            after = {part.name: encode_position(at) for part, at in self._starting.items()}
+            self._starting = {}
+            return Batch(0, {}, after=after)
+        self._raise_what_is_fatal()
+        if self._ends is not None and not self._ends:
+            raise EndOfSource
+        consume = self._consumer.consume
+        messages: Messages = consume(limit, 0)
+        if not messages and timeout > 0:
+            # With a larger number consume would wait for that many, or for the timeout.
+            messages = consume(1, timeout)
+            if messages and limit > 1:
+                messages += consume(limit - 1, 0)
+        if not messages:
+            self._raise_what_is_fatal()
+            return None
+        ended: dict[Part, int] = {}
+        if any(map(MESSAGE.error, messages)):
+            messages, ended = self._without_reports(messages)
+        return self._batch(messages, ended)
+
+    def _batch(self, messages: Messages, ended: dict[Part, int]) -> Batch | None:
+        last = self._last_of_each(messages)
+        if self._ends is not None:
+            messages = self._until_the_ends(messages, last, ended)
+            last = self._last_of_each(messages)
+        after: dict[str, Position] = {}
+        for part, message in last.items():
+            self._next[part] = offset = message.offset() + 1
+            self._read_times[part] = seconds_of(message)
+            after[self._names[part]] = encode_position(offset)
+        for part, offset in ended.items():
+            self._next[part] = offset
+            after[self._names[part]] = encode_position(offset)
+        if self._ends is not None:
+            self._leave_what_has_ended(self._ends)
+        if not messages:
+            return Batch(0, {}, after=after) if after else None
+        return batch_of(messages, after, self._format)
+
+    def _last_of_each(self, messages: Messages) -> dict[Part, Any]:
+        """Return each partition's last message, without a Python call per message."""
+        if not messages:
+            return {}
+        if self._only is not None:
+            return {self._only: messages[-1]}
+        parts = zip(map(MESSAGE.topic, messages), map(MESSAGE.partition, messages), strict=True)
+        found = dict(zip(parts, messages, strict=True))
+        return {Part(*part): message for part, message in found.items()}
+
+    # --- reports among the messages -----------------------------------------------------------
+
+    def _without_reports(self, messages: Messages) -> tuple[Messages, dict[Part, int]]:
+        """Return the real messages, and where partitions have reached their end."""
+        kept: Messages = []
+        ended: dict[Part, int] = {}
+        for message in messages:
+            error = message.error()
+            if error is None:
+                kept.append(message)
+            elif error.code() == _EOF:
+                # Past the last message may be marks of transactions: they have offsets too.
+                ended[_part_of(message)] = message.offset()
+            elif error.code() in _OUT_OF_RANGE:
+                self._move(_part_of(message))
+            elif error.code() not in MISSING:  # the watch looks into a topic that is gone
+                fatal = reading_failed(error, message.topic() or "")
+                if fatal is not None:
+                    self._fatal = fatal
+                else:
+                    log.warning("kafka_read", error=error.str(), topic=message.topic())
+        return kept, ended
+
+    def _move(self, part: Part) -> None:
+        """Do as `on_offset_gone` says for a partition whose next offset is not there any more."""
+        if part not in self._next:
+            return
+        offset = self._next[part]
+        try:
+            available = Cluster(self._consumer, self._errors).watermarks(part)
+            resumption = resume(part, offset, available, self._on_offset_gone)
+        except FatalError as error:
+            if error.unreachable:
+                self._leave(part)
+                self._assign({part: offset})  # asks again
+            else:
+                self._fatal = error
+            return
+        log.warning("kafka_offset_gone", partition=part.name, gone=offset, next=resumption.offset)
+        self._leave(part)
+        self._assign({part: resumption.offset})
+        self._starting[part] = resumption.offset
+
+    # --- partitions that come and go ----------------------------------------------------------
+
+    def _take_changes(self) -> None:
+        watch = self._watch
+        while watch.departed:
+            part = watch.departed.popleft()
+            if part in self._next:
+                self._leave(part)
+        while watch.arrived:
+            part, offset = watch.arrived.popleft()
+            self._assign({part: offset})
+            self._starting[part] = offset
+
+    def _assign(self, offsets: Mapping[Part, int]) -> None:
+        self._names |= {part: part.name for part in offsets}
+        self._next |= offsets
+        if offsets:
+            wanted = [TopicPartition(*part, offset) for part, offset in offsets.items()]
+            self._consumer.incremental_assign(wanted)
+        self._only = next(iter(self._next)) if len(self._next) == 1 else None
+
+    def _leave(self, part: Part) -> None:
+        self._consumer.incremental_unassign([TopicPartition(*part)])
+        del self._next[part]
+        self._only = None
+
+    def _until_the_ends(
+        self, messages: Messages, last: Mapping[Part, Any], ended: dict[Part, int]
+    ) -> Messages:
+        """Return the messages before their partitions' ends; note in `ended` what is through.
+
+        A partition is through at its end, not at the last report: what lies between is left.
+        """
+        ends = self._ends or {}
+        over = {part for part, message in last.items() if message.offset() >= ends.get(part, 0)}
+        for part in [*ended, *over]:
+            if part not in ends:
+                ended.pop(part, None)
+            elif part in over or ended[part] > ends[part]:
+                ended[part] = ends[part]
+        if not over:
+            return messages
+        return [m for m in messages if m.offset() < ends.get(_part_of(m), 0)]
+
+    def _leave_what_has_ended(self, ends: dict[Part, int]) -> None:
+        """Stop reading partitions that are caught up with, whatever still comes into them."""
+        for part in [part for part, end in ends.items() if self._next[part] >= end]:
+            del ends[part]
+            self._consumer.incremental_unassign([TopicPartition(*part)])
+
+    def _raise_what_is_fatal(self) -> None:
+        fatal = self._fatal or self._watch.fatal or self._errors.fatal
+        if fatal is not None:
+            raise fatal
+
+    # --- beside the events --------------------------------------------------------------------
+
+    def acknowledge(self, positions: Mapping[str, Position]) -> None:
+        """Have the positions committed to the group, for lag tools; never waits, never raises."""
+        offsets = {}
+        for name, position in positions.items():
+            topic, _, number = name.rpartition("/")
+            offsets[Part(topic, int(number))] = int(position)
+        self._watch.settle(offsets)
+
+    def lag(self) -> dict[str, Lag]:
+        """Return the messages between what was handed over and the partitions' ends."""
+        now = time.time()
+        found = {}
+        for part, offset in self._next.copy().items():
+            behind = max(0, self._high(part) - offset)
+            read = self._read_times.get(part)
+            seconds = 0.0 if behind == 0 else None if read is None else max(0.0, now - read)
+            found[part.name] = Lag(events=behind, seconds=seconds)
+        return found
+
+    def _high(self, part: Part) -> int:
+        with self._closing:
+            if not self._closed:
+                try:
+                    cached = self._consumer.get_watermark_offsets(
+                        TopicPartition(*part), cached=True
+                    )
+                except KafkaException:  # nothing fetched yet
+                    pass
+                else:
+                    self._highs[part] = max(self._highs.get(part, 0), Watermarks(*cached).high)
+        return self._highs.get(part, 0)
+
+    def status(self) -> str:
+        """Return "" or one line on brokers that don't answer."""
+        return self._errors.status()
+
+    def close(self) -> None:
+        """Stop the thread and the client."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        self._watch.close()
+        self._consumer.close()
+
+
+def _part_of(message: Any) -> Part:
+    return Part(message.topic(), message.partition())
