@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import resource
 from pathlib import Path
 
@@ -14,24 +13,7 @@ from connectors.contracts import Outgoing, SinkOpening
 from connectors.errors import FatalError, PermanentError, RetryableError
 from connectors.file import FileSink
 from connectors.file.settings import FileSinkSettings
-
-
-def compile_template(template):
-    """Render `{{ .name }}` only: enough of the real thing for paths."""
-
-    def render(context):
-        def value(match):
-            found = context
-            for name in match[1].split("."):
-                try:
-                    found = found[name]
-                except (KeyError, TypeError) as error:
-                    raise PermanentError("no such field.", code="template") from error
-            return str(found)
-
-        return re.sub(r"\{\{\s*\.([\w.]+)\s*\}\}", value, template)
-
-    return render
+from tests.connectors.templates import compile_template
 
 
 def opened(path, state=None, writer="", **settings):
