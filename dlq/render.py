@@ -1,0 +1,139 @@
+"""Dead letters for people: a table and panels on a terminal, plain lines everywhere else.
+
+Plain lists are tab-separated with a heading, so that cut, sort and grep work on them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from dlq.query import Page, when
+from flows.state.records import DeadLetter
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIRE_SHOWN = 2_000
+"""Bytes of `wire` that are printed; JSON output has them all."""
+
+
+def print_page(page: Page, console: Console) -> None:
+    """Print a page of dead letters, newest failure first."""
+    if not page.letters:
+        _plain(console, "No dead letters.")
+        return
+    if console.is_terminal:
+        _print_table(page, console)
+    else:
+        _plain(console, "FAILED\tPIPELINE\tSTEP\tERROR\tEVENT\tTRIES\tID")
+        for letter in page.letters:
+            _plain(console, "\t".join(map(_one_line, _cells(letter))))
+    if page.cursor is not None:
+        _plain(console, f"More: --cursor {page.cursor}")
+
+
+def print_letter(letter: DeadLetter, console: Console) -> None:
+    """Print all of a dead letter: what went wrong, where, and the event with its outputs so far."""
+    blocks = [("event", _indented(letter.event))]
+    if letter.change is not None:
+        blocks.append(("change", _indented(letter.change)))
+    if letter.outputs != "{}":
+        blocks.append(("outputs", _indented(letter.outputs)))
+    if letter.context != "{}":
+        blocks.append(("context", _indented(letter.context)))
+    if letter.wire is not None:
+        blocks.append(("wire", _wire_text(letter.wire)))
+    if console.is_terminal:
+        _print_panels(letter, blocks, console)
+        return
+    for name, value in _facts(letter):
+        _plain(console, f"{name + ':':<14}{_one_line(value)}")
+    for name, text in blocks:
+        _plain(console, f"{name}:")
+        for line in text.splitlines():
+            _plain(console, f"  {line}")
+
+
+def _cells(letter: DeadLetter) -> tuple[str, ...]:
+    return (
+        when(letter.last_failed_at),
+        letter.pipeline,
+        letter.step or "-",
+        letter.error_code,
+        letter.event_type,
+        str(letter.attempts),
+        letter.id,
+    )
+
+
+def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
+    place = f"{letter.source} {letter.partition} at {letter.position}"
+    facts = [
+        ("id", letter.id),
+        ("flow", f"{letter.flow} (version {letter.flow_version})"),
+        ("pipeline", letter.pipeline),
+        ("step", letter.step or "before the first step"),
+        ("error", f"{letter.error_message} [{letter.error_code}, {letter.error_kind}]"),
+        ("hint", letter.error_hint),
+        ("event id", letter.event_id),
+        ("event type", letter.event_type),
+        ("tenant", letter.tenant),
+        ("source", place),
+        ("attempts", str(letter.attempts)),
+        ("first failed", when(letter.first_failed_at)),
+        ("last failed", when(letter.last_failed_at)),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _print_table(page: Page, console: Console) -> None:
+    from rich.table import Table  # noqa: PLC0415 - rich's tables take 20 ms to import
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("failed", "pipeline", "step", "error", "event"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("tries", justify="right")
+    table.add_column("id", no_wrap=True, style="cyan")
+    for letter in page.letters:
+        table.add_row(*(Text(_one_line(cell)) for cell in _cells(letter)))
+    console.print(table)
+
+
+def _print_panels(letter: DeadLetter, blocks: list[tuple[str, str]], console: Console) -> None:
+    from rich.panel import Panel  # noqa: PLC0415 - needed on a terminal only
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(letter):
+        facts.add_row(name, Text(_one_line(value), style="red" if name == "error" else ""))
+    console.print(Panel(facts, title="dead letter", title_align="left", border_style="red"))
+    for name, text in blocks:
+        console.print(Panel(Text(text), title=name, title_align="left"))
+
+
+def _plain(console: Console, line: str) -> None:
+    console.file.write(line + "\n")  # rich would turn tabs into spaces
+
+
+def _one_line(text: str) -> str:
+    """Return the text without characters that would break a line or steer a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _indented(text: str) -> str:
+    document = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    return "\n".join(map(_one_line, document.split("\n")))
+
+
+def _wire_text(wire: bytes) -> str:
+    """Return the bytes as text where they are, the others escaped."""
+    shown = wire[:_WIRE_SHOWN].decode("utf-8", "backslashreplace")
+    lines = [_one_line(line) for line in shown.splitlines()]
+    if len(wire) > _WIRE_SHOWN:
+        lines.append(f"… {len(wire) - _WIRE_SHOWN} bytes more")
+    return "\n".join(lines)
