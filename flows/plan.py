@@ -1,0 +1,292 @@
+"""`FlowPlan`: a flow file that is read, checked and resolved, as `run`, `explain` and `validate` share it.
+
+Nothing in a plan changes, and nothing in it is looked up again: sinks are resolved, configs are
+their types' settings, `use:` is merged, expressions are known to compile.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from connectors.settings import Settings
+from flows.spec.check import CheckedFlow, read_flow
+from flows.spec.configs import ModuleNode, StepNode
+from flows.spec.model import FlowFile, Log, Server, check_state_url
+from flows.spec.nodes import plain
+from flows.spec.not_built import find_not_built
+from flows.spec.pipelines import DeadLetters, Pipeline
+from flows.spec.problems import FlowErrors, Place, Problem
+from flows.spec.secrets import Secrets
+from schema_registry.subjects import SubjectVersions
+from schema_registry.validation import Validator
+
+_VERSIONED = ("modules", "schemas", "pipelines")
+"""What makes a flow's version: not where its state is or how it logs."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPlan:
+    """What is recorded, and for how long."""
+
+    record: Literal["full", "errors", "sampled", "off"]
+    fraction: float
+    """The part of the executions that `sampled` records; 1.0 otherwise."""
+    retention: float
+    """Seconds."""
+    max_size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step of a pipeline."""
+
+    name: str
+    number: int
+    """0, 1, …"""
+    type: str
+    settings: Any
+    """The settings of its type; a publish step's `sink` is resolved."""
+    if_: str | None
+    skip_if: str | None
+    on_error: Literal["fail", "skip"]
+    place: Place
+    use: str | None = None
+    """The step module it uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelinePlan:
+    """One pipeline. Those without a source are not started by `run`."""
+
+    name: str
+    source: str | None
+    schema: str | None
+    """`name` or `name@version`; see FlowPlan.schemas."""
+    event_type: str | None
+    when: str | None
+    tenant: str | None
+    key: str | None
+    on_invalid: Literal["dead_letter", "skip", "pass"]
+    dead_letter: DeadLetters
+    steps: tuple[StepPlan, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """A module that events come from, with the pipelines they start."""
+
+    name: str
+    type: str
+    settings: Any
+    pipelines: tuple[PipelinePlan, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class SinkPlan:
+    """A module that events can be published to."""
+
+    name: str
+    type: str
+    settings: Any
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPlan:
+    """A whole flow."""
+
+    name: str
+    version_hash: str
+    """16 hexadecimal digits of modules, schemas and pipelines as they are written: the values of
+    `${…}` and other secrets are not in it."""
+    files: tuple[Path, ...]
+    state_url: str = field(repr=False)
+    history: HistoryPlan
+    server: Server | None = field(repr=False)
+    log: Log
+    sources: tuple[SourcePlan, ...] = field(repr=False)
+    """Every source module; `pipelines` is empty for one that nothing is triggered by."""
+    sinks: tuple[SinkPlan, ...] = field(repr=False)
+    pipelines: tuple[PipelinePlan, ...] = field(repr=False)
+    schemas: SubjectVersions = field(repr=False)
+    secrets: Secrets = field(repr=False)
+    unbuilt: tuple[Problem, ...] = field(repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Return the first flow file's folder."""
+        return self.files[0].resolve().parent
+
+    def source(self, name: str) -> SourcePlan:
+        """Return the source module `name`. Raises KeyError."""
+        return {source.name: source for source in self.sources}[name]
+
+    def sink(self, name: str) -> SinkPlan:
+        """Return the sink module `name`. Raises KeyError."""
+        return {sink.name: sink for sink in self.sinks}[name]
+
+    def pipeline(self, name: str) -> PipelinePlan:
+        """Return the pipeline `name`. Raises KeyError."""
+        return {pipeline.name: pipeline for pipeline in self.pipelines}[name]
+
+    def redact(self, text: str) -> str:
+        """Return `text` with every secret of the flow masked."""
+        return self.secrets.redact(text)
+
+
+def load_flow(paths: Sequence[Path], environ: Mapping[str, str] = os.environ) -> FlowPlan:
+    """Return the plan of the flow that the files hold together.
+
+    Raises FlowErrors with everything that is wrong. Connects to nothing.
+    """
+    flow = read_flow(paths, environ)
+    model = flow.model
+    name = model.name or _name_of(paths[0])
+    state_url = _state_url(model, environ, flow)
+    modules = flow.configs.modules
+    pipelines = tuple(_pipeline(flow, each, model.pipelines[each]) for each in model.pipelines)
+    return FlowPlan(
+        name=name,
+        version_hash=_version_hash(flow),
+        files=tuple(Path(path) for path in paths),
+        state_url=state_url,
+        history=_history(model),
+        server=model.server,
+        log=model.log,
+        sources=tuple(
+            SourcePlan(
+                module.name,
+                _type(module),
+                module.settings,
+                tuple(each for each in pipelines if each.source == module.name),
+                module.node.place,
+            )
+            for module in modules.values()
+            if module.is_source
+        ),
+        sinks=tuple(
+            SinkPlan(module.name, _type(module), module.settings, module.node.place)
+            for module in modules.values()
+            if module.is_sink
+        ),
+        pipelines=pipelines,
+        schemas=SubjectVersions(
+            Validator(schema.data_schema, subject=subject, version=schema.version, kind=schema.type)
+            for subject, schema in model.schemas.items()
+        ),
+        secrets=flow.problems.secrets,
+        unbuilt=tuple(find_not_built(flow)),
+    )
+
+
+def not_built(plan: FlowPlan) -> list[Problem]:
+    """Return what the flow uses that this release does not execute yet; `run` refuses with these."""
+    return list(plan.unbuilt)
+
+
+def _name_of(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(path).stem).strip("-.") or "flow"
+
+
+def _type(module: ModuleNode) -> str:
+    assert module.kind is not None  # noqa: S101 - the flow was checked
+    return module.kind.name
+
+
+def _state_url(model: FlowFile, environ: Mapping[str, str], flow: CheckedFlow) -> str:
+    url = environ.get("PENSTOCK_STATE_URL")
+    if not url:
+        return model.state.url
+    flow.problems.secrets.add_address(url)
+    try:
+        return check_state_url(url)
+    except ValueError as error:
+        problem = Problem("PENSTOCK_STATE_URL", 1, 1, f"expected {error}.", code="value_invalid")
+        raise FlowErrors([problem]) from None
+
+
+def _history(model: FlowFile) -> HistoryPlan:
+    history = model.history
+    kind, _, fraction = history.record.rstrip(")").partition("(")
+    record: dict[str, Literal["full", "errors", "sampled", "off"]] = {
+        "full": "full",
+        "errors": "errors",
+        "sampled": "sampled",
+        "off": "off",
+    }
+    return HistoryPlan(record[kind], float(fraction or 1.0), history.retention, history.max_size)
+
+
+def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
+    trigger = model.trigger
+    nodes = flow.configs.steps[name]
+    pipelines = flow.tree.mapping("pipelines")
+    assert pipelines is not None  # noqa: S101 - it has this one
+    return PipelinePlan(
+        name=name,
+        source=trigger.source if trigger else None,
+        schema=trigger.schema_ if trigger else None,
+        event_type=trigger.event_type if trigger else None,
+        when=trigger.when if trigger else None,
+        tenant=model.tenant,
+        key=model.key,
+        on_invalid=model.on_invalid,
+        dead_letter=model.dead_letter,
+        steps=tuple(
+            StepPlan(
+                name=step.name,
+                number=number,
+                type=node.type,
+                settings=_step_settings(node),
+                if_=step.if_,
+                skip_if=step.skip_if,
+                on_error=step.on_error,
+                place=node.node.place,
+                use=step.use,
+            )
+            for number, (step, node) in enumerate(zip(model.steps, nodes, strict=True))
+        ),
+        place=pipelines.entries[name].key.place,
+    )
+
+
+def _step_settings(node: StepNode) -> Settings:
+    settings = node.settings
+    assert settings is not None  # noqa: S101 - the flow was checked
+    if node.sink is not None:
+        return settings.model_copy(update={"sink": node.sink})
+    return settings
+
+
+def _version_hash(flow: CheckedFlow) -> str:
+    """Hash what the flow says, before substitution, with literal secrets masked."""
+    tree = flow.tree
+    said = {name: plain(node, raw=True) for name in _VERSIONED if (node := tree.get(name))}
+    text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()
+    return blake2b(flow.problems.written_secrets.redact(text).encode(), digest_size=8).hexdigest()
+
+
+__all__ = [
+    "FlowErrors",
+    "FlowPlan",
+    "HistoryPlan",
+    "PipelinePlan",
+    "Place",
+    "Problem",
+    "SinkPlan",
+    "SourcePlan",
+    "StepPlan",
+    "load_flow",
+    "not_built",
+]

@@ -1,0 +1,62 @@
+"""Compiles the expressions of a flow at load, to report a bad one with its line and column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+from transforms.expressions import ExpressionError, compile_jq, compile_template, parse_path
+
+from connectors.settings import Expression
+from flows.spec.nodes import Mapping, Scalar
+from flows.spec.offsets import place_of
+from flows.spec.problems import Problems
+from flows.spec.secrets import passwords_in
+from flows.spec.shape import marked
+
+_COMPILERS: dict[str, Callable[[str], Any]] = {
+    "jq": compile_jq,
+    "template": compile_template,
+    "path": parse_path,
+}
+_NOUNS = {"jq": "jq program", "template": "template", "path": "path"}
+
+
+def check_expressions(model: type[BaseModel], node: Mapping, problems: Problems) -> None:
+    """Compile every expression that the model marks in the tree."""
+    for scalar, marks in marked(model, node):
+        for mark in marks:
+            if isinstance(mark, Expression):
+                _compile(mark.language, scalar, problems)
+
+
+def remember_secrets(model: type[BaseModel], node: Mapping, problems: Problems) -> None:
+    """Remember every value that the model marks as a secret."""
+    for scalar, marks in marked(model, node):
+        if "secret" not in marks:
+            continue
+        if passwords_in(scalar.value) or _is_address(scalar.value):
+            continue  # its password is remembered already; the rest helps to find the server
+        problems.secrets.add(scalar.value)
+        if not scalar.edits:
+            problems.written_secrets.add(scalar.value)
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text says where a server is; a web hook's URL is a secret as a whole."""
+    if text.startswith(("http://", "https://")):
+        return False
+    return "://" in text or "host=" in text or text == "state"
+
+
+def _compile(language: str, scalar: Scalar, problems: Problems) -> None:
+    try:
+        _COMPILERS[language](scalar.value)
+    except ExpressionError as error:
+        problems.add(
+            place_of(scalar, error.position),
+            f"this {_NOUNS[language]} can't be compiled: {error.message}",
+            code=error.code,
+            hint=error.hint,
+        )

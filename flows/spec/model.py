@@ -1,0 +1,160 @@
+"""Models of a flow file's top level, key by key."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from connectors.settings import Duration, Jq, Secret, Settings, Size
+from flows.spec.operations import Alert, Isolation, Scale
+from flows.spec.pipelines import Name, Pipeline, Retry
+
+_RECORD = re.compile(r"full|errors|off|sampled\((0(?:\.\d+)?|1(?:\.0+)?|\.\d+)\)")
+_STATE_URL = re.compile(r"(sqlite:///.+|postgres(ql)?://.+)")
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+
+
+def _check_record(value: str) -> str:
+    if not _RECORD.fullmatch(value):
+        raise ValueError("full, errors, off or sampled(x), x from 0 to 1 such as sampled(0.01)")
+    return value
+
+
+def check_state_url(value: str) -> str:
+    """Return the URL of a state store. Raises ValueError with what is expected."""
+    if not _STATE_URL.fullmatch(value):
+        raise ValueError("a URL such as sqlite:///penstock.db or postgresql://user@host/database")
+    return value
+
+
+def _check_address(value: str) -> str:
+    match = _ADDRESS.fullmatch(value)
+    if not match or int(match[2]) > 65535:
+        raise ValueError("an address such as 127.0.0.1:8080")
+    return value
+
+
+def _check_version(value: Any) -> Any:
+    if isinstance(value, bool) or value != 1:
+        raise ValueError("1, the version of the flow file's format")
+    return value
+
+
+def _pattern(pattern: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$", "examples": [*examples]})
+
+
+class State(Settings):
+    """Where checkpoints, dead letters and history are kept."""
+
+    url: Annotated[
+        str,
+        AfterValidator(check_state_url),
+        _pattern(_STATE_URL.pattern, "sqlite:///penstock.db"),
+        "secret",
+    ] = "sqlite:///penstock.db"
+    """SQLite file or PostgreSQL database; PENSTOCK_STATE_URL overrides it."""
+
+
+class History(Settings):
+    """What is recorded of executions, and for how long."""
+
+    record: Annotated[
+        str, AfterValidator(_check_record), _pattern(_RECORD.pattern, "full", "sampled(0.01)")
+    ] = "full"
+    """`full`, `errors` (failed ones only), `sampled(0.01)` (that part of them) or `off`."""
+    retention: Duration = 30 * 86400.0
+    """How long history is kept."""
+    max_size: Size = 10_000_000_000
+    """Most bytes that history may take; the oldest goes first."""
+    redact: list[Jq] = Field(default=[])
+    """jq paths whose values are masked before they are recorded, such as `.data.card`."""
+
+
+class Server(Settings):
+    """Where the HTTP API and the pages are served."""
+
+    address: Annotated[
+        str, AfterValidator(_check_address), _pattern(_ADDRESS.pattern, "127.0.0.1:8080")
+    ] = "127.0.0.1:8080"
+    """Address and port to listen on; other than 127.0.0.1 needs `tokens`."""
+    tokens: Secret | None = None
+    """Tokens that callers must show, one per line."""
+
+
+class Log(Settings):
+    """How logs are written."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least important lines that are written."""
+    format: Literal["auto", "console", "json"] = "auto"
+    """`auto`: for people on a terminal, JSON elsewhere."""
+
+
+class Archive(Settings):
+    """Keeps a source's events, so that they can be read again."""
+
+    retention: Duration
+    """How long events are kept."""
+    max_size: Annotated[Size, Ge(1)] | None = None
+    """Most bytes that they may take; the oldest go first."""
+
+
+class Module(Settings):
+    """A source, a sink or a step that pipelines refer to by name."""
+
+    name: Name
+    """The module's name, unique in the flow."""
+    type: str
+    """What it is, such as `source.postgres_cdc`, `sink.kafka` or `step.http_call`."""
+    config: dict[str, Any] = Field(default={})
+    """The module's own settings; see its type."""
+    archive: Archive | None = None
+    """Keep a source's events, so that they can be read again."""
+    retry: Retry | None = None
+    """How often a step module is tried, for all steps that use it."""
+
+
+class SchemaDeclaration(Settings):
+    """A JSON Schema that events must fit."""
+
+    version: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]*$")] = "1"
+    """Version of the schema; `name@version` refers to it."""
+    type: Literal["json", "cloudevents"] = "json"
+    """What is checked: `json` the data alone, `cloudevents` the envelope too."""
+    data_schema: dict[str, Any] | bool
+    """JSON Schema of the data, drafts 4 to 2020-12."""
+
+
+class FlowFile(Settings):
+    """A flow: where events come from, what happens to them and where they go."""
+
+    version: Annotated[
+        int, BeforeValidator(_check_version), WithJsonSchema({"type": "integer", "enum": [1]})
+    ] = 1
+    """Version of the flow file's format."""
+    name: Name | None = None
+    """The flow's name; default: the first file's name."""
+    state: State = State()
+    """Where checkpoints, dead letters and history are kept."""
+    history: History = History()
+    """What is recorded of executions, and for how long."""
+    server: Server | None = None
+    """Where the HTTP API and the pages are served."""
+    log: Log = Log()
+    """How logs are written."""
+    modules: list[Module] = Field(default=[])
+    """Sources, sinks and shared steps."""
+    schemas: dict[Name, SchemaDeclaration] = Field(default={})
+    """JSON Schemas by name."""
+    pipelines: dict[Name, Pipeline] = Field(default={})
+    """What happens to events, by name."""
+    alerts: list[Alert] = Field(default=[])
+    """Tells somebody when a measure passes its threshold."""
+    scale: Scale | None = None
+    """Workers, quotas of tenants and backpressure."""
+    isolation: Isolation | None = None
+    """Keeps tenants from using up each other's share."""

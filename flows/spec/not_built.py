@@ -1,0 +1,141 @@
+"""What a flow uses that this release reads and checks, but does not execute yet.
+
+Values that say what happens anyway (`order: key`, `saga: {enabled: false}`) are fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from connectors.contracts import ConnectorType
+from flows.spec.check import CheckedFlow
+from flows.spec.configs import ModuleNode, StepNode
+from flows.spec.nodes import Mapping, Node, Scalar
+from flows.spec.problems import Place, Problem
+from flows.spec.shape import keys
+
+_HINT = (
+    "This release reads and checks it, but does not execute it yet: take it out to run the flow."
+)
+
+Use = tuple[str, Place, int]
+"""What is used, and where (place, width)."""
+
+
+def find_not_built(flow: CheckedFlow) -> list[Problem]:
+    """Return what `run` must refuse, in the order of files and lines."""
+    uses = [*_top_level(flow.tree), *_modules(flow), *_pipelines(flow.tree), *_steps(flow)]
+    found = [
+        flow.problems.make(
+            place, f"{what} is not built yet.", code="not_built", hint=_HINT, width=width
+        )
+        for what, place, width in dict.fromkeys(uses)
+    ]
+    order = {file: number for number, file in enumerate(flow.problems.files())}
+    return sorted(found, key=lambda p: (order.get(p.file, -1), p.line, p.column))
+
+
+def _top_level(tree: Mapping) -> Iterator[Use]:
+    for name in ("server", "scale", "isolation", "alerts"):
+        if tree.get(name) is not None and not _is_empty(tree.get(name)):
+            yield _at(tree, name, name)
+    history = tree.mapping("history")
+    if history is not None and history.items("redact"):
+        yield _at(history, "redact", "history.redact")
+
+
+def _modules(flow: CheckedFlow) -> Iterator[Use]:
+    for module in flow.configs.modules.values():
+        for name in ("archive", "retry"):
+            if module.node.mapping(name) is not None:
+                yield _at(module.node, name, f"{name} (of a module)")
+        kind = module.kind
+        if kind is None:
+            continue
+        if isinstance(kind, ConnectorType):
+            built = kind.source is not None or kind.sink is not None
+        else:
+            built = kind.make is not None
+        if not built:
+            yield _at(module.node, "type", kind.name, of_value=True)
+        yield from _in_config(module)
+
+
+def _pipelines(tree: Mapping) -> Iterator[Use]:
+    pipelines = tree.mapping("pipelines")
+    for entry in pipelines.entries.values() if pipelines else ():
+        node = entry.value
+        if not isinstance(node, Mapping):
+            continue
+        for name in ("retry", "idempotency", "partition_by", "timeout"):
+            if not _is_empty(node.get(name)):
+                yield _at(node, name, name)
+        for name, default in (("order", "key"), ("delivery", "at_least_once")):
+            value = node.text(name)
+            if value is not None and value.value != default:
+                yield _at(node, name, f"{name}: {value.value}")
+        saga = node.mapping("saga")
+        if saga is not None and _is_true(saga.get("enabled")):
+            yield _at(node, "saga", "saga")
+        dead_letter = node.mapping("dead_letter")
+        if dead_letter is not None:
+            for name in ("alert_threshold", "sink"):
+                if not _is_empty(dead_letter.get(name)):
+                    yield _at(dead_letter, name, f"dead_letter.{name}")
+            replayable = dead_letter.get("replayable")
+            if replayable is not None and not _is_true(replayable):
+                yield _at(dead_letter, "replayable", "dead_letter.replayable: false")
+
+
+def _steps(flow: CheckedFlow) -> Iterator[Use]:
+    for step in flow.configs.every_step():
+        for name in ("retry", "timeout", "compensate"):
+            if not _is_empty(step.node.get(name)):
+                yield _at(step.node, name, f"{name} (of a step)")
+        if step.kind is not None and step.kind.make is None:
+            key = "type" if step.node.get("type") is not None else "use"
+            yield _at(step.node, key, step.type, of_value=True)
+        yield from _in_config(step)
+
+
+def _in_config(part: ModuleNode | StepNode) -> Iterator[Use]:
+    """Yield the keys of a config that later releases will execute."""
+    config = part.config
+    valid = keys(part.kind.settings) if part.kind else {}
+    if "idempotent" in valid and _is_true(config.get("idempotent")):
+        yield _at(config, "idempotent", "idempotent: true")
+    if "idempotency_key" in valid and not _is_empty(config.get("idempotency_key")):
+        yield _at(config, "idempotency_key", "idempotency_key")
+    breaker = config.mapping("circuit_breaker") if "circuit_breaker" in valid else None
+    if breaker is not None:
+        enabled = breaker.get("enabled")
+        if enabled is None or _is_true(enabled):
+            yield _at(config, "circuit_breaker", "circuit_breaker")
+    # A connector or step can tell which of its settings are not built: as `key: value`.
+    tell = getattr(part.settings, "not_built", None)
+    for what in tell() if callable(tell) else ():
+        yield _at(config, what.partition(":")[0], what)
+
+
+def _at(parent: Mapping, key: str, what: str, *, of_value: bool = False) -> Use:
+    entry = parent.entries.get(key)
+    if entry is None:
+        return what, parent.place, parent.width
+    scalar = entry.value if of_value and isinstance(entry.value, Scalar) else entry.key
+    return what, scalar.place, scalar.width
+
+
+def _is_true(node: Node | None) -> bool:
+    return isinstance(node, Scalar) and str(node.value).lower() in {"true", "1", "yes", "on"}
+
+
+def _is_empty(node: Node | None) -> bool:
+    match node:
+        case None:
+            return True
+        case Scalar():
+            return node.value is None
+        case Mapping():
+            return False
+        case _:
+            return not node.items
