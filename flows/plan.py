@@ -75,6 +75,7 @@ class PipelinePlan:
     when: str | None
     tenant: str | None
     key: str | None
+    partition_by: str | None
     on_invalid: Literal["dead_letter", "skip", "pass"]
     dead_letter: DeadLetters
     steps: tuple[StepPlan, ...]
@@ -241,6 +242,7 @@ def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
         when=trigger.when if trigger else None,
         tenant=model.tenant,
         key=model.key,
+        partition_by=model.partition_by,
         on_invalid=model.on_invalid,
         dead_letter=model.dead_letter,
         steps=tuple(

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from schema_registry.validation import Validator
-from transforms.expressions import compile_template
+from transforms.expressions import compile_jq, compile_template
 from transforms.registry import step_type
 
 from connectors.contracts import Opening, Reader, Sink, SinkOpening, Source
@@ -142,6 +142,7 @@ def _branch(
         ),
         steps=runners,
         settle=Settle(plan, source, pipeline, sinks=used, committer=committer, halt=halt),
+        partition_by=compile_jq(pipeline.partition_by) if pipeline.partition_by else None,
     )
 
 

@@ -16,13 +16,23 @@ from typing import Any
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from transforms.expressions import Program
 
 from connectors.batch import Batch
+from flows.runtime.exchange import Exchange, Splitter
 from flows.runtime.ingest import Ingest
 from flows.runtime.intake import Intake, IntakeSource
 from flows.runtime.settle import Settle
 from flows.runtime.stepping import StepRunner
 from transforms.executions import Executions
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """This process's place in a cluster, for pipelines that are spread over it by key."""
+
+    process: int
+    of: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +43,62 @@ class Branch:
     ingest: Ingest
     steps: Sequence[StepRunner]
     settle: Settle
+    partition_by: Program | None = None
+
+    def run(self, executions: Executions) -> None:
+        """Take executions through steps and settle at once, durably: the far side of an exchange."""
+        for runner in self.steps:
+            runner(executions)
+        self.settle.durably(executions)
 
 
-def build_dataflow(name: str, intake: Intake, branches: Sequence[Branch]) -> Dataflow:
-    """Return the dataflow of source `name`; step ids are `<pipeline>/<step>`."""
+def build_dataflow(
+    name: str, intake: Intake | None, branches: Sequence[Branch], cluster: Cluster | None = None
+) -> Dataflow:
+    """Return the dataflow of source `name`; step ids are `<pipeline>/<step>`.
+
+    In a cluster every process builds the same graph; one without an `intake` only takes part in
+    the exchanges.
+    """
     flow = Dataflow(_id(name))
-    batches = op.input("source", flow, IntakeSource(intake, name))
-    ends = [_branch(batches, branch) for branch in branches]
-    end = ends[0] if len(ends) == 1 else op.merge("settled", *ends)
-    op.output("end", end, _End())
+    part = f"{name}/{cluster.process if cluster else 0:04}"
+    batches = op.input("source", flow, IntakeSource(intake, part))
+    ends = []
+    for branch in branches:
+        stream = _ingest(batches, branch)
+        if cluster is not None and branch.partition_by is not None:
+            _exchange(stream, branch, branch.partition_by, cluster)
+        else:
+            ends.append(_steps(stream, branch))
+    if ends:
+        op.output("end", ends[0] if len(ends) == 1 else op.merge("settled", *ends), _End())
     return flow
 
 
-def _branch(batches: Stream[Batch], branch: Branch) -> Stream[Any]:
-    prefix = _id(branch.name)
+def _ingest(batches: Stream[Batch], branch: Branch) -> Stream[Executions]:
     ingest = branch.ingest
 
     def begin(items: list[Batch]) -> list[Executions]:
         return [ingest(batch) for batch in items]
 
-    stream = op.flat_map_batch(f"{prefix}/ingest", batches, begin)
+    return op.flat_map_batch(f"{_id(branch.name)}/ingest", batches, begin)
+
+
+def _exchange(
+    stream: Stream[Executions], branch: Branch, program: Program, cluster: Cluster
+) -> None:
+    prefix = _id(branch.name)
+    splitter = Splitter(program, cluster.process, cluster.of)
+
+    def split(items: list[Executions]) -> list[tuple[str, Executions | bytes]]:
+        return [part for executions in items for part in splitter(executions)]
+
+    parts = op.flat_map_batch(f"{prefix}/split", stream, split)
+    op.output(f"{prefix}/exchange", parts, Exchange(cluster.process, cluster.of, branch.run))
+
+
+def _steps(stream: Stream[Executions], branch: Branch) -> Stream[Any]:
+    prefix = _id(branch.name)
     for runner in branch.steps:
         step_id = f"{prefix}/{runner.plan.number}-{_id(runner.plan.name)}"
         stream = op.flat_map_batch(step_id, stream, _pass_on(runner))

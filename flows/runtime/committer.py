@@ -101,6 +101,13 @@ class Committer:
             self._queue.append(unit)
             self._condition.notify_all()
 
+    def flush(self) -> None:
+        """Store what was settled so far and wait for it. Returns early on a halt with an error."""
+        self.checkpoint({})
+        with self._condition:
+            while self._queue and not self._halt.error:
+                self._condition.wait(0.1)
+
     def take(self) -> dict[str, Position] | None:
         """Return the newest durable positions not yet taken, to be acknowledged; None if none."""
         if not self._durable:

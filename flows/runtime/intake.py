@@ -9,6 +9,7 @@ everything emitted before that snapshot. So `snapshot` seals what was emitted, a
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -27,13 +28,21 @@ POLL = 0.1
 """Seconds that an idle intake waits for a first event before it looks at its other duties."""
 
 
+SHARED_POLL = timedelta(milliseconds=2)
+"""Between looks of an intake whose thread also does other processes' share of the work."""
+
+
 class Intake(StatefulSourcePartition[Batch, None]):
     """One reader, read batch by batch; see the module's text for the order of things."""
 
-    def __init__(self, reader: Reader, committer: Committer, halt: Halt) -> None:
+    def __init__(
+        self, reader: Reader, committer: Committer, halt: Halt, *, shares_thread: bool = False
+    ) -> None:
         self._reader = reader
         self._committer = committer
         self._halt = halt
+        self._timeout = 0.0 if shares_thread else POLL
+        self._idle = False
         self._emitted: dict[str, Position] | None = None
         self._sealed: dict[str, Position] | None = None
 
@@ -46,16 +55,23 @@ class Intake(StatefulSourcePartition[Batch, None]):
         if halt.asked():
             raise StopIteration
         try:
-            batch = self._reader.poll(BATCH, POLL)
+            batch = self._reader.poll(BATCH, self._timeout)
         except EndOfSource:
             raise StopIteration from None
         except PenstockError as error:
             halt.fail(error)
             raise StopIteration from None
+        self._idle = batch is None
         if batch is None:
             return []
         self._emitted = dict(batch.after)
         return [batch] if batch.size else []
+
+    def next_awake(self) -> datetime | None:
+        """Return when to ask again: at once, or shortly where waiting would hold up an exchange."""
+        if self._idle and not self._timeout:
+            return datetime.now(timezone.utc) + SHARED_POLL
+        return None
 
     def snapshot(self) -> None:
         """Seal what was emitted: the epoch ends here. Bytewax stores nothing (no RecoveryConfig)."""
@@ -77,16 +93,17 @@ class Intake(StatefulSourcePartition[Batch, None]):
 
 
 class IntakeSource(FixedPartitionedSource[Batch, None]):
-    """Bytewax's source: one partition, which is the shard's intake."""
+    """Bytewax's source: one partition, which is the shard's intake, or none."""
 
-    def __init__(self, intake: Intake, name: str) -> None:
+    def __init__(self, intake: Intake | None, name: str) -> None:
         self._intake = intake
         self._name = name
 
     def list_parts(self) -> list[str]:
-        """Return the one part."""
-        return [self._name]
+        """Return the one part, where this process has it."""
+        return [self._name] if self._intake else []
 
     def build_part(self, _step_id: str, _for_part: str, _resume_state: Any) -> Intake:
         """Return the intake, opened before the dataflow was built."""
+        assert self._intake is not None  # noqa: S101 - no part was listed without it
         return self._intake

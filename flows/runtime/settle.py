@@ -97,6 +97,19 @@ class Settle:
         tally.skipped += skipped
         tally.failures.extend(letters)
 
+    def durably(self, executions: Executions) -> None:
+        """Settle and wait until it is stored: for a batch that another process will checkpoint.
+
+        An error that stops the worker is raised: Bytewax then ends this process in mid-epoch, no
+        process can checkpoint that epoch, and the supervisor starts the whole cluster again.
+        """
+        self(executions)
+        if not self._halt.error:
+            self._committer.flush()
+        error = self._halt.error
+        if error is not None:
+            raise error
+
     def _letter(self, executions: Executions, index: int, now: float) -> DeadLetter:
         tenant = executions.events.column("extensions")[index].get("tenant", "default")
         if self._tenant is not None:

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -111,6 +111,11 @@ class _Slot:
     ran: bool = False
     """It has been running (past connecting) at least once."""
 
+    @property
+    def cluster(self) -> str | None:
+        """The source whose cluster it is a process of: all of them live and die together."""
+        return self.order.source if self.order.addresses else None
+
 
 class Supervisor:
     """Runs a plan's sources to their end, to a signal, or to a fatal error."""
@@ -125,7 +130,7 @@ class Supervisor:
         self._interrupted = False
         self._code: int | None = None
         self._slots = [
-            _Slot(order, WorkerView(order.source, order.index, order.of))
+            _Slot(order, WorkerView(order.source, max(order.index, order.process), order.of))
             for order in plan_workers(files, plan, options)
         ]
 
@@ -195,12 +200,24 @@ class Supervisor:
     def _start_due(self) -> None:
         now = time.monotonic()
         for slot in self._slots:
-            if slot.start_at is not None and slot.start_at <= now:
+            if slot.start_at is None or slot.start_at > now:
+                continue
+            if slot.cluster:
+                self._start_cluster(slot.cluster)
+            else:
                 self._start(slot)
+
+    def _start_cluster(self, source: str) -> None:
+        """Start all processes of a cluster, on ports that are free now."""
+        slots = [slot for slot in self._slots if slot.cluster == source]
+        addresses = free_addresses(len(slots))
+        for slot in slots:
+            slot.order = replace(slot.order, addresses=addresses)
+            self._start(slot)
 
     def _start(self, slot: _Slot) -> None:
         read_end, write_end = os.pipe()
-        order = WorkerOrder(**{**_fields(slot.order), "report_fd": write_end})
+        order = replace(slot.order, report_fd=write_end)
         process = subprocess.Popen(  # noqa: S603 - our own module, arguments of our own
             [sys.executable, "-m", "flows.runtime.worker", order.encode()],
             stdin=subprocess.DEVNULL,
@@ -282,49 +299,67 @@ class Supervisor:
             slot.failures = 0
         delay = min(FIRST_DELAY * 2**slot.failures, LONGEST_DELAY)
         slot.failures += 1
-        slot.start_at = time.monotonic() + delay
         self._watcher.restarting(slot.view, code, delay)
-        slot.view.restarted()
-
-
-def _fields(order: WorkerOrder) -> dict[str, object]:
-    return {name: getattr(order, name) for name in order.__slots__}
+        for other in self._slots:
+            if other is slot or (slot.cluster and other.cluster == slot.cluster):
+                if other.process is not None:
+                    other.process.kill()
+                    other.process.wait()
+                    other.process = None
+                other.start_at = time.monotonic() + delay
+                other.view.restarted()
 
 
 def plan_workers(files: Sequence[Path], plan: FlowPlan, options: RunOptions) -> list[WorkerOrder]:
     """Return one order per worker: each source's partitions shared out over `options.workers`.
 
-    A source that can't be shared out gets one worker. A sink that several workers write through
-    is told apart by a label per worker ("" for the first).
+    A source that can't be shared out gets one worker, unless a pipeline of it is spread by key
+    (`partition_by`): then all workers form a cluster. A sink that several workers write through is
+    told apart by a label per worker ("" for the first).
     """
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-    shards = [
-        (source, index, of)
-        for source in plan.sources
-        if source.pipelines
-        for of in [options.workers if make_source(source).traits.partitioned else 1]
-        for index in range(of)
-    ]
     orders = []
     users: dict[str, int] = {}
-    for source, index, of in shards:
-        writers: dict[str, str] = {}
-        for name in {sink for pipeline in source.pipelines for sink in sinks_of(pipeline)}:
-            turn = users.get(name, 0)
-            users[name] = turn + 1
-            writers[name] = str(turn) if turn else ""
-        orders.append(
-            WorkerOrder(
-                files=[str(path) for path in files],
-                source=source.name,
-                holder=holder,
-                report_fd=-1,
-                index=index,
-                of=of,
-                writers=writers,
-                until_caught_up=options.until_caught_up,
-                log_format=options.log_format,
-                log_level=options.log_level,
+    for source in plan.sources:
+        if not source.pipelines:
+            continue
+        partitioned = make_source(source).traits.partitioned
+        clustered = options.workers > 1 and any(p.partition_by for p in source.pipelines)
+        sinks = {sink for pipeline in source.pipelines for sink in sinks_of(pipeline)}
+        for number in range(options.workers if partitioned or clustered else 1):
+            writers = {}
+            for name in sinks:
+                turn = users[name] = users.get(name, -1) + 1
+                writers[name] = str(turn) if turn else ""
+            orders.append(
+                WorkerOrder(
+                    files=[str(path) for path in files],
+                    source=source.name,
+                    holder=holder,
+                    report_fd=-1,
+                    index=number if partitioned else 0,
+                    of=options.workers if partitioned else 1,
+                    writers=writers,
+                    until_caught_up=options.until_caught_up,
+                    log_format=options.log_format,
+                    addresses=["127.0.0.1:0"] * options.workers if clustered else [],
+                    process=number if clustered else 0,
+                    reads=partitioned or number == 0,
+                )
             )
-        )
     return orders
+
+
+def free_addresses(count: int) -> list[str]:
+    """Return `count` addresses on 127.0.0.1 whose ports are free now.
+
+    Another process may take one before it is bound: then the cluster fails to start, and is
+    started again with others.
+    """
+    with ExitStack() as held:
+        addresses = []
+        for _ in range(count):
+            probe = held.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            addresses.append(f"127.0.0.1:{probe.getsockname()[1]}")
+    return addresses

@@ -65,7 +65,7 @@ class WorkerOrder:
     @property
     def shard(self) -> str:
         """The lease's name of this share."""
-        return f"{self.source}/{self.index}"
+        return f"{self.source}/{self.process if self.addresses else self.index}"
 
     def encode(self) -> str:
         """Return the order as a command-line argument."""
@@ -88,7 +88,7 @@ class Reporter:
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
 
-    def watch(self, reader: Reader, committer: Committer, branches: list[Branch]) -> None:
+    def watch(self, reader: Reader | None, committer: Committer, branches: list[Branch]) -> None:
         """Report on these from now on."""
         self._reader, self._committer, self._branches = reader, committer, branches
         self.state = "running"

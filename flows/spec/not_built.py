@@ -67,7 +67,7 @@ def _pipelines(tree: Mapping) -> Iterator[Use]:
         node = entry.value
         if not isinstance(node, Mapping):
             continue
-        for name in ("retry", "idempotency", "partition_by", "timeout"):
+        for name in ("retry", "idempotency", "timeout"):
             if not _is_empty(node.get(name)):
                 yield _at(node, name, name)
         for name, default in (("order", "key"), ("delivery", "at_least_once")):
