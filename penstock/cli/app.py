@@ -12,7 +12,7 @@ import typer
 
 from connectors.errors import PenstockError
 from flows.runtime import exits
-from penstock.cli import init
+from penstock.cli import connectors, demo, dlq, explain, init, run, schema, state, validate
 from penstock.cli.errors import BUG, PIPE_CLOSED, print_bug, print_error, report_error
 from penstock.cli.help import GroupedCommands
 
@@ -35,7 +35,18 @@ not be reached, 4 stopped by a fatal error, 130 interrupted.
 
 `penstock COMMAND --help` shows a command's options, with examples.""",
 )
-app.command(epilog=init.EXAMPLES)(init.init)
+for module, command in (
+    (demo, demo.demo),
+    (init, init.init),
+    (validate, validate.validate),
+    (explain, explain.explain),
+    (run, run.run),
+):
+    app.command(epilog=module.EXAMPLES)(command)
+app.add_typer(connectors.connectors, name="connectors")
+app.add_typer(schema.schema, name="schema")
+app.add_typer(state.state, name="state")
+app.add_typer(dlq.dlq, name="dlq")
 
 
 def _print_version(wanted: bool) -> None:
@@ -96,7 +107,7 @@ def _run(arguments: list[str]) -> int:
 def _usage(error: typer.TyperException) -> int:
     """Print a mistake on the command line, and where to read how it is done."""
     context = getattr(error, "ctx", None)
-    message = error.format_message()
+    message = error.format_message().replace("Value error, ", "")
     if context is None:
         print_error("usage", message)
         return exits.USAGE

@@ -31,9 +31,9 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a commented flow file that validates as it stands.
+    """Write a commented flow file.
 
-    On a terminal it asks what the options don't say; elsewhere the source is postgres and the
+    It validates as it stands. On a terminal it asks what the options don't say; elsewhere the source is postgres and the
     sink stdout unless told otherwise. A file that exists is left alone.
     """
     asking = sys.stdin.isatty() and sys.stdout.isatty()

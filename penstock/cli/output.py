@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal
-
-import typer
-
-Output = Annotated[
-    Literal["text", "json"],
-    typer.Option("--output", "-o", help="Text for people, or JSON for programs."),
-]
+from typing import Any
 
 
 def print_json(value: Any) -> None:

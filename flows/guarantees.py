@@ -1,0 +1,87 @@
+"""What is promised of an event on its way from a source to a sink, and why. Pure decisions.
+
+The road always is: effects durable → settled and checkpointed in one transaction → acknowledged
+upstream. So no event is lost on any edge. What a sink does with the events that were in flight
+when a process died decides whether it shows one of them twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from connectors.contracts import SinkTraits, SourceTraits
+
+Promise = Literal["at least once", "effectively once", "exactly once"]
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """One edge: a source to the sink of a publish step."""
+
+    promise: Promise
+    reason: str
+    """One sentence."""
+    ordered: bool
+    order_reason: str
+    """One sentence."""
+
+
+def edge_guarantee(source: SourceTraits, sink: SinkTraits, *, skips: bool = False) -> Guarantee:
+    """Return what holds for events of `source` at `sink`.
+
+    `skips`: the publish step has `on_error: skip`, so that what the sink refuses goes nowhere.
+    """
+    promise, reason = _PROMISES[sink.delivery]
+    if skips:
+        reason = (
+            f"{reason} An event that the sink refuses for good is passed over (on_error: skip)."
+        )
+    ordered, order_reason = _order(source, sink)
+    return Guarantee(promise, reason, ordered, order_reason)
+
+
+_PROMISES: dict[str, tuple[Promise, str]] = {
+    "at_least_once": (
+        "at least once",
+        "After a crash what was in flight is delivered again, with the same event id.",
+    ),
+    "effectively_once": (
+        "effectively once",
+        "The sink's state is stored with the position, and what was written after it is undone.",
+    ),
+    "exactly_once": (
+        "exactly once",
+        "The sink shows an event only once its position is stored.",
+    ),
+}
+
+
+def _order(source: SourceTraits, sink: SinkTraits) -> tuple[bool, str]:
+    if not source.ordered:
+        return False, "The source itself gives no order."
+    if not sink.ordered:
+        return False, "The sink may be through with a later event first."
+    return True, "Events of one key arrive in the order of the source."
+
+
+def after_crash(effects: Sequence[str], edges: Sequence[tuple[str, Guarantee]]) -> str:
+    """Return one sentence on what happens twice when a worker dies.
+
+    `effects` are the steps that change something outside, publish steps left out; `edges` the
+    publish steps with their guarantees.
+    """
+    again = [*effects, *(name for name, edge in edges if edge.promise == "at least once")]
+    if not again:
+        return "The events in flight are worked on again; nothing outside happens twice."
+    names = ", ".join(again)
+    verb = "acts" if len(again) == 1 else "act"
+    return f"The events in flight are worked on again: {names} {verb} a second time for those."
+
+
+def usable_workers(source: SourceTraits) -> str:
+    """Return how many workers the source can use, and why."""
+    if source.partitioned:
+        return "as many as it has partitions: they are shared out between workers"
+    return "1: it has a single partition"

@@ -1,0 +1,106 @@
+"""`penstock dlq`: the events that failed, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from connectors.errors import FlowFileError
+from penstock.cli.help import examples
+from penstock.cli.options import FlowName, OptionalFlows, Output, State
+
+dlq = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@dlq.callback()
+def _group() -> None:
+    """Look at dead letters: the events that failed, and why."""
+
+
+@dlq.command(
+    "list",
+    epilog=examples(
+        "penstock dlq list shop.yaml",
+        "penstock dlq list shop.yaml --pipeline enrich-orders --limit 200",
+        "penstock dlq list --state postgresql://penstock@db/penstock --flow shop",
+        "penstock dlq list shop.yaml -o json | jq -r '.dead_letters[].error.code' | sort | uniq -c",
+    ),
+)
+def list_dead_letters(
+    flows: OptionalFlows = None,
+    *,
+    pipeline: Annotated[
+        str | None, typer.Option("--pipeline", metavar="NAME", help="Only this pipeline's.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many at most.")
+    ] = 50,
+    cursor: Annotated[
+        str | None,
+        typer.Option(
+            "--cursor",
+            metavar="TEXT",
+            help="Go on where a list ended: its last line says with what.",
+        ),
+    ] = None,
+    state: State = None,
+    flow: FlowName = None,
+    output: Output = "text",
+) -> None:
+    """List dead letters, newest failure first. Outside a terminal columns are parted by tabs."""
+    from rich.console import Console  # noqa: PLC0415 - rich and SQLAlchemy take time to import
+
+    from dlq.query import list_letters, page_document  # noqa: PLC0415
+    from dlq.render import print_page  # noqa: PLC0415
+    from penstock.cli.output import print_json  # noqa: PLC0415
+    from penstock.cli.stored import open_stored  # noqa: PLC0415
+
+    with open_stored(flows, state, flow) as stored:
+        page = list_letters(
+            stored.store, flow=stored.flow, pipeline=pipeline, limit=limit, cursor=cursor
+        )
+        if pipeline is not None and not page.letters:
+            stored.check_pipeline(pipeline)
+    if output == "json":
+        print_json(page_document(page))
+        return
+    print_page(page, Console(highlight=False))
+
+
+@dlq.command(
+    epilog=examples(
+        "penstock dlq show 0199f2a1 shop.yaml        # the start of an id is enough",
+        "penstock dlq show 0199f2a1 shop.yaml -o json | jq .event",
+    )
+)
+def show(
+    id: Annotated[  # noqa: A002 - the argument's name in help and errors
+        str, typer.Argument(metavar="ID", help="Its id, or the start of it.", show_default=False)
+    ],
+    flows: OptionalFlows = None,
+    *,
+    state: State = None,
+    flow: FlowName = None,
+    output: Output = "text",
+) -> None:
+    """Show a dead letter: the error, the event as it came, the outputs of the steps so far."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from dlq.query import detail, find_letter  # noqa: PLC0415
+    from dlq.render import print_letter  # noqa: PLC0415
+    from penstock.cli.output import print_json  # noqa: PLC0415
+    from penstock.cli.stored import open_stored  # noqa: PLC0415
+
+    if id.endswith((".yaml", ".yml")):
+        raise FlowFileError(
+            f"{id} is a flow file, not the id of a dead letter.",
+            code="dead_letter_unknown",
+            hint=f"The id comes first: penstock dlq show ID {id}",
+        )
+    with open_stored(flows, state, flow) as stored:
+        letter = find_letter(stored.store, id, flow=stored.flow)
+    if output == "json":
+        print_json(detail(letter))
+        return
+    print_letter(letter, Console(highlight=False))

@@ -1,0 +1,28 @@
+"""Flow files on their way into a command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from connectors.errors import FlowFileError
+from flows.plan import FlowPlan, load_flow, not_built
+from flows.spec.problems import FlowErrors
+
+
+def load_runnable(files: Sequence[Path]) -> FlowPlan:
+    """Return the plan of a flow that can be run. Raises FlowErrors, FlowFileError.
+
+    What is modelled and not built yet is refused, each use with its line.
+    """
+    plan = load_flow(list(files))
+    problems = not_built(plan)
+    if problems:
+        raise FlowErrors(problems)
+    if not any(source.pipelines for source in plan.sources):
+        raise FlowFileError(
+            f"the flow {plan.name} has nothing to run: no pipeline has a trigger with a source.",
+            code="nothing_to_run",
+            hint="Give a pipeline `trigger: {type: event, source: NAME}`.",
+        )
+    return plan

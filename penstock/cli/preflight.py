@@ -1,0 +1,151 @@
+"""Runs the checks of sources, sinks and the state store, all at once and bounded in time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from connectors.contracts import Check
+from connectors.errors import FatalError, PenstockError, RetryableError
+from connectors.registry import connector_type
+from flows.plan import FlowPlan
+from flows.runtime import exits
+from flows.runtime.assemble import make_sink, make_source
+from flows.state.store import open_store
+
+PATIENCE = 20.0
+"""Seconds that all checks may take together. Connectors give up on their servers sooner."""
+
+Probe = Callable[[], Iterable[Check]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleCheck:
+    """One line of the table: a check, and of what."""
+
+    module: str
+    check: Check
+
+    def redacted(self, redact: Callable[[str], str]) -> ModuleCheck:
+        """Return it with every secret masked."""
+        found, hint = redact(self.check.found), redact(self.check.hint)
+        return ModuleCheck(self.module, replace(self.check, found=found, hint=hint))
+
+
+def check_servers(plan: FlowPlan, patience: float = PATIENCE) -> list[ModuleCheck]:
+    """Return the checks of everything that the flow connects to, in the order of the flow."""
+    return run_probes(probes_of(plan), patience)
+
+
+def probes_of(plan: FlowPlan) -> dict[str, Probe]:
+    """Return what there is to check: title → probe. Types that aren't built yet have none."""
+    probes: dict[str, Probe] = {"state": lambda: _check_state(plan.state_url)}
+    topics = topics_by_sink(plan)
+    both = {source.name for source in plan.sources} & {sink.name for sink in plan.sinks}
+    for source in plan.sources:
+        kind = connector_type(source.type)
+        reads = bool(source.pipelines) or source.name not in both
+        if reads and kind is not None and kind.source is not None:
+            title = f"{source.name} (source)" if source.name in both else source.name
+            probes[title] = make_source(source).preflight
+    for sink in plan.sinks:
+        kind = connector_type(sink.type)
+        named = topics.get(sink.name)
+        writes = named is not None or sink.name not in both
+        if writes and kind is not None and kind.sink is not None:
+            title = f"{sink.name} (sink)" if sink.name in both else sink.name
+            probes[title] = _sink_probe(make_sink(sink).preflight, named or [])
+    return probes
+
+
+def topics_by_sink(plan: FlowPlan) -> dict[str, list[str]]:
+    """Return sink → the topics that publish steps name; [] where they leave it to the sink."""
+    topics: dict[str, dict[str, None]] = {}
+    for pipeline in plan.pipelines:
+        for step in pipeline.steps:
+            if step.type == "step.publish":
+                named = topics.setdefault(step.settings.sink, {})
+                if step.settings.topic is not None:
+                    named[step.settings.topic] = None
+    return {sink: list(named) for sink, named in topics.items()}
+
+
+def _sink_probe(preflight: Callable[[Sequence[str]], Iterable[Check]], topics: list[str]) -> Probe:
+    return lambda: preflight(topics)
+
+
+def run_probes(probes: Mapping[str, Probe], patience: float) -> list[ModuleCheck]:
+    """Run each probe on a thread of its own; one that has not ended in time fails."""
+    found: dict[str, list[Check]] = {name: [] for name in probes}
+    threads = {}
+    for name, probe in probes.items():
+        threads[name] = threading.Thread(
+            target=_collect, args=(probe, found[name]), name=f"preflight {name}", daemon=True
+        )
+        threads[name].start()
+    deadline = time.monotonic() + patience
+    checks = []
+    for name, thread in threads.items():
+        thread.join(max(0.0, deadline - time.monotonic()))
+        late = thread.is_alive()
+        checks += [ModuleCheck(name, check) for check in tuple(found[name])]
+        if late:
+            checks.append(ModuleCheck(name, _late(patience)))
+    return checks
+
+
+def _collect(probe: Probe, found: list[Check]) -> None:
+    try:
+        found.extend(probe())
+    except PenstockError as error:
+        found.append(failed("connect", error))
+    except Exception as error:  # noqa: BLE001 - one connector's defect must not hide other checks
+        found.append(
+            Check(
+                "checks",
+                ok=False,
+                found=f"the checks broke: {type(error).__name__}: {error}",
+                hint="This is a defect of the connector; please report it.",
+            )
+        )
+
+
+def failed(name: str, error: PenstockError) -> Check:
+    """Return an error as a check that does not hold."""
+    unreachable = isinstance(error, RetryableError) or (
+        isinstance(error, FatalError) and error.unreachable
+    )
+    return Check(name, ok=False, found=error.message, hint=error.hint, unreachable=unreachable)
+
+
+def _late(patience: float) -> Check:
+    return Check(
+        "answer",
+        ok=False,
+        found=f"no answer within {patience:g} s",
+        hint="Is the server up, and does a firewall let this host through to it?",
+        unreachable=True,
+    )
+
+
+def _check_state(url: str) -> list[Check]:
+    name = "state store"
+    try:
+        open_store(url, create=False).close()
+    except PenstockError as error:
+        if error.code == "state_missing":
+            return [Check(name, ok=True, found="empty; it is made at the first run")]
+        return [failed(name, error)]
+    return [Check(name, ok=True, found="answers")]
+
+
+def outcome(checks: Iterable[ModuleCheck]) -> int:
+    """Return the exit code: 3 when a server can't be reached, 1 when another check fails."""
+    failures = [
+        line.check for line in checks if not line.check.ok and line.check.severity == "error"
+    ]
+    if any(check.unreachable for check in failures):
+        return exits.UNREACHABLE
+    return exits.FOUND_FAILURES if failures else exits.DONE

@@ -1,0 +1,76 @@
+"""`penstock run`: runs a flow until it is told to stop."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from penstock.cli.help import examples
+from penstock.cli.options import Flows, Level, LogFormat
+
+EXAMPLES = examples(
+    "penstock run shop.yaml",
+    "penstock run shop.yaml --until-caught-up     # for cron, tests and migrations",
+    "penstock run modules.yaml pipelines.yaml     # one flow in two files",
+    "penstock run clicks.yaml --workers 4         # four processes share the partitions",
+)
+
+
+def run(
+    flows: Flows,
+    *,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            "-w",
+            metavar="N",
+            min=1,
+            max=256,
+            help="Processes per source that share its partitions out; a source with a single"
+            " partition, such as a replication slot, has one.",
+        ),
+    ] = 1,
+    until_caught_up: Annotated[
+        bool,
+        typer.Option(
+            "--until-caught-up",
+            help="End with exit code 0 when each source has reached what was its end at the start.",
+        ),
+    ] = False,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(
+            help="How log lines look; auto: console on a terminal, JSON elsewhere.",
+            show_default="the flow file's, else auto",
+        ),
+    ] = None,
+    log_level: Annotated[
+        Level | None,
+        typer.Option(
+            help="The least level that is logged.", show_default="the flow file's, else info"
+        ),
+    ] = None,
+    no_live: Annotated[
+        bool,
+        typer.Option("--no-live", help="Log lines every 10 s on a terminal too, no live table."),
+    ] = False,
+) -> int:
+    """Run a flow until Ctrl-C or SIGTERM.
+
+    Both finish and store what is in flight. On a terminal a table shows each pipeline; elsewhere log lines do, every 10 seconds. A worker
+    that dies is started again. A second copy of the same flow waits and takes over.
+    """
+    from penstock.cli.running import RunSettings, run_flow  # noqa: PLC0415 - loads the engine
+
+    return run_flow(
+        flows,
+        RunSettings(
+            workers=workers,
+            until_caught_up=until_caught_up,
+            log_format=log_format,
+            log_level=log_level,
+            live=not no_live,
+        ),
+    )

@@ -1,0 +1,90 @@
+"""Runs a flow with something to look at: from the command line to the supervisor."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from flows.plan import FlowPlan
+from flows.runtime.assemble import make_source, sinks_of
+from flows.runtime.logs import set_up_logging
+from flows.runtime.supervisor import RunOptions, Supervisor
+from penstock.cli.errors import print_error
+from penstock.cli.loading import load_runnable
+from penstock.cli.options import Level, LogFormat
+from penstock.cli.watching import LiveWatcher, LogWatcher, RunWatcher
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What `penstock run` was told; None: the flow file says."""
+
+    workers: int = 1
+    until_caught_up: bool = False
+    log_format: LogFormat | None = None
+    log_level: Level | None = None
+    live: bool = True
+
+
+def run_flow(files: Sequence[Path], settings: RunSettings) -> int:
+    """Run the flow until its end or a signal; return the exit code. Raises PenstockError."""
+    plan = load_runnable(files)
+    terminal = sys.stderr.isatty()
+    log_format = _log_format(settings.log_format or plan.log.format, terminal=terminal)
+    set_up_logging(settings.log_level or plan.log.level, log_format, plan.redact)
+    live = settings.live and terminal and log_format == "console" and not _prints_events(plan)
+    pipelines = {
+        source.name: [pipeline.name for pipeline in source.pipelines]
+        for source in plan.sources
+        if source.pipelines
+    }
+    dlq_arguments = shlex.join(str(path) for path in files)
+    watcher: RunWatcher = (
+        LiveWatcher(pipelines, dlq_arguments) if live else LogWatcher(pipelines, dlq_arguments)
+    )
+    options = RunOptions(
+        workers=settings.workers,
+        until_caught_up=settings.until_caught_up,
+        log_format=log_format,
+        log_level=settings.log_level,
+    )
+    supervisor = Supervisor(files, plan, options, watcher)
+    _say_what_starts(plan, settings)
+    with watcher:
+        code = supervisor.run()
+    if watcher.ended_by is not None:
+        error = watcher.ended_by
+        print_error(error.code, error.message, error.hint)
+    return code
+
+
+def _log_format(wanted: LogFormat, *, terminal: bool) -> Literal["console", "json"]:
+    if wanted == "auto":
+        return "console" if terminal else "json"
+    return wanted
+
+
+def _prints_events(plan: FlowPlan) -> bool:
+    """Whether events go to the terminal that the table would be on."""
+    used = {name for source in plan.sources for p in source.pipelines for name in sinks_of(p)}
+    return sys.stdout.isatty() and any(plan.sink(name).type == "sink.stdout" for name in used)
+
+
+def _say_what_starts(plan: FlowPlan, settings: RunSettings) -> None:
+    log = structlog.get_logger("penstock.run")
+    log.info("flow starts", flow=plan.name, files=[str(path) for path in plan.files])
+    if settings.workers == 1:
+        return
+    for source in plan.sources:
+        if source.pipelines and not make_source(source).traits.partitioned:
+            log.warning(
+                "one worker only: this source can't be shared out",
+                source=source.name,
+                asked_for=settings.workers,
+            )

@@ -1,0 +1,97 @@
+"""`penstock state`: how far a flow has come."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import typer
+
+from penstock.cli.help import examples
+from penstock.cli.options import FlowName, OptionalFlows, Output, State
+
+state = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@state.callback()
+def _group() -> None:
+    """Show how far a flow has come: positions, lag, counts."""
+
+
+@state.command(
+    epilog=examples(
+        "penstock state show shop.yaml",
+        "penstock state show --state sqlite:///shop.db      # every flow in it",
+        "penstock state show shop.yaml -o json | jq '.[0].pipelines'",
+    )
+)
+def show(
+    flows: OptionalFlows = None,
+    *,
+    state: State = None,
+    flow: FlowName = None,
+    output: Output = "text",
+) -> None:
+    """Show the stored position of every source partition, its lag, and totals per pipeline.
+
+    Reads the state store and nothing else, so it works while the flow runs and when it doesn't.
+    """
+    from penstock.cli.output import print_json  # noqa: PLC0415
+    from penstock.cli.stored import open_stored  # noqa: PLC0415 - loads SQLAlchemy
+
+    with open_stored(flows, state, flow) as stored:
+        names = [stored.flow] if stored.flow is not None else stored.store.flows()
+        shown = [_flow(stored.store, name) for name in names]
+        if output == "json":
+            print_json(shown)
+            return
+        if not shown:
+            print(f"No flow has stored anything in {stored.place} yet.")
+        for one in shown:
+            _print_flow(one, stored.place, time.time())
+
+
+def _flow(store: Any, name: str) -> dict[str, Any]:
+    return {
+        "flow": name,
+        "partitions": [asdict(row) for row in store.partitions(name)],
+        "pipelines": [asdict(row) for row in store.totals(name)],
+    }
+
+
+def _print_flow(one: dict[str, Any], place: str, now: float) -> None:
+    from connectors.contracts import Lag  # noqa: PLC0415
+    from penstock.cli.amounts import show_age, show_lag  # noqa: PLC0415
+    from penstock.cli.output import print_table  # noqa: PLC0415
+
+    print(f"{one['flow']}, in {place}\n")
+    print_table(
+        ["SOURCE", "PARTITION", "POSITION", ">LAG", ">LAST EVENT", ">STORED"],
+        [
+            (
+                row["source"],
+                row["partition"],
+                row["position"],
+                show_lag(Lag(row["lag_events"], row["lag_bytes"])),
+                "-" if row["lag_seconds"] is None else f"{show_age(row['lag_seconds'])} old",
+                f"{show_age(now - row['updated_at'])} ago",
+            )
+            for row in one["partitions"]
+        ],
+    )
+    print()
+    print_table(
+        ["PIPELINE", ">DONE", ">FAILED", ">SKIPPED", ">DEAD LETTERS"],
+        [
+            (
+                row["pipeline"],
+                f"{row['done']:,}",
+                f"{row['failed']:,}",
+                f"{row['skipped']:,}",
+                f"{row['dead_letters']:,}",
+            )
+            for row in one["pipelines"]
+        ],
+    )
+    print()

@@ -1,0 +1,84 @@
+"""Opens the state that a command is to look at: a flow file's, or one named by its URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from connectors.errors import FlowFileError, PenstockError
+from flows.plan import load_flow
+from flows.spec.problems import did_you_mean
+from flows.state.contracts import StateStore
+from flows.state.store import open_store
+
+DEFAULT_URL = "sqlite:///penstock.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An open state store, and which flow of it was asked for; None: all of them."""
+
+    store: StateStore
+    place: str
+    """Its URL without the password."""
+    flow: str | None
+
+    def check_pipeline(self, name: str) -> None:
+        """Raise FlowFileError `pipeline_unknown` when no flow that was asked for has it."""
+        flows = self.store.flows() if self.flow is None else [self.flow]
+        known = {row.pipeline for flow in flows for row in self.store.totals(flow)}
+        if name not in known:
+            raise FlowFileError(
+                f"no pipeline {name} has run.",
+                code="pipeline_unknown",
+                hint=did_you_mean(name, known, none="None has yet."),
+            )
+
+
+@contextmanager
+def open_stored(
+    files: Sequence[Path] | None, state: str | None, flow: str | None
+) -> Iterator[Stored]:
+    """Open the state for reading. Nothing is created: a store that isn't there is an error.
+
+    Raises FlowFileError for a store or a flow that is not there, FatalError.
+    """
+    url = state or DEFAULT_URL
+    if files:
+        plan = load_flow(list(files))
+        url, flow = state or plan.state_url, flow or plan.name
+    store = _open(url, named=bool(files or state))
+    try:
+        known = store.flows()
+        if flow is not None and flow not in known:
+            raise FlowFileError(
+                f"the flow {flow} has stored nothing in {_shown(url)}.",
+                code="state_no_flow",
+                hint=did_you_mean(flow, known, none="No flow has: has it run yet?"),
+            )
+        yield Stored(store, _shown(url), flow)
+    finally:
+        store.close()
+
+
+def _open(url: str, *, named: bool) -> StateStore:
+    try:
+        return open_store(url, create=False)
+    except PenstockError as error:
+        if error.code != "state_missing":
+            raise
+        hint = "It is made when the flow runs: `penstock run FLOW.yaml`."
+        if not named:
+            hint = (
+                "Name the flow file whose state you mean, or a store with --state URL; without"
+                f" either it is {DEFAULT_URL} in this folder."
+            )
+        raise FlowFileError(error.message, code="state_missing", hint=hint) from error
+
+
+def _shown(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)

@@ -1,0 +1,137 @@
+"""`penstock validate`: everything that is wrong with a flow, before it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.runtime import exits
+from penstock.cli.help import examples
+from penstock.cli.options import Flows, Output
+
+if TYPE_CHECKING:
+    from flows.plan import FlowPlan
+    from penstock.cli.preflight import ModuleCheck
+
+EXAMPLES = examples(
+    "penstock validate shop.yaml",
+    "penstock validate shop.yaml --connect          # asks the servers too",
+    "penstock validate modules.yaml pipelines.yaml -o json",
+)
+
+
+def validate(
+    flows: Flows,
+    *,
+    connect: Annotated[
+        bool,
+        typer.Option(
+            "--connect",
+            help="Connect to every source, sink and the state store, and check what running needs:"
+            " server settings, rights, tables, topics. Changes nothing.",
+        ),
+    ] = False,
+    output: Output = "text",
+) -> int:
+    """Check a flow file; with --connect, its servers too.
+
+    Keys, types, references, expressions, schemas: all problems at once, each with its line.
+    Exit code 0 when it is right, 2 when the file is wrong; with --connect, 1 when a check fails
+    and 3 when a server can't be reached.
+    """
+    from connectors.errors import FlowFileError  # noqa: PLC0415
+    from flows.plan import load_flow  # noqa: PLC0415 - loads YAML, models and connectors
+
+    try:
+        plan = load_flow(flows)
+    except FlowFileError as error:
+        if output == "json":
+            return _refused(error)
+        raise
+    checks: list[ModuleCheck] | None = None
+    code = exits.DONE
+    if connect:
+        from penstock.cli.preflight import check_servers, outcome  # noqa: PLC0415
+
+        checks = [line.redacted(plan.redact) for line in check_servers(plan)]
+        code = outcome(checks)
+    if output == "json":
+        _print_json(plan, checks, ok=code == exits.DONE)
+    else:
+        _print(plan, checks)
+    return code
+
+
+def _refused(error: Any) -> int:
+    """Print why a flow does not load, as JSON."""
+    from penstock.cli.output import print_json  # noqa: PLC0415
+
+    problems = (
+        error.as_list()
+        if hasattr(error, "as_list")
+        else [{"code": error.code, "message": error.message, "hint": error.hint}]
+    )
+    print_json({"ok": False, "problems": problems})
+    return exits.USAGE
+
+
+def _print_json(plan: FlowPlan, checks: list[ModuleCheck] | None, *, ok: bool) -> None:
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from flows.plan import not_built  # noqa: PLC0415
+    from penstock.cli.output import print_json  # noqa: PLC0415
+
+    shown: dict[str, Any] = {
+        "ok": ok,
+        "flow": plan.name,
+        "problems": [],
+        "not_built": [problem.as_dict() for problem in not_built(plan)],
+    }
+    if checks is not None:
+        shown["checks"] = [{"module": line.module, **asdict(line.check)} for line in checks]
+    print_json(shown)
+
+
+def _print(plan: FlowPlan, checks: list[ModuleCheck] | None) -> None:
+    from flows.plan import not_built  # noqa: PLC0415
+    from penstock.cli.output import count  # noqa: PLC0415
+
+    steps = sum(len(pipeline.steps) for pipeline in plan.pipelines)
+    print(
+        f"ok: {plan.name} has {count(len(plan.sources), 'source')},"
+        f" {count(len(plan.sinks), 'sink')}, {count(len(plan.pipelines), 'pipeline')}"
+        f" and {count(steps, 'step')}."
+    )
+    missing = not_built(plan)
+    if missing:
+        print("\nIt is right, but `penstock run` refuses it for what is not built yet:\n")
+        for problem in missing:
+            print(f"  {problem.file}:{problem.line}:{problem.column}: {problem.message}")
+    if checks is not None:
+        _print_checks(checks)
+
+
+def _print_checks(checks: list[ModuleCheck]) -> None:
+    from penstock.cli.output import count, print_table  # noqa: PLC0415
+
+    print()
+    print_table(
+        ["MODULE", "CHECK", "", "FOUND", "WHAT TO DO"],
+        [
+            (
+                line.module,
+                line.check.name,
+                "ok" if line.check.ok else _MARKS[line.check.severity],
+                line.check.found,
+                "" if line.check.ok else line.check.hint,
+            )
+            for line in checks
+        ],
+    )
+    failed = sum(not line.check.ok and line.check.severity == "error" for line in checks)
+    print()
+    print(f"{count(failed, 'check')} failed." if failed else "All checks hold.")
+
+
+_MARKS = {"error": "FAILED", "warning": "warning"}

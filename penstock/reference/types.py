@@ -1,0 +1,66 @@
+"""Every `type:` that flow files can name in this installation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from connectors.contracts import ConnectorType
+from connectors.errors import FlowFileError
+from connectors.registry import connector_type, connector_types
+from connectors.settings import Settings
+from flows.spec.problems import did_you_mean
+from transforms.contracts import StepType
+from transforms.registry import step_type, step_types
+
+
+@dataclass(frozen=True, slots=True)
+class KnownType:
+    """A connector or step."""
+
+    name: str
+    role: str
+    """source, sink, `source and sink`, step"""
+    built: bool
+    """`run` takes it."""
+    summary: str
+    settings: type[Settings]
+
+
+def all_types() -> list[KnownType]:
+    """Return sources, sinks and steps, in this order and by name."""
+    order = ("source", "source and sink", "sink", "step")
+    return sorted(
+        (find_type(name) for name in [*connector_types(), *step_types()]),
+        key=lambda one: (order.index(one.role), one.name),
+    )
+
+
+def find_type(name: str) -> KnownType:
+    """Return the connector or step of that type. Raises FlowFileError `unknown_type`."""
+    connector = connector_type(name)
+    if connector is not None:
+        return _connector(connector)
+    step = step_type(name)
+    if step is not None:
+        return _step(step)
+    raise FlowFileError(
+        f"there is no type {name}.",
+        code="unknown_type",
+        hint=f"{did_you_mean(name, [*connector_types(), *step_types()])}"
+        " `penstock connectors list` shows all.",
+    )
+
+
+def _connector(found: ConnectorType) -> KnownType:
+    roles = set(found.roles)
+    if found.source is not None:
+        roles.add("source")
+    if found.sink is not None:
+        roles.add("sink")
+    role = " and ".join(sorted(roles, reverse=True))
+    built = found.source is not None or found.sink is not None
+    return KnownType(found.name, role, built, found.summary, found.settings)
+
+
+def _step(found: StepType) -> KnownType:
+    return KnownType(found.name, "step", found.make is not None, found.summary, found.settings)
