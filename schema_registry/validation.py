@@ -70,6 +70,11 @@ def _refused(error: jsonschema_rs.ValidationError) -> SchemaError:
     elif "etriev" in message or "ointer" in message:
         message = f"a $ref leads nowhere: {message}"
         hint = "A $ref may only point into its own schema; nothing is fetched."
+    elif error.instance_path and error.instance_path[-1] == "type":
+        message = (
+            "expected object, array, string, number, integer, boolean or null, "
+            f"found {_shown(error.instance)}"
+        )
     return SchemaError(f"not a valid JSON Schema: {message}.", error.instance_path, hint=hint)
 
 

@@ -137,15 +137,20 @@ class Problems:
         )
 
 
+def close_name(name: str, valid: Iterable[str]) -> str:
+    """Return the valid name that `name` is probably meant to be, "" when none is close."""
+    folded = {candidate.lower().replace("-", "_"): candidate for candidate in sorted(set(valid))}
+    close = get_close_matches(name.lower().replace("-", "_"), folded, n=1, cutoff=0.6)
+    return folded[close[0]] if close else ""
+
+
 def did_you_mean(name: str, valid: Iterable[str], *, none: str = "") -> str:
     """Return "Did you mean …?", or else which names are valid; `none` when there are none."""
     names = sorted(set(valid))
     if not names:
         return none
-    folded = {candidate.lower().replace("-", "_"): candidate for candidate in names}
-    wanted = name.lower().replace("-", "_")
-    close = get_close_matches(wanted, folded, n=1, cutoff=0.6)
+    close = close_name(name, names)
     if close:
-        return f"Did you mean {folded[close[0]]}?"
+        return f"Did you mean {close}?"
     shown = ", ".join(names[:20])
     return f"Valid here: {shown}{', …' if len(names) > 20 else ''}."

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows.spec.nodes import Edit, Node, Scalar, scalars
 from flows.spec.offsets import place_of
-from flows.spec.problems import Problems, did_you_mean
+from flows.spec.problems import Problems, close_name
 from flows.spec.secrets import is_secret_key
 
 _PART = re.compile(r"\$\$\{|\$\{(?!\{)(?P<inside>[^}]*)(?P<end>\}?)")
@@ -84,13 +84,13 @@ def _value(
     if name["default"] is not None and not found:
         return name["default"][2:]
     if found is None:
-        close = did_you_mean(name["name"], environ)
+        close = close_name(name["name"], environ)
         hint = f"Set it, or give a default: ${{{name['name']}:-…}}. {_LITERAL}"
         problems.add(
             place,
             f"the environment variable {name['name']} is not set.",
             code="variable_missing",
-            hint=f"{close} {hint}" if close.startswith("Did") else hint,
+            hint=f"Did you mean {close}? {hint}" if close else hint,
             width=width,
         )
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from collections.abc import Sequence as AbstractSequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from connectors.settings import parse_duration, parse_rate, parse_size
 from flows.spec.nodes import Mapping, Node, Scalar, Sequence
-from flows.spec.problems import Place, Problems, did_you_mean
+from flows.spec.problems import Place, Problems, close_name, did_you_mean
 from flows.spec.shape import Marks, is_model, keys, types_at
 
 _EXPECTED = {
@@ -89,8 +90,15 @@ def report(
     whole can violate are left out. `elsewhere(parent, key)` may know where an unknown key belongs.
     """
     located = [_locate(details, node) for details in error.errors(include_url=False)]
+    misspelt = {
+        (one.path[:-1], close_name(one.tail, _valid_keys(one, model)))
+        for one in located
+        if one.error["type"] == "extra_forbidden"
+    }
     for one in _choose_arms(located):
         kind = one.error["type"]
+        if kind == "missing" and (one.path, one.tail) in misspelt:
+            continue  # said once, where the misspelt key is
         partial = kind == "missing" or (not one.path and kind in {"value_error", "assertion_error"})
         if not (ignore_missing and partial):
             _report(one, model, problems, name, elsewhere)
@@ -159,6 +167,8 @@ def _report(
     kind = one.error["type"]
     if kind == "missing":
         _report_missing(one, model, problems, name)
+    elif kind.startswith("union_tag"):
+        _report_tag(one, problems)
     elif kind == "extra_forbidden":
         _report_unknown(one, model, problems, elsewhere)
     else:
@@ -166,15 +176,40 @@ def _report(
 
 
 def _report_missing(one: _Located, model: type[BaseModel], problems: Problems, name: str) -> None:
-    inside = one.entry.raw if one.entry else name
-    where = f" in {inside}" if inside else ""
     place, width = _where(one)
+    if one.entry is not None:
+        where = f" in {one.entry.raw}"
+    elif one.path:
+        where = " in this item"
+    else:
+        where = f" in {name}" if name else ""
     problems.add(
         place,
         f"{one.tail} is missing{where}.",
         code="missing_key",
         hint=_meaning(model, one),
         width=width,
+    )
+
+
+def _report_tag(one: _Located, problems: Problems) -> None:
+    """Report the `type` of a mapping whose keys depend on it."""
+    context = one.error.get("ctx", {})
+    tags = re.findall(r"'([^']*)'", str(context.get("expected_tags", "")))
+    key = str(context.get("discriminator", "type")).strip("'")
+    entry = one.node.entries.get(key) if isinstance(one.node, Mapping) else None
+    if entry is None:
+        place, width = _where(one)
+        problems.add(place, f"{key} is missing.", code="missing_key", width=width)
+        return
+    value = entry.value
+    shown = str(value.value) if isinstance(value, Scalar) else "something else"
+    problems.add(
+        value.place,
+        f"{key}: expected one of {', '.join(tags)}; found {shown}.",
+        code="value_invalid",
+        hint=did_you_mean(shown, tags) if close_name(shown, tags) else "",
+        width=value.width,
     )
 
 
@@ -195,18 +230,39 @@ def _report_unknown(
 ) -> None:
     key = one.entry
     assert key is not None  # noqa: S101 - an unknown key is a mapping's key
-    valid: dict[str, Any] = {}
-    for annotation, _ in types_at(model, one.path[:-1]):
-        if is_model(annotation):
-            valid |= keys(annotation)
+    valid = _valid_keys(one, model)
+    hint = elsewhere(one.parent, key.raw) or _belongs(one, model, valid)
     problems.add(
         key.place,
         f"unknown key {key.raw}.",
         code="unknown_key",
-        hint=elsewhere(one.parent, key.raw)
-        or did_you_mean(key.raw, valid, none="No keys are expected here."),
+        hint=hint or did_you_mean(key.raw, valid, none="No keys are expected here."),
         width=key.width,
     )
+
+
+def _valid_keys(one: _Located, model: type[BaseModel]) -> list[str]:
+    """Return the keys that are valid where an unknown one stands."""
+    found: dict[str, Any] = {}
+    for annotation, _ in types_at(model, one.path[:-1]):
+        if is_model(annotation):
+            found |= keys(annotation)
+    return list(found)
+
+
+def _belongs(one: _Located, model: type[BaseModel], valid: list[str]) -> str:
+    """Return a hint when the key belongs under one of its neighbours."""
+    if close_name(one.tail, valid):
+        return ""
+    for name in valid:
+        inner = types_at(model, (*one.path[:-1], name))
+        if not any(is_model(t) and one.tail in keys(t) for t, _ in inner):
+            continue
+        there = one.parent.get(name) if isinstance(one.parent, Mapping) else None
+        if isinstance(there, Scalar) and there.value is None:
+            return f"It belongs under {name}:, so indent it further than {name}."
+        return f"It belongs under {name}:."
+    return ""
 
 
 def _report_value(one: _Located, model: type[BaseModel], problems: Problems, name: str) -> None:
@@ -253,12 +309,10 @@ def _expected(one: _Located, marks: Marks) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind in {"value_error", "assertion_error"}:
         return str(context.get("error", error["msg"]))
-    if kind in {"literal_error", "enum", "union_tag_invalid"}:
-        listed = str(context.get("expected") or context.get("expected_tags", ""))
+    if kind in {"literal_error", "enum"}:
+        listed = str(context.get("expected", ""))
         names = listed.replace(" or ", ", ").replace("'", "")
         return f"one of {names}" if "," in names else names
-    if kind == "union_tag_not_found":
-        return f"the key {str(context.get('discriminator', 'type')).strip(chr(39))}"
     words = _EXPECTED.get(kind)
     if words is None:
         return error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
@@ -316,10 +370,10 @@ def _advice(one: _Located, types: AbstractSequence[tuple[Any, Marks]]) -> str:
         return ""
     if kind == "string_type" and node.value is not None:
         return f'Put it in quotes: "{node.raw}".'
-    if kind in {"literal_error", "enum", "union_tag_invalid"} and isinstance(node.value, str):
+    if kind in {"literal_error", "enum"} and isinstance(node.value, str):
         valid = [value for t, _ in types if get_origin(t) is not None for value in get_args(t)]
-        close = did_you_mean(node.value, [v for v in valid if isinstance(v, str)])
-        return close if close.startswith("Did") else ""
+        names = [value for value in valid if isinstance(value, str)]
+        return did_you_mean(node.value, names) if close_name(node.value, names) else ""
     if node.value is None and _is_kind(one.error):
         return "Are the lines below it indented further than the key itself?"
     return ""
