@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
-from tests.connectors.webhook.receiver import Receiver
+from tests.connectors.webhook.receiver import serving
 
 
 @pytest.fixture
 def receiver():
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.released.set()
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    with serving() as server:
+        yield server

@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import NamedTuple
@@ -93,3 +94,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer.body)
 
     do_PUT = do_POST  # noqa: N815 - the standard library's naming
+
+
+@contextmanager
+def serving():
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.released.set()
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
