@@ -1,0 +1,339 @@
+"""`Assembler`: from the stream's messages to runs of events. Pure: no I/O.
+
+It knows the open transaction, numbers its changes, leaves out what was settled before, what is
+filtered and what a snapshot has read already, and says where the stream is. A *run* is a row of
+changes of one kind in one table and transaction: what is constant in it is worked out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from connectors.batch import Operation
+from connectors.postgres_cdc import pgoutput
+from connectors.postgres_cdc.condition import Condition
+from connectors.postgres_cdc.pgoutput import Begin, Value
+from connectors.postgres_cdc.position import StreamPosition
+from connectors.postgres_cdc.progress import Progress, TableRanges, judge
+from connectors.postgres_cdc.tables import Keys, Table, stream_table
+from connectors.postgres_cdc.types import TypeCatalog
+
+_OPERATIONS: Mapping[int, Operation] = {
+    pgoutput.INSERT: "INSERT",
+    pgoutput.UPDATE: "UPDATE",
+    pgoutput.DELETE: "DELETE",
+}
+
+
+@dataclass(slots=True)
+class Run:
+    """Events of one operation on one table in one transaction, or rows of one snapshot."""
+
+    table: Table
+    operation: Operation
+    messages: Sequence[bytes]
+    """What the server sent; for READ, lines of COPY."""
+    ordinals: Sequence[int]
+    """Numbers in the transaction; for READ, in the snapshot."""
+    lsn: int
+    """The transaction's commit LSN; for READ, the LSN the row was read at."""
+    time: float
+    read: Mapping[str, Any] = field(default_factory=dict)
+    """What positions in this run carry on, see StreamPosition.state."""
+    progress: Progress | None = None
+    """For READ: how far the snapshot was before the run."""
+    unchanged: dict[int, list[str]] = field(default_factory=dict)
+    """id(message) → columns whose unchanged TOAST values nobody sent; filled with `raw`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """What the configuration asks for."""
+
+    columns: Mapping[str, Sequence[str] | None]
+    """`schema.table` → the columns that become data; None: all. Other tables are left out."""
+    operations: frozenset[str]
+    condition: Condition | None = None
+
+
+class Assembler:
+    """Turns messages into runs, in order. One thread; `take` never blocks."""
+
+    def __init__(
+        self,
+        interest: Interest,
+        types: TypeCatalog,
+        keys: Keys,
+        *,
+        utf8: bool,
+        generation: int,
+        skip: tuple[int, int],
+        start: int,
+        read: Mapping[str, Any],
+    ) -> None:
+        self._interest = interest
+        self._types = types
+        self._keys = keys
+        self._utf8 = utf8
+        self._generation = generation
+        self._skip = skip
+        self._read: dict[str, Any] = dict(read)
+        self._highest = max((entry[0] for one in self._read.values() for entry in one), default=0)
+        self._ranges: dict[str, TableRanges] = {}
+        self._tables: dict[int, Table | None] = {}
+        self._transaction: Begin | None = None
+        self._ordinal = 0
+        self._done = max(start, skip[0])
+        self.last_time = 0.0
+        """Commit time of the last transaction, Unix seconds."""
+
+    @property
+    def lsn(self) -> int:
+        """Everything that committed before this LSN has been through."""
+        return self._done
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction has begun and its commit is still to come."""
+        return self._transaction is not None
+
+    def place(self) -> tuple[int, int]:
+        """Return where the stream is: the commit LSN and ordinal of what has been through."""
+        if self._transaction is None:
+            # What is skipped after a restart was through before.
+            return max((self._done, 0), self._skip)
+        return max((self._transaction.commit_lsn, self._ordinal), self._skip)
+
+    def position(self, system: str) -> StreamPosition:
+        """Return the position to store."""
+        lsn, ordinal = self.place()
+        state: dict[str, Any] = {"system": system}
+        if self._read and lsn < self._highest:
+            state["read"] = self._read
+        return StreamPosition(self._generation, lsn, ordinal, state)
+
+    def reconnected(self) -> None:
+        """Forget the open transaction: the server sends it again from its beginning."""
+        self._skip = self.place()
+        self._transaction = None
+        self._ordinal = 0
+
+    def take(self, messages: Sequence[bytes], at: int, room: int, runs: list[Run]) -> int:
+        """Take messages from index `at` until `room` events are in `runs`; return where it stopped.
+
+        Events are appended as runs. Raises ProtocolError for what isn't the protocol.
+        """
+        count = len(messages)
+        while at < count and room > 0:
+            message = messages[at]
+            tag = message[25:30]
+            kind = tag[0] if tag else 0
+            if kind in _OPERATIONS:
+                end = at + 1
+                stop = min(count, at + room)
+                # Type and relation of a change are its tag: a run goes on while they stay.
+                while end < stop and messages[end][25:30] == tag:
+                    end += 1
+                room -= self._changes(kind, tag, messages[at:end], runs)
+                at = end
+                continue
+            at += 1
+            if message[0] == pgoutput.KEEPALIVE:
+                if self._transaction is None:
+                    self._done = max(self._done, pgoutput.decode_keepalive(message).wal_end)
+            elif kind == pgoutput.BEGIN:
+                self._transaction = pgoutput.decode_begin(message)
+                self._ordinal = 0
+            elif kind == pgoutput.COMMIT:
+                commit = pgoutput.decode_commit(message)
+                self._done = max(self._done, commit.end_lsn)
+                self.last_time = commit.time
+                self._transaction = None
+                if self._read and self._done >= self._highest:
+                    self._read = {}
+                    self._ranges = {}
+            elif kind == pgoutput.RELATION:
+                self._relation(message)
+            elif kind == pgoutput.TRUNCATE:
+                room -= self._truncate(message, runs)
+            elif kind not in (pgoutput.TYPE, pgoutput.ORIGIN, pgoutput.MESSAGE):
+                raise pgoutput.ProtocolError(f"a message of type {chr(kind)!r}")
+        return at
+
+    def _relation(self, message: bytes) -> None:
+        relation = pgoutput.decode_relation(message)
+        name = f"{relation.schema}.{relation.table}"
+        if name not in self._interest.columns:
+            self._tables[relation.oid] = None
+            return
+        table = stream_table(
+            relation,
+            primary_key=self._keys.get(relation.oid, ()),
+            shown=self._interest.columns[name],
+            types=self._types,
+            utf8=self._utf8,
+        )
+        self._tables[relation.oid] = table
+        ranges = Progress.from_state({"read": self._read}).tables.get(name)
+        if ranges:
+            self._ranges[name] = TableRanges(ranges, table.kinds or ())
+
+    def _table(self, oid: int) -> Table | None:
+        try:
+            return self._tables[oid]
+        except KeyError:
+            raise pgoutput.ProtocolError(
+                f"a change of relation {oid}, which was not described"
+            ) from None
+
+    def _changes(self, kind: int, tag: bytes, messages: Sequence[bytes], runs: list[Run]) -> int:
+        """Append the run of these changes, less what is left out; return how many events it has."""
+        transaction = self._transaction
+        if transaction is None:
+            raise pgoutput.ProtocolError("a change outside of a transaction")
+        first = self._ordinal + 1
+        self._ordinal += len(messages)
+        lsn = transaction.commit_lsn
+        table = self._table(int.from_bytes(tag[1:], "big"))
+        operation = _OPERATIONS[kind]
+        if table is None or operation not in self._interest.operations:
+            return 0
+        if lsn < self._skip[0]:
+            return 0
+        if lsn == self._skip[0] and first <= self._skip[1]:
+            messages = messages[self._skip[1] - first + 1 :]
+            first = self._skip[1] + 1
+            if not messages:
+                return 0
+        ordinals: Sequence[int] = range(first, first + len(messages))
+        read = self._read
+        ranges = self._ranges.get(table.name) if read else None
+        if self._interest.condition is None and (ranges is None or lsn >= ranges.highest):
+            runs.append(Run(table, operation, messages, ordinals, lsn, transaction.time, read))
+            return len(messages)
+        found = zip(messages, ordinals, strict=True)
+        return self._one_by_one(table, operation, found, ranges, runs)
+
+    def _one_by_one(
+        self,
+        table: Table,
+        operation: Operation,
+        found: Iterable[tuple[bytes, int]],
+        ranges: TableRanges | None,
+        runs: list[Run],
+    ) -> int:
+        """Judge change by change: a condition is set, or a snapshot has read some of the rows."""
+        transaction = self._transaction
+        assert transaction is not None  # noqa: S101 - the caller looked
+        made = 0
+        for message, ordinal in found:
+            change = pgoutput.decode_row_change(message)
+            old, new = table.old_of(change), table.new_of(change)
+            becomes = operation
+            if ranges is not None:
+                judged = self._judge(table, operation, (old, new), ranges, transaction.commit_lsn)
+                if judged is None:
+                    continue
+                becomes = judged
+            if not self._passes(table, becomes, old, new):
+                continue
+            run = runs[-1] if runs else None
+            if (
+                run is not None
+                and run.table is table
+                and run.operation == becomes
+                and run.lsn == transaction.commit_lsn
+                and isinstance(run.messages, list)
+                and isinstance(run.ordinals, list)
+            ):
+                run.messages.append(message)
+                run.ordinals.append(ordinal)
+            else:
+                runs.append(
+                    Run(
+                        table,
+                        becomes,
+                        [message],
+                        [ordinal],
+                        transaction.commit_lsn,
+                        transaction.time,
+                        self._read,
+                    )
+                )
+            made += 1
+        return made
+
+    def _judge(
+        self,
+        table: Table,
+        operation: Operation,
+        images: tuple[list[Value] | None, list[Value] | None],
+        ranges: TableRanges,
+        lsn: int,
+    ) -> Operation | None:
+        """Return what the change is to one who has the snapshot's rows; None: nothing new."""
+        old, new = images
+        before = old if old is not None else new
+        after = new if new is not None else old
+        assert before is not None  # noqa: S101 - a change has one of them
+        assert after is not None  # noqa: S101
+        old_at = ranges.read_at(table.key_values(before))
+        new_at = ranges.read_at(table.key_values(after))
+        verdict = judge(lsn, old_at, new_at)
+        if verdict == "skip":
+            return None
+        if operation != "UPDATE" or verdict == "keep":
+            return operation
+        return "INSERT" if verdict == "insert" else "DELETE"
+
+    def _passes(
+        self, table: Table, operation: Operation, old: list[Value] | None, new: list[Value] | None
+    ) -> bool:
+        condition = self._interest.condition
+        if condition is None:
+            return True
+        if old is None and new is not None and operation == "UPDATE":
+            # The server leaves the old row out where its identity did not change.
+            keep = table.identity_columns if table.identity in ("d", "i") else frozenset()
+            old = [value if index in keep else pgoutput.ABSENT for index, value in enumerate(new)]
+        return condition.holds(
+            None if old is None or operation == "INSERT" else table.typed_row(old),
+            None if new is None or operation == "DELETE" else table.typed_row(new),
+        )
+
+    def _truncate(self, message: bytes, runs: list[Run]) -> int:
+        transaction = self._transaction
+        if transaction is None:
+            raise pgoutput.ProtocolError("a TRUNCATE outside of a transaction")
+        lsn = transaction.commit_lsn
+        made = 0
+        for oid in pgoutput.decode_truncate(message).relations:
+            self._ordinal += 1
+            table = self._table(oid)
+            if table is None or (lsn, self._ordinal) <= self._skip:
+                continue
+            ranges = self._ranges.get(table.name) if self._read else None
+            if ranges is not None:
+                if lsn < ranges.lowest:
+                    continue
+                # Rows read after it are in events already: from here on none is left out, so that
+                # the changes that made them follow the TRUNCATE once more.
+                del self._ranges[table.name]
+                self._read = {k: v for k, v in self._read.items() if k != table.name}
+            if "TRUNCATE" not in self._interest.operations:
+                continue
+            runs.append(
+                Run(
+                    table,
+                    "TRUNCATE",
+                    [message],
+                    [self._ordinal],
+                    lsn,
+                    transaction.time,
+                    self._read,
+                )
+            )
+            made += 1
+        return made

@@ -1,0 +1,84 @@
+"""A small message in the WAL now and then, so that a slot whose tables rest moves on all the same.
+
+Without it a slot in a database where nothing happens keeps the WAL that other databases write:
+the walsender has nothing to send, hence nothing to have confirmed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import psycopg
+
+from connectors.postgres_cdc.connection import Connection, connect, one_line
+from connectors.postgres_cdc.position import parse_lsn
+
+PREFIX = "penstock.heartbeat"
+
+_log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Writes the message every `interval` seconds on a thread and a connection of its own."""
+
+    def __init__(
+        self,
+        connection: str,
+        application: str,
+        interval: float,
+        version: int,
+        seen: Callable[[int], None],
+    ) -> None:
+        self._conninfo = connection
+        self._application = application
+        self._interval = interval
+        # Not transactional, so that the slot has nothing to decode; flushed at once where the
+        # server can (17), and else by a transaction's commit: WAL that isn't flushed isn't sent.
+        self._statement = (
+            f"SELECT pg_catalog.pg_logical_emit_message(false, '{PREFIX}', '', true)::text"
+            if version >= 170000
+            else f"SELECT pg_catalog.pg_logical_emit_message(true, '{PREFIX}', '')::text"
+        )
+        self._seen = seen
+        self._stop = threading.Event()
+        self._connection: Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="cdc-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start; the first message is written at once."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        failing = False
+        while True:
+            try:
+                self._beat()
+                failing = False
+            except (psycopg.Error, OSError) as error:
+                self._disconnect()
+                if not failing:
+                    _log.warning("the heartbeat can't be written: %s", one_line(error))
+                failing = True
+            if self._stop.wait(self._interval):
+                self._disconnect()
+                return
+
+    def _beat(self) -> None:
+        if self._connection is None:
+            self._connection = connect(self._conninfo, self._application)
+        row = self._connection.execute(self._statement).fetchone()
+        if row is not None:
+            self._seen(parse_lsn(row[0]))
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def close(self, timeout: float) -> None:
+        """Stop; waits at most `timeout` seconds for a message that is under way."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)

@@ -1,0 +1,327 @@
+"""`PostgresCdcReader`: hands the feed's chunks to the dataflow as batches, and says where it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from connectors.batch import Batch, Position
+from connectors.contracts import EndOfSource, Lag
+from connectors.errors import FatalError, PenstockError
+from connectors.failpoints import fail_point
+from connectors.postgres_cdc.assemble import Assembler, Interest, Run
+from connectors.postgres_cdc.columns import Columns, Shape, snapshot_key
+from connectors.postgres_cdc.feed import Feed, Ground
+from connectors.postgres_cdc.heartbeat import Heartbeat
+from connectors.postgres_cdc.pgoutput import ProtocolError
+from connectors.postgres_cdc.plan import Plan
+from connectors.postgres_cdc.position import SnapshotPosition, StreamPosition, parse_position
+from connectors.postgres_cdc.progress import Progress
+from connectors.postgres_cdc.readahead import (
+    Chunk,
+    Ended,
+    Failed,
+    Messages,
+    ReadAhead,
+    Rows,
+    SnapshotStarted,
+    StreamStarted,
+    TableRead,
+)
+from connectors.postgres_cdc.stream import Acknowledged
+
+BATCH = 4 << 20
+"""Bytes from which on a batch takes no further chunk."""
+
+IDLE_CHECKPOINT = 10.0
+"""Seconds between checkpoints of a stream without events, where there is no heartbeat."""
+
+
+class PostgresCdcReader:
+    """One open slot. See connectors.contracts.Reader for what its methods promise."""
+
+    def __init__(
+        self, ground: Ground, plan: Plan, interest: Interest, shape: Shape, *, end: int | None
+    ) -> None:
+        """`end`: raise EndOfSource once everything that committed before this LSN is handed over."""
+        self._ground = ground
+        self._plan = plan
+        self._interest = interest
+        self._end = end
+        self._slot = ground.settings.slot_name
+        self._columns = Columns(shape, plan.generation)
+        self._queue = ReadAhead()
+        self._acknowledged = Acknowledged()
+        self._progress: Progress | None = None
+        if plan.progress is not None:
+            self._progress = plan.progress.copy()
+        self._rows = plan.rows
+        self._snapshot_batches = 0
+        self._assembler: Assembler | None = None
+        self._chunk: Messages | Rows | None = None
+        self._at = 0
+        self._held: Chunk | None = None
+        self._failure: PenstockError | None = None
+        self._ended = plan.finished
+        self._handed = ""
+        self._checkpointed = time.monotonic()
+        self._wal_end = ground.facts.wal_lsn
+        eager = end is not None
+        self._feed = Feed(ground, plan, self._queue, self._acknowledged, eager=eager)
+        beat = ground.settings.heartbeat
+        self._idle_every = beat or IDLE_CHECKPOINT
+        self._heartbeat: Heartbeat | None = None
+        if (beat or eager) and ground.settings.snapshot != "only" and not ground.facts.in_recovery:
+            self._heartbeat = Heartbeat(
+                ground.settings.connection,
+                ground.application,
+                min(beat or 0.5, 0.5) if eager else beat,
+                ground.facts.version,
+                self._seen,
+            )
+        if not plan.finished:
+            self._feed.start()
+            if self._heartbeat is not None:
+                self._heartbeat.start()
+
+    def _seen(self, lsn: int) -> None:
+        self._wal_end = max(self._wal_end, lsn)
+
+    # ---- the contract ----
+
+    def poll(self, limit: int, timeout: float) -> Batch | None:
+        """Hand over what has arrived; see the contract."""
+        deadline = time.monotonic() + timeout
+        runs: list[Run] = []
+        room, weight = limit, 0
+        while room > 0 and weight < BATCH:
+            if self._chunk is None:
+                if runs and self._held is not None:
+                    break
+                if not self._next(0.0 if runs else deadline - time.monotonic(), runs):
+                    break
+                continue
+            before = len(runs)
+            if isinstance(self._chunk, Rows):
+                self._take_rows(self._chunk, room, runs)
+            else:
+                self._take_messages(self._chunk, room, runs)
+            for run in runs[before:]:
+                room -= len(run.messages)
+                weight += sum(map(len, run.messages))
+            if not runs and self._idle_position():
+                break
+        if runs:
+            return self._batch(runs, limit - room, weight)
+        return self._without_events()
+
+    def acknowledge(self, positions: Mapping[str, Position]) -> None:
+        """Let the slot move on to what is settled; the feed reports it within a second."""
+        text = positions.get(self._slot)
+        if text is None:
+            return
+        position = parse_position(text)
+        if isinstance(position, StreamPosition) and position.lsn > self._acknowledged.lsn:
+            asleep = self._acknowledged.lsn <= self._acknowledged.reported
+            self._acknowledged.lsn = position.lsn
+            if asleep:
+                self._feed.wake()
+
+    def lag(self) -> Mapping[str, Lag]:
+        """Return the WAL between what was handed over and its end as it was last seen."""
+        assembler = self._assembler
+        if assembler is None:
+            return {self._slot: Lag()}
+        behind = max(0, max(self._wal_end, self._feed.wal_end) - assembler.lsn)
+        quiet = self._chunk is None and self._queue.size == 0
+        seconds = None
+        if assembler.last_time:
+            seconds = 0.0 if quiet else max(0.0, time.time() - assembler.last_time)
+        return {self._slot: Lag(bytes=behind, seconds=seconds)}
+
+    def status(self) -> str:
+        """Return what the feed waits for, or ""."""
+        return self._feed.status
+
+    def close(self) -> None:
+        """Report the last position and disconnect."""
+        self._queue.close()
+        self._feed.close(3.0)
+        if self._heartbeat is not None:
+            self._heartbeat.close(1.0)
+
+    # ---- chunks ----
+
+    def _next(self, wait: float, runs: list[Run]) -> bool:
+        """Make the next chunk the current one; False when there is none to go on with now."""
+        if self._failure is not None or self._ended:
+            return False
+        chunk = self._held
+        self._held = None
+        if chunk is None:
+            chunk = self._queue.take(wait)
+        match chunk:
+            case None:
+                return False
+            case Messages() | Rows():
+                self._chunk, self._at = chunk, 0
+            case _ if runs:
+                # What it says is about the rows after it: they are handed over first.
+                self._held = chunk
+                return False
+            case Failed():
+                self._failure = chunk.error
+                return False
+            case Ended():
+                self._rows += 1
+                self._ended = True
+                return False
+            case TableRead():
+                # Counted as a row is, so that the position after it sorts after the one before.
+                self._rows += 1
+                self._snapshot_progress().advance(chunk.name, chunk.lsn, None)
+            case SnapshotStarted():
+                self._snapshot_progress().start = chunk.start
+            case StreamStarted():
+                self._start_stream(chunk.start)
+        return True
+
+    def _snapshot_progress(self) -> Progress:
+        if self._progress is None:
+            raise AssertionError("rows of a snapshot without a snapshot")
+        return self._progress
+
+    def _start_stream(self, start: int) -> None:
+        if self._assembler is not None:
+            self._assembler.reconnected()
+            return
+        plan = self._plan
+        skip, read = plan.skip, plan.read
+        if self._progress is not None:
+            fail_point("after_snapshot")
+            skip = (start, 0)
+            read = self._progress.read_state() if self._progress.highest() > start else {}
+        self._assembler = Assembler(
+            self._interest,
+            self._ground.types,
+            self._ground.keys,
+            utf8=self._ground.facts.utf8,
+            generation=plan.generation,
+            skip=max(skip, (start, 0)) if plan.create_slot else skip,
+            start=start,
+            read=read,
+        )
+
+    def _take_messages(self, chunk: Messages, room: int, runs: list[Run]) -> None:
+        assembler = self._assembler
+        if assembler is None:
+            raise AssertionError("messages before the stream has started")
+        try:
+            self._at = assembler.take(chunk.messages, self._at, room, runs)
+        except (ProtocolError, IndexError, UnicodeDecodeError) as error:
+            raise FatalError(
+                f"the server sent what isn't the replication protocol: {error}.",
+                code="replication_protocol",
+                hint="Does `connection` go through a proxy? Replication needs the server itself.",
+                slot=self._slot,
+            ) from error
+        if self._at >= len(chunk.messages):
+            self._chunk = None
+
+    def _take_rows(self, chunk: Rows, room: int, runs: list[Run]) -> None:
+        progress = self._snapshot_progress()
+        lines = chunk.lines[self._at : self._at + room]
+        self._at += len(lines)
+        if self._at >= len(chunk.lines):
+            self._chunk = None
+        run = Run(
+            chunk.table,
+            "READ",
+            lines,
+            range(self._rows + 1, self._rows + 1 + len(lines)),
+            chunk.lsn,
+            progress.time,
+            progress=progress.copy(),
+        )
+        self._rows += len(lines)
+        last = snapshot_key(run, lines[-1])
+        if last is not None:
+            progress.advance(chunk.table.name, chunk.lsn, last)
+        condition = self._interest.condition
+        if condition is not None:
+            table = chunk.table
+            kept = [
+                index
+                for index, line in enumerate(lines)
+                if condition.holds(None, table.typed_row(table.codec.split_line(line)))
+            ]
+            run = replace(
+                run,
+                messages=[lines[index] for index in kept],
+                ordinals=[run.ordinals[index] for index in kept],
+            )
+        if run.messages:
+            runs.append(run)
+
+    # ---- what poll returns ----
+
+    def _position(self) -> str:
+        """Return the position after all that has been taken; "" before anything has."""
+        system = self._ground.facts.system
+        if self._assembler is not None:
+            return self._assembler.position(system).text()
+        if self._progress is None or not self._rows:
+            return ""
+        state = {"system": system, **self._progress.state()}
+        if self._ended:
+            state["complete"] = True
+        return SnapshotPosition(self._plan.generation - 1, self._rows, state).text()
+
+    def _batch(self, runs: list[Run], size: int, weight: int) -> Batch:
+        if runs[0].operation == "READ":
+            if self._snapshot_batches:
+                fail_point("mid_snapshot")
+            self._snapshot_batches += 1
+        self._handed = self._position()
+        self._checkpointed = time.monotonic()
+        return Batch(
+            size,
+            {},
+            after={self._slot: self._handed},
+            makers=self._columns.makers,
+            state=runs,
+            weight=weight,
+        )
+
+    def _idle_position(self) -> bool:
+        """Whether it is time to checkpoint a stream that moved on without events."""
+        if self._caught_up():
+            return True
+        return time.monotonic() - self._checkpointed >= self._idle_every
+
+    def _caught_up(self) -> bool:
+        assembler = self._assembler
+        return (
+            self._end is not None
+            and assembler is not None
+            and not assembler.in_transaction
+            and assembler.lsn >= self._end
+        )
+
+    def _without_events(self) -> Batch | None:
+        """Return a batch that moves the checkpoint alone, or None; raise at the end."""
+        over = self._ended or self._caught_up()
+        if over or self._idle_position():
+            position = self._position()
+            if position and position != self._handed:
+                self._handed = position
+                self._checkpointed = time.monotonic()
+                return Batch(
+                    0, {}, after={self._slot: position}, makers=self._columns.makers, state=[]
+                )
+        if over:
+            raise EndOfSource
+        if self._failure is not None:
+            raise self._failure
+        return None
