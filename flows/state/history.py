@@ -135,7 +135,7 @@ def encode_chunk(
         "errors": [(places[k], _error_row(e)) for k, e in batch.errors.items() if k in places],
         "sections": sections,
     }
-    return _compress(b"\n".join([_header_text(header), *parts]))
+    return _compress(b"\n".join([_header_text(header), *parts, b""]))
 
 
 def _chosen(executions: Executions, only_failed: bool) -> list[int] | None:
