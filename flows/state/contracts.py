@@ -43,13 +43,14 @@ class StateStore(Protocol):
         """Store settlements and checkpoint in one transaction.
 
         Raises FatalError `lease_lost` (and stores nothing) when `lease.fence` is not the newest:
-        another worker has taken over.
+        another worker has taken over. After a RetryableError it may or may not be stored: call
+        again with the same settlements and checkpoint, and it is stored once.
         """
 
     def dead_letters(
         self, flow: str | None, *, pipeline: str | None, limit: int, after: str | None
     ) -> list[DeadLetter]:
-        """Return dead letters, newest failure first."""
+        """Return dead letters, newest failure first, from behind `after`: flows.state.rows.cursor."""
 
     def dead_letter(self, flow: str | None, id_prefix: str) -> list[DeadLetter]:
         """Return the entries whose id starts so: one, none, or several when it is ambiguous."""
