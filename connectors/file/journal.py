@@ -8,7 +8,7 @@ does not list, and is one JSON object per line:
     {"life": "8f0c…", "pid": 4711}                           first line
     {"batch": 7, "path": "/out/a.jsonl", "length": 120}      the file was so long; null: created
     {"batch": 8, "path": "/out/a.jsonl", "to": "/out/a.000001.jsonl"}      renamed and begun anew
-    {"settled": 1}                                           the first batch has been settled
+    {"settled": 1}                                           a batch of this life has been settled
 
 A life is the time that one settled state grew through: with a state that is lost or reset, a
 later start must not undo what an earlier life settled.

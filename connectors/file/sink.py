@@ -12,6 +12,7 @@ import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from connectors.contracts import Check, Outgoing, SinkOpening, SinkTraits
@@ -24,7 +25,11 @@ from connectors.file.settings import FileSinkSettings
 from connectors.jsonlines import joined, lines_of
 
 _JOURNAL_ENTRIES = 10_000
-"""Beyond so many, the settled ones are dropped: the journal is rewritten."""
+"""Beyond so many, those of batches settled long ago are dropped: the journal is rewritten."""
+
+_NOT_YET_DURABLE = 100
+"""States that `settled_state` has returned last may still be on their way to the state store: some
+batches of each pipeline that shares the sink. What is older is taken as durable."""
 
 
 class FileSink:
@@ -38,6 +43,7 @@ class FileSink:
         self._open_files: OrderedDict[str, OutputFile] = OrderedDict()
         self._rule: PathRule
         self._journal: Journal | None = None
+        self._journal_limit = _JOURNAL_ENTRIES
         self._settled_batch = 0
         self._dirty = True
         self._state: dict[str, str] = {}
@@ -80,14 +86,20 @@ class FileSink:
             if state is not None and state.journal != path and Path(state.journal).exists():
                 # The path's folder has been changed in the flow file since.
                 former = Journal(state.journal)
-                self._recover(former, state)
-                former.close(remove=True)
+                recovered = False
+                try:
+                    self._recover(former, state)
+                    recovered = True
+                finally:
+                    former.close(remove=recovered)
             journal = Journal(path)
         except OSError as error:
             raise _fatal(error, path, "open the journal") from error
         try:
             self._recover(journal, state)
             journal.restart(state.life if state else secrets.token_hex(8))
+            if state is not None:
+                journal.mark_settled()
         except BaseException as error:
             journal.close()
             if isinstance(error, OSError):
@@ -161,10 +173,11 @@ class FileSink:
             except OSError as error:
                 failed[path] = self._error(error, path)
         try:
-            if self._settled_batch:
+            if self._settled_batch > _NOT_YET_DURABLE:
                 journal.mark_settled()
-            if len(journal.entries) > _JOURNAL_ENTRIES:
-                journal.restart(after=self._settled_batch - 1)
+            if len(journal.entries) > self._journal_limit:
+                journal.restart(after=self._settled_batch - _NOT_YET_DURABLE)
+                self._journal_limit = max(_JOURNAL_ENTRIES, 2 * len(journal.entries))
             if entries:
                 journal.append(entries)
         except OSError as error:
@@ -258,6 +271,10 @@ class FileSink:
             file.close()
         self._open_files.clear()
         if self._journal is not None:
+            with suppress(OSError):
+                # Closed in mid-batch, what a first start wrote is undone by the next.
+                if self._settled_batch and not self._dirty:
+                    self._journal.mark_settled()
             self._journal.close()
             self._journal = None
 

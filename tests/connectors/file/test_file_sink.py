@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,66 @@ def test_a_lost_state_cuts_nothing_that_was_settled(tmp_path):
     sink.deliver(events(3))
     sink.close()
     assert lines(path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("back", [0, 1, 2, 3, 10, 29])
+def test_a_start_with_a_state_of_some_batches_ago_cuts_back_to_that(tmp_path, back):
+    template = tmp_path / "{{ .type }}.jsonl"
+    sink = opened(template, max_open_files=1, rotate="10B")
+    states, contents = [], []
+    for n in range(30):
+        value = f"{n:08d}"
+        assert sink.deliver(events(value, value, type=[f"k{n % 3}", f"k{n % 2}"])) == {}
+        states.append(dict(sink.settled_state()))
+        contents.append({p.name: p.read_text() for p in tmp_path.glob("*.jsonl")})
+    sink.close()
+    for _ in range(2):  # a recovery that is repeated does no harm
+        opened(template, states[-1 - back], max_open_files=1, rotate="10B").close()
+        found = {p.name: p.read_text() for p in tmp_path.glob("*.jsonl")}
+        assert found == contents[-1 - back]
+
+
+def test_a_recovery_may_be_killed_at_every_step(tmp_path, monkeypatch):
+    folder, saved = tmp_path / "out", tmp_path / "saved"
+    template = folder / "{{ .type }}.jsonl"
+    settings = {"max_open_files": 1, "rotate": "10B"}
+    sink = opened(template, **settings)
+    states, contents = [], []
+    for n in range(12):
+        value = f"{n:08d}"
+        assert sink.deliver(events(value, value, type=[f"k{n % 3}", f"k{n % 2}"])) == {}
+        states.append(dict(sink.settled_state()))
+        contents.append({p.name: p.read_text() for p in folder.glob("*.jsonl")})
+    sink.close()
+    shutil.copytree(folder, saved)
+    done = False
+    for step in range(1, 200):
+        shutil.rmtree(folder)
+        shutil.copytree(saved, folder)
+        left = itertools.count(step, -1)
+
+        def killed(real, left=left):
+            def call(*arguments, **options):
+                if next(left) == 1:
+                    raise KeyboardInterrupt
+                return real(*arguments, **options)
+
+            return call
+
+        with monkeypatch.context() as patched:
+            for owner, name in ((Path, "replace"), (Path, "unlink"), (os, "ftruncate")):
+                patched.setattr(owner, name, killed(getattr(owner, name)))
+            try:
+                opened(template, states[5], **settings).close()
+                done = True
+            except KeyboardInterrupt:
+                pass
+        opened(template, states[5], **settings).close()
+        assert {p.name: p.read_text() for p in folder.glob("*.jsonl")} == contents[5]
+        if done:
+            break
+    assert done
+    assert step > 10
 
 
 def test_files_closed_to_make_room_are_still_cut_back(tmp_path):
@@ -354,6 +416,7 @@ def test_preflight_says_whether_the_folder_can_be_written_to(tmp_path):
 
 def test_the_journal_does_not_grow_with_every_file(tmp_path, monkeypatch):
     monkeypatch.setattr("connectors.file.sink._JOURNAL_ENTRIES", 20)
+    monkeypatch.setattr("connectors.file.sink._NOT_YET_DURABLE", 5)
     template = tmp_path / "{{ .type }}.jsonl"
     sink = opened(template, max_open_files=1)
     for n in range(200):
