@@ -6,7 +6,6 @@ them. Partitions are assigned, not subscribed to: the group has no members and n
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from connectors.errors import FatalError
 from connectors.kafka.cluster import Cluster, log
 from connectors.kafka.decoding import MESSAGE, Messages, batch_of, seconds_of
 from connectors.kafka.failures import MISSING, ClientErrors, reading_failed
-from connectors.kafka.positions import Part, Watermarks, encode_position, resume
+from connectors.kafka.positions import Part, encode_position, resume
 from connectors.kafka.watch import Watch
 
 _EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's local codes are named so
@@ -28,6 +27,8 @@ _OUT_OF_RANGE = {
     KafkaError._LOG_TRUNCATION,  # noqa: SLF001
     KafkaError.OFFSET_OUT_OF_RANGE,
 }
+
+_HIGHS_SECONDS = 0.5
 
 
 class KafkaReader:
@@ -60,9 +61,9 @@ class KafkaReader:
         self._next: dict[Part, int] = dict(starts)
         self._read_times: dict[Part, float | None] = {}
         self._highs = dict(highs)
+        self._highs_due = 0.0
         self._only: Part | None = None
         self._names = {part: part.name for part in starts}
-        self._closing = threading.Lock()
         self._closed = False
         self._assign({p: at for p, at in starts.items() if ends is None or p in ends})
 
@@ -77,6 +78,9 @@ class KafkaReader:
         self._raise_what_is_fatal()
         if self._ends is not None and not self._ends:
             raise EndOfSource
+        now = time.monotonic()
+        if now >= self._highs_due:
+            self._refresh_highs(now)
         consume = self._consumer.consume
         messages: Messages = consume(limit, 0)
         if not messages and timeout > 0:
@@ -234,24 +238,24 @@ class KafkaReader:
         now = time.time()
         found = {}
         for part, offset in self._next.copy().items():
-            behind = max(0, self._high(part) - offset)
+            behind = max(0, self._highs.get(part, 0) - offset)
             read = self._read_times.get(part)
             seconds = 0.0 if behind == 0 else None if read is None else max(0.0, now - read)
             found[part.name] = Lag(events=behind, seconds=seconds)
         return found
 
-    def _high(self, part: Part) -> int:
-        with self._closing:
-            if not self._closed:
-                try:
-                    cached = self._consumer.get_watermark_offsets(
-                        TopicPartition(*part), cached=True
-                    )
-                except KafkaException:  # nothing fetched yet
-                    pass
-                else:
-                    self._highs[part] = max(self._highs.get(part, 0), Watermarks(*cached).high)
-        return self._highs.get(part, 0)
+    def _refresh_highs(self, now: float) -> None:
+        """Take the partitions' ends, as the last fetches told them.
+
+        Here and not in `lag`, which other threads call: a consumer lets one in at a time.
+        """
+        self._highs_due = now + _HIGHS_SECONDS
+        for part in self._next:
+            try:
+                cached = self._consumer.get_watermark_offsets(TopicPartition(*part), cached=True)
+            except KafkaException:  # nothing fetched yet
+                continue
+            self._highs[part] = max(self._highs.get(part, 0), cached[1])
 
     def status(self) -> str:
         """Return "" or one line on brokers that don't answer."""
@@ -259,12 +263,10 @@ class KafkaReader:
 
     def close(self) -> None:
         """Stop the thread and the client."""
-        with self._closing:
-            if self._closed:
-                return
+        if not self._closed:
             self._closed = True
-        self._watch.close()
-        self._consumer.close()
+            self._watch.close()
+            self._consumer.close()
 
 
 def _part_of(message: Any) -> Part:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer
 
 from connectors.batch import Position
 from connectors.contracts import Check, Opening, SourceTraits
@@ -51,19 +53,19 @@ class KafkaSource:
     def open(self, opening: Opening) -> KafkaReader:
         """Find this shard's partitions and read each from where it was left, or begins."""
         settings = self._settings
-        errors = ClientErrors(", ".join(settings.brokers))
-        properties = consumer_properties(
-            settings.brokers, self._group, client_properties(settings.options), errors
-        )
-        commits: list[Watch] = []
-        properties["on_commit"] = lambda *said: commits[0].on_commit(*said) if commits else None
-        properties["enable.partition.eof"] = opening.until_caught_up
-        consumer = connected_consumer(properties)
+        brokers = ", ".join(settings.brokers)
+
+        def connect(errors: ClientErrors, **more: Any) -> Consumer:
+            options = client_properties(settings.options)
+            properties = consumer_properties(settings.brokers, self._group, options, errors)
+            return connected_consumer({**properties, **more})
+
+        errors = ClientErrors(brokers)
+        consumer = connect(errors, **{"enable.partition.eof": opening.until_caught_up})
         try:
-            cluster = Cluster(consumer, errors, idle=True)
-            plan = self._beginnings(cluster, opening)
+            plan = self._beginnings(Cluster(consumer, errors, idle=True), opening)
             watch = Watch(
-                consumer,
+                lambda errors, on_commit: connect(errors, on_commit=on_commit),
                 errors,
                 self._choice,
                 opening.shard,
@@ -71,7 +73,6 @@ class KafkaSource:
                 look_for_new=not opening.until_caught_up,
                 refresh=self._refresh,
             )
-            commits.append(watch)
             reader = KafkaReader(
                 consumer,
                 errors,
