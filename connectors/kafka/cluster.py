@@ -42,13 +42,13 @@ class Cluster:
         self,
         client: Any,
         errors: ClientErrors,
-        patience: float = ANSWER_SECONDS,
+        patience: float | None = None,
         *,
         idle: bool = False,
     ) -> None:
         self._client = client
         self._errors = errors
-        self._patience = patience
+        self._patience = ANSWER_SECONDS if patience is None else patience
         self._idle = idle
 
     def ask(self, question: str, *arguments: Any) -> Any:
