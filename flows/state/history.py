@@ -92,24 +92,35 @@ def encode_chunk(
     places: Sequence[int] | dict[int, int] = range(batch.size)
     if chosen is not None:
         places = {index: place for place, index in enumerate(chosen)}
-    sections: list[tuple[str, list[int]]] = []
+    sections: list[list[int]] = []
     parts: list[bytes] = []
 
-    def keep(name: str, values: Column) -> None:
+    def keep(values: Column) -> int:
         lengths, values = _measured(values)
-        sections.append((name, lengths))
+        sections.append(lengths)
         parts.extend(values)
+        return len(sections) - 1
 
+    raws = batch.column("raw")
     columns, makers = _columns(batch)
-    keep("", _of(batch.column("raw"), chosen))
+    first = keep(_of(raws, chosen))
+    kept: dict[str, Any] = {}
+    for name, column in columns.items():
+        if column is raws:
+            kept[name] = {"section": first}
+        elif isinstance(next((v for v in column if v is not None), None), bytes):
+            kept[name] = {"section": keep(_of(column, chosen))}
+        else:
+            kept[name] = _collapsed(name, _of(column, chosen))
     outputs: dict[str, Column | None] = {}
+    encoded_in: dict[str, int] = {}
     for name, column in executions.outputs.items():
         encoded = executions.encoded.get(name)
         if encoded is None or len(encoded) != batch.size:
             outputs[name] = _of(column, chosen)
         else:
             outputs[name] = None
-            keep(name, _of(_completed(encoded, column), chosen))
+            encoded_in[name] = keep(_of(_completed(encoded, column), chosen))
     header = {
         "version": VERSION,
         "size": len(places),
@@ -117,10 +128,11 @@ def encode_chunk(
         "pipeline": executions.pipeline,
         "started": executions.started,
         "meta": dict(meta),
-        "columns": {name: _collapsed(name, _of(c, chosen)) for name, c in columns.items()},
+        "columns": kept,
         "derived": makers,
         "keys": None if executions.keys is None else _of(executions.keys, chosen),
         "outputs": outputs,
+        "encoded": encoded_in,
         "details": {name: _of(column, chosen) for name, column in executions.details.items()},
         "ended": [
             (places[index], ended.outcome, ended.step, _error_row(ended.error))
@@ -280,29 +292,29 @@ def _decode(body: bytes) -> ChunkView:
     if header["version"] != VERSION:
         raise _unreadable(f"it has version {header['version']}, this program knows {VERSION}")
     size: int = header["size"]
-    sections: dict[str, Column] = {}
+    sections: list[Column] = []
     at = end + 1
-    for name, lengths in header["sections"]:
+    for lengths in header["sections"]:
         values: Column = []
         for length in lengths:
             values.append(None if length < 0 else text[at : at + length])
             at += max(length, 0) + 1
-        sections[name] = values
-    raws = sections.pop("")
+        sections.append(values)
+    encoded = {name: sections[number] for name, number in header["encoded"].items()}
     outputs: dict[str, Column] = {}
     for name, column in header["outputs"].items():
         if column is None:
-            outputs[name] = [UNSET if t is None else json.loads(t) for t in sections[name]]
+            outputs[name] = [UNSET if t is None else json.loads(t) for t in encoded[name]]
             continue
         for place in header.get("unset", {}).get(name, ()):
             column[place] = UNSET
         outputs[name] = column
     executions = Executions(
-        events=_batch(header, size, raws),
+        events=_batch(header, size, sections),
         pipeline=header["pipeline"],
         outputs=outputs,
         details=header["details"],
-        encoded=dict(sections),
+        encoded=dict(encoded),
         ended={
             place: Ended(outcome, step, _error_of(error))
             for place, outcome, step, error in header["ended"]
@@ -318,12 +330,16 @@ def _decode(body: bytes) -> ChunkView:
     return ChunkView(executions, header["indexes"] or range(size))
 
 
-def _batch(header: dict[str, Any], size: int, raws: Column) -> Batch:
-    columns: dict[str, Column] = {
-        name: kept["each"] if "each" in kept else [kept["all"]] * size
-        for name, kept in header["columns"].items()
-    }
-    columns["raw"] = raws
+def _batch(header: dict[str, Any], size: int, sections: list[Column]) -> Batch:
+    columns: dict[str, Column] = {"raw": sections[0]}
+    for name, kept in header["columns"].items():
+        match kept:
+            case {"each": each}:
+                columns[name] = each
+            case {"all": value}:
+                columns[name] = [value] * size
+            case _:
+                columns[name] = sections[kept["section"]]
     makers = {name: _maker(reference) for name, reference in header["derived"].items()}
     batch = Batch(size, columns, after={}, makers=makers)
     operations = columns.pop("change.operation", None)

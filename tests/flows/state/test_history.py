@@ -236,6 +236,32 @@ def test_a_column_that_others_make_is_made_again_instead_of_kept():
     ]
 
 
+@derived("operation", "before_raw", "after_raw")
+def change_of_raws(batch):
+    names = ("operation", "before_raw", "after_raw")
+    rows = zip(*(batch.column(name) for name in names), strict=True)
+    return [
+        Change(operation, *(None if raw is None else json.loads(raw) for raw in images))
+        for operation, *images in rows
+    ]
+
+
+def test_a_source_may_keep_bytes_of_its_own_and_those_of_raw_are_kept_once():
+    raw = [b'{"id":%d,"text":"%s"}' % (n, b"x" * 3000) for n in range(3)]
+    before = [None, b'{"id":7}', None]
+    made = _executions(3, columns={"raw": raw, "operation": ["UPDATE"] * 3, "before_raw": before})
+    made.events.columns["after_raw"] = made.events.columns["raw"]
+    made.events.makers = {"change": change_of_raws}
+    made.end(2, Ended("not_triggered"))
+    body = encode_chunk(made, meta={})
+    assert "change" not in made.events.columns
+    assert len(zstandard.decompress(body)) < 7000
+    assert decode_chunk(body).executions.events.column("change") == [
+        Change("UPDATE", None, json.loads(raw[0])),
+        Change("UPDATE", {"id": 7}, json.loads(raw[1])),
+    ]
+
+
 def test_a_column_without_that_mark_is_made_and_kept():
     made = _executions(2)
     del made.events.columns["id"]

@@ -232,3 +232,28 @@ def test_a_store_that_is_only_read_is_not_made(opening, url, tmp_path):
     assert list(tmp_path.iterdir()) == []
     opening()
     assert opening(create=False).flows() == []
+
+
+def test_a_commit_is_on_the_disk_when_it_returns_whatever_the_servers_default(url, opening):
+    store = opening()
+    if url.startswith("sqlite"):
+        asked = {"journal_mode": "wal", "synchronous": 2}
+        ask = "PRAGMA {}"
+    else:
+        name = url.rpartition("/")[2]
+        store._database.run(
+            lambda c: c.exec_driver_sql(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+        )
+        store = opening()
+        asked, ask = {"synchronous_commit": "on"}, "SHOW {}"
+    for name, expected in asked.items():
+        found = store._database.run(
+            lambda c, name=name: c.exec_driver_sql(ask.format(name)).scalar()
+        )
+        assert found == expected
+
+
+def test_a_worker_whose_clock_is_wrong_takes_no_lease_before_its_time(store, opening, monkeypatch):
+    store.acquire_lease("shop", "orders/0", "me", 60.0)
+    monkeypatch.setattr("time.time", lambda: 9e9)
+    assert opening().acquire_lease("shop", "orders/0", "standby", 60.0) is None
