@@ -18,12 +18,14 @@ def explain(flows: Flows, *, output: Output = "text") -> None:
     after a crash; for each source how many workers it can use; for each expression the engine
     that evaluates it. Connects to nothing.
     """
-    from flows.plan import load_flow  # noqa: PLC0415 - loads YAML, models and connectors
-    from penstock.cli.explaining import explain_plan, print_explanation  # noqa: PLC0415
+    from penstock.cli.explaining import explain_plan  # noqa: PLC0415
+    from penstock.cli.loading import load_checked  # noqa: PLC0415 - loads models and connectors
     from penstock.cli.output import print_json  # noqa: PLC0415
 
-    explanation = explain_plan(load_flow(flows))
+    explanation = explain_plan(load_checked(flows))
     if output == "json":
-        print_json(explanation)
+        print_json(explanation.as_dict())
         return
+    from penstock.cli.explanation_tree import print_explanation  # noqa: PLC0415 - loads rich
+
     print_explanation(explanation)

@@ -8,6 +8,19 @@ from pathlib import Path
 from connectors.errors import FlowFileError
 from flows.plan import FlowPlan, load_flow, not_built
 from flows.spec.problems import FlowErrors
+from penstock.cli.modules import make_modules
+
+
+def load_checked(files: Sequence[Path]) -> FlowPlan:
+    """Return the plan of a flow in which its own connectors find nothing wrong either.
+
+    Raises FlowErrors.
+    """
+    plan = load_flow(files)
+    problems = make_modules(plan)[2]
+    if problems:
+        raise FlowErrors(problems)
+    return plan
 
 
 def load_runnable(files: Sequence[Path]) -> FlowPlan:
@@ -15,7 +28,7 @@ def load_runnable(files: Sequence[Path]) -> FlowPlan:
 
     What is modelled and not built yet is refused, each use with its line.
     """
-    plan = load_flow(list(files))
+    plan = load_checked(files)
     problems = not_built(plan)
     if problems:
         raise FlowErrors(problems)

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 
 from connectors.contracts import Check
 from connectors.errors import FatalError, PenstockError, RetryableError
-from connectors.registry import connector_type
 from flows.plan import FlowPlan
 from flows.runtime import exits
-from flows.runtime.assemble import make_sink, make_source
 from flows.state.store import open_store
+from penstock.cli.modules import make_modules, topics_by_sink
 
 PATIENCE = 20.0
 """Seconds that all checks may take together. Connectors give up on their servers sooner."""
@@ -43,33 +42,14 @@ def probes_of(plan: FlowPlan) -> dict[str, Probe]:
     """Return what there is to check: title → probe. Types that aren't built yet have none."""
     probes: dict[str, Probe] = {"state": lambda: _check_state(plan.state_url)}
     topics = topics_by_sink(plan)
-    both = {source.name for source in plan.sources} & {sink.name for sink in plan.sinks}
-    for source in plan.sources:
-        kind = connector_type(source.type)
-        reads = bool(source.pipelines) or source.name not in both
-        if reads and kind is not None and kind.source is not None:
-            title = f"{source.name} (source)" if source.name in both else source.name
-            probes[title] = make_source(source).preflight
-    for sink in plan.sinks:
-        kind = connector_type(sink.type)
-        named = topics.get(sink.name)
-        writes = named is not None or sink.name not in both
-        if writes and kind is not None and kind.sink is not None:
-            title = f"{sink.name} (sink)" if sink.name in both else sink.name
-            probes[title] = _sink_probe(make_sink(sink).preflight, named or [])
+    sources, sinks, _ = make_modules(plan)
+    both = sources.keys() & sinks.keys()
+    for name, source in sources.items():
+        probes[f"{name} (source)" if name in both else name] = source.preflight
+    for name, sink in sinks.items():
+        title = f"{name} (sink)" if name in both else name
+        probes[title] = _sink_probe(sink.preflight, topics.get(name, []))
     return probes
-
-
-def topics_by_sink(plan: FlowPlan) -> dict[str, list[str]]:
-    """Return sink → the topics that publish steps name; [] where they leave it to the sink."""
-    topics: dict[str, dict[str, None]] = {}
-    for pipeline in plan.pipelines:
-        for step in pipeline.steps:
-            if step.type == "step.publish":
-                named = topics.setdefault(step.settings.sink, {})
-                if step.settings.topic is not None:
-                    named[step.settings.topic] = None
-    return {sink: list(named) for sink, named in topics.items()}
 
 
 def _sink_probe(preflight: Callable[[Sequence[str]], Iterable[Check]], topics: list[str]) -> Probe:

@@ -21,9 +21,9 @@ schema = typer.Typer(
 )
 def yaml() -> None:
     """Print the JSON Schema of flow files, connectors and steps of this installation included."""
-    from flows.spec.json_schema import flow_schema  # noqa: PLC0415 - imports every connector
+    from flows.spec.json_schema import flow_json_schema  # noqa: PLC0415 - imports every connector
 
-    print_json(flow_schema())
+    print_json(flow_json_schema())
 
 
 @schema.callback()

@@ -10,7 +10,6 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from connectors.errors import FlowFileError, PenstockError
-from flows.plan import load_flow
 from flows.spec.problems import did_you_mean
 from flows.state.contracts import StateStore
 from flows.state.store import open_store
@@ -49,7 +48,9 @@ def open_stored(
     """
     url = state or DEFAULT_URL
     if files:
-        plan = load_flow(list(files))
+        from flows.plan import load_flow  # noqa: PLC0415 - loads every connector that is named
+
+        plan = load_flow(files)
         url, flow = state or plan.state_url, flow or plan.name
     store = _open(url, named=bool(files or state))
     try:

@@ -41,10 +41,10 @@ def validate(
     and 3 when a server can't be reached.
     """
     from connectors.errors import FlowFileError  # noqa: PLC0415
-    from flows.plan import load_flow  # noqa: PLC0415 - loads YAML, models and connectors
+    from penstock.cli.loading import load_checked  # noqa: PLC0415 - loads models and connectors
 
     try:
-        plan = load_flow(flows)
+        plan = load_checked(flows)
     except FlowFileError as error:
         if output == "json":
             return _refused(error)

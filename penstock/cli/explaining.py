@@ -1,0 +1,240 @@
+"""Explains a plan: what runs where, what is promised of it, and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from connectors.contracts import Sink, Source
+from flows.guarantees import Guarantee, after_crash, edge_guarantee, usable_workers
+from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan, StepPlan, not_built
+from penstock.cli.found_expressions import FoundExpression, expressions_of
+from penstock.cli.modules import make_modules
+from transforms.registry import step_type
+
+
+NOT_MADE = "not used as this, or not built yet"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionText:
+    """An expression, and what evaluates it."""
+
+    key: str
+    language: str
+    text: str
+    engine: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleText:
+    """A source or sink."""
+
+    name: str
+    type: str
+    role: str
+    facts: list[str]
+    expressions: list[ExpressionText]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishText:
+    """An edge from the pipeline's source to a sink."""
+
+    step: str
+    source: str
+    sink: str
+    topic: str | None
+    promise: str
+    reason: str
+    ordered: bool | None
+    order_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepText:
+    """One step."""
+
+    name: str
+    type: str
+    use: str | None
+    effect: bool
+    """It changes something outside."""
+    on_error: str
+    expressions: list[ExpressionText]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineText:
+    """One pipeline."""
+
+    name: str
+    source: str | None
+    schema: str | None
+    event_type: str | None
+    expressions: list[ExpressionText]
+    steps: list[StepText]
+    publishes: list[PublishText]
+    after_crash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A whole flow."""
+
+    flow: str
+    version: str
+    files: list[str]
+    state: str
+    history: str
+    modules: list[ModuleText]
+    pipelines: list[PipelineText]
+    not_built: list[str] = field(default_factory=list)
+    """What `run` refuses, with its place."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
+def explain_plan(plan: FlowPlan) -> Explanation:
+    """Return the explanation of a flow, secrets masked. Connects to nothing."""
+    sources, sinks, _ = make_modules(plan)
+    history = plan.history.record
+    if history == "sampled":
+        history = f"sampled({plan.history.fraction:g})"
+    return Explanation(
+        flow=plan.name,
+        version=plan.version_hash,
+        files=[str(path) for path in plan.files],
+        state=plan.redact(plan.state_url),
+        history=history,
+        modules=[
+            *(_source(plan, source, sources.get(source.name)) for source in plan.sources),
+            *(_sink(plan, sink, sinks.get(sink.name)) for sink in plan.sinks),
+        ],
+        pipelines=[_pipeline(plan, pipeline, sources, sinks) for pipeline in plan.pipelines],
+        not_built=[
+            f"{problem.file}:{problem.line}: {problem.message}" for problem in not_built(plan)
+        ],
+    )
+
+
+def _source(plan: FlowPlan, module: SourcePlan, made: Source | None) -> ModuleText:
+    facts = [NOT_MADE]
+    if made is not None:
+        facts = [f"workers it can use: {usable_workers(made.traits)}"]
+        if not made.traits.ordered:
+            facts.append("gives no order")
+        if not module.pipelines:
+            facts.append("no pipeline is triggered by it: `run` does not open it")
+    return ModuleText(
+        module.name,
+        module.type,
+        "source",
+        facts,
+        _expressions(plan, expressions_of(module.settings)),
+    )
+
+
+def _sink(plan: FlowPlan, module: SinkPlan, made: Sink | None) -> ModuleText:
+    facts = [NOT_MADE] if made is None else []
+    users = [
+        f"{pipeline.name}/{step.name}"
+        for pipeline in plan.pipelines
+        for step in pipeline.steps
+        if step.type == "step.publish" and step.settings.sink == module.name
+    ]
+    facts.append(f"published to by {', '.join(users)}" if users else "no step publishes to it")
+    return ModuleText(
+        module.name, module.type, "sink", facts, _expressions(plan, expressions_of(module.settings))
+    )
+
+
+def _pipeline(
+    plan: FlowPlan,
+    pipeline: PipelinePlan,
+    sources: dict[str, Source],
+    sinks: dict[str, Sink],
+) -> PipelineText:
+    own = [
+        FoundExpression(key, "jq", text)
+        for key, text in (
+            ("trigger.when", pipeline.when),
+            ("tenant", pipeline.tenant),
+            ("key", pipeline.key),
+        )
+        if text
+    ]
+    source = sources.get(pipeline.source or "")
+    edges = [
+        (step, _edge(source, sinks.get(step.settings.sink), step))
+        for step in pipeline.steps
+        if step.type == "step.publish"
+    ]
+    effects = [step.name for step in pipeline.steps if _acts(step) and step.type != "step.publish"]
+    return PipelineText(
+        name=pipeline.name,
+        source=pipeline.source,
+        schema=pipeline.schema,
+        event_type=pipeline.event_type,
+        expressions=_expressions(plan, own),
+        steps=[_step(plan, step) for step in pipeline.steps],
+        publishes=[_publish(pipeline, step, edge) for step, edge in edges],
+        after_crash=after_crash(
+            effects, [(step.name, edge) for step, edge in edges if edge is not None]
+        ),
+    )
+
+
+def _step(plan: FlowPlan, step: StepPlan) -> StepText:
+    own = [
+        FoundExpression(key, "jq", text)
+        for key, text in (("if", step.if_), ("skip_if", step.skip_if))
+        if text
+    ]
+    return StepText(
+        name=step.name,
+        type=step.type,
+        use=step.use,
+        effect=_acts(step),
+        on_error=step.on_error,
+        expressions=_expressions(plan, [*own, *expressions_of(step.settings)]),
+    )
+
+
+def _acts(step: StepPlan) -> bool:
+    """Whether the step changes something outside; an HTTP call does unless it only reads."""
+    kind = step_type(step.type)
+    if kind is None or not kind.effect:
+        return False
+    return getattr(step.settings, "method", "POST") not in {"GET", "HEAD", "OPTIONS"}
+
+
+def _edge(source: Source | None, sink: Sink | None, step: StepPlan) -> Guarantee | None:
+    if source is None or sink is None:
+        return None
+    return edge_guarantee(source.traits, sink.traits, skips=step.on_error == "skip")
+
+
+def _publish(pipeline: PipelinePlan, step: StepPlan, edge: Guarantee | None) -> PublishText:
+    unknown = "There is no source to begin at." if pipeline.source is None else "Not built yet."
+    return PublishText(
+        step=step.name,
+        source=pipeline.source or "",
+        sink=step.settings.sink,
+        topic=step.settings.topic,
+        promise="nothing yet" if edge is None else edge.promise,
+        reason=unknown if edge is None else edge.reason,
+        ordered=None if edge is None else edge.ordered,
+        order_reason="" if edge is None else edge.order_reason,
+    )
+
+
+def _expressions(plan: FlowPlan, found: list[FoundExpression]) -> list[ExpressionText]:
+    shown = []
+    for one in found:
+        engine, why = engine_of(one.language, one.text)
+        shown.append(ExpressionText(one.key, one.language, plan.redact(one.text), engine, why))
+    return shown

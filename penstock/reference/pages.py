@@ -1,0 +1,127 @@
+"""The pages of docs/reference, each made from the code it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flows.spec.model import FlowFile
+from penstock.reference.cli_page import cli_page
+from penstock.reference.error_codes import MEANINGS, error_codes
+from penstock.reference.fields import FieldText, describe_model
+from penstock.reference.markdown import code, page, table
+from penstock.reference.settings_page import settings_page
+from penstock.reference.types import KnownType, all_types
+
+
+def flow_file_page() -> str:
+    """Return the keys of flow files."""
+    fields = describe_model(FlowFile)
+    parts = [
+        (
+            "Every key a flow file can have, from the models it is read into. `modules[].config` is"
+            " described per type in [connectors](connectors.md), a step's `config` in"
+            " [steps](steps.md); what a duration, a size or a template is in [settings](settings.md)."
+            " `[]` stands for an item of a list, `NAME` for a name of your choice. Unknown keys are"
+            " refused. `penstock schema yaml` prints the same as a JSON Schema for editors."
+        )
+    ]
+    for name in FlowFile.model_fields:
+        mine = [one for one in fields if one.name.split(".")[0].removesuffix("[]") == name]
+        alone = len(mine) == 1
+        parts.append(f"## {name}" if alone else f"## {name}\n\n{mine[0].description}")
+        parts.append(_fields_table(mine if alone else mine[1:]))
+    return page("Flow files", *parts)
+
+
+def connectors_page() -> str:
+    """Return every source and sink."""
+    types = [one for one in all_types() if one.role != "step"]
+    return page(
+        "Connectors",
+        "The `type:` of a module, and what its `config:` takes. Those marked *not built yet* can be"
+        " written and validated; `penstock run` refuses them.",
+        *_overview(types),
+        *_sections(types),
+    )
+
+
+def steps_page() -> str:
+    """Return every step."""
+    types = [one for one in all_types() if one.role == "step"]
+    return page(
+        "Steps",
+        "The `type:` of a step, and what its `config:` takes. `name`, `if`, `skip_if`, `retry`,"
+        " `timeout`, `on_error`, `compensate` and `use` are every step's: see"
+        " [flow files](flow-file.md). Those marked *not built yet* can be written and validated;"
+        " `penstock run` refuses them.",
+        *_overview(types),
+        *_sections(types),
+    )
+
+
+def errors_page() -> str:
+    """Return every error code."""
+    return page(
+        "Error codes",
+        "What stands in brackets in an error, and as `error.code` in a dead letter and in logs."
+        " `<…>` is filled in.",
+        table(["Kind", "Means"], MEANINGS.items()),
+        table(
+            ["Code", "Kind", "Messages", "What to do"],
+            [
+                (
+                    f"`{entry.code}`",
+                    ", ".join(entry.kinds),
+                    "\n".join(entry.messages),
+                    "\n".join(entry.hints),
+                )
+                for entry in error_codes()
+            ],
+        ),
+    )
+
+
+def _overview(types: Sequence[KnownType]) -> list[str]:
+    rows = [
+        (
+            f"[`{one.name}`](#{one.name.replace('.', '')})",
+            one.role,
+            one.summary if one.built else f"{one.summary} *Not built yet.*",
+        )
+        for one in types
+    ]
+    return [table(["Type", "Is a", "What it does"], rows)]
+
+
+def _sections(types: Sequence[KnownType]) -> list[str]:
+    parts = []
+    for one in types:
+        note = "" if one.built else " *Not built yet.*"
+        parts.append(f"## {one.name}\n\n{one.summary}{note}")
+        fields = describe_model(one.settings)
+        parts.append(_fields_table(fields) if fields else "It has no configuration.")
+    return parts
+
+
+def _fields_table(fields: Sequence[FieldText]) -> str:
+    rows = dict.fromkeys(
+        (
+            code(one.name),
+            one.type,
+            "**required**" if one.required else code(one.default),
+            one.description,
+        )
+        for one in fields
+    )
+    return table(["Key", "Type", "Default", "Meaning"], rows)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "flow-file.md": flow_file_page,
+    "connectors.md": connectors_page,
+    "steps.md": steps_page,
+    "errors.md": errors_page,
+    "settings.md": settings_page,
+}
+"""File name → what makes its text."""

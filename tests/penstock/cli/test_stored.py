@@ -1,0 +1,157 @@
+"""`penstock state` and `penstock dlq`, on a real state store."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from connectors.contracts import Lag
+from flows.state.store import open_store
+from penstock.cli.app import main
+from tests.flows.state.samples import commit, letter, settlement
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder, in which sqlite:///penstock.db is the default state."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PENSTOCK_STATE_URL", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def filled(folder):
+    store = open_store("sqlite:///penstock.db")
+    lease = store.acquire_lease("shop", "orders/0", "me", 60.0)
+    commit(
+        store,
+        lease,
+        [
+            settlement(done=5, failed=2, letters=[letter(1), letter(2)]),
+            settlement(done=7, pipeline="audit"),
+        ],
+        {"slot": "0000000A/00000001"},
+        {"slot": Lag(bytes=1500, seconds=3.0)},
+    )
+    store.close()
+    return folder
+
+
+def run(capsys, *arguments):
+    code = main(list(arguments))
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_state_show_prints_positions_lags_and_totals(filled, capsys):
+    code, out, _ = run(capsys, "state", "show")
+    assert code == 0
+    assert out.startswith("shop, in sqlite:///penstock.db\n")
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert rows["orders"][1:5] == ["slot", "0000000A/00000001", "1.5", "kB"]
+    assert rows["enrich"] == ["enrich", "5", "2", "0", "2"]
+    assert rows["audit"] == ["audit", "7", "0", "0", "0"]
+
+
+def test_state_show_as_json_has_the_same_numbers(filled, capsys):
+    code, out, _ = run(capsys, "state", "show", "--flow", "shop", "-o", "json")
+    assert code == 0
+    (shown,) = json.loads(out)
+    assert shown["partitions"][0]["lag_bytes"] == 1500
+    assert {row["pipeline"]: row["done"] for row in shown["pipelines"]} == {"audit": 7, "enrich": 5}
+
+
+@pytest.mark.parametrize("command", [["state", "show"], ["dlq", "list"], ["dlq", "show", "0199"]])
+def test_without_any_state_the_answer_says_where_it_was_looked_for(command, folder, capsys):
+    code, out, err = run(capsys, *command)
+    assert (code, out) == (2, "")
+    assert "error[state_missing]: there is no state at" in err
+    assert "Name the flow file" in err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_store_that_is_named_and_not_there_is_made_by_running(folder, capsys):
+    code, _, err = run(capsys, "dlq", "list", "--state", "sqlite:///other.db")
+    assert code == 2
+    assert "`penstock run FLOW.yaml`" in err
+
+
+def test_a_flow_name_with_a_typo_is_answered_with_the_one_that_is_meant(filled, capsys):
+    code, _, err = run(capsys, "dlq", "list", "--flow", "shpo")
+    assert code == 2
+    assert "error[state_no_flow]: the flow shpo has stored nothing" in err
+    assert "Did you mean shop?" in err
+
+
+def test_a_pipeline_name_with_a_typo_is_no_empty_list(filled, capsys):
+    code, _, err = run(capsys, "dlq", "list", "--pipeline", "enrihc")
+    assert code == 2
+    assert "Did you mean enrich?" in err
+    code, out, _ = run(capsys, "dlq", "list", "--pipeline", "audit")
+    assert (code, out) == (0, "No dead letters.\n")
+
+
+def test_dead_letters_are_listed_newest_first_page_by_page(filled, capsys):
+    code, out, _ = run(capsys, "dlq", "list", "--limit", "1")
+    assert code == 0
+    heading, row, more = out.splitlines()
+    assert heading.startswith("FAILED\tPIPELINE")
+    assert row.split("\t")[-1] == letter(2).id
+    _, out, _ = run(capsys, "dlq", "list", *more.removeprefix("More: ").split())
+    assert [line.split("\t")[-1] for line in out.splitlines()[1:]] == [letter(1).id]
+
+
+def test_dead_letters_as_json_can_be_read_by_programs(filled, capsys):
+    _, out, _ = run(capsys, "dlq", "list", "-o", "json")
+    ids = [item["id"] for item in json.loads(out)["dead_letters"]]
+    assert ids == [letter(2).id, letter(1).id]
+    _, out, _ = run(capsys, "dlq", "show", letter(1).id, "-o", "json")
+    shown = json.loads(out)
+    assert shown["error"]["code"] == "http_status"
+    assert '"total":10.50' in out  # digit for digit
+
+
+def test_a_dead_letter_is_shown_with_its_event_and_error(filled, capsys):
+    code, out, _ = run(capsys, "dlq", "show", letter(1).id[:-1] + "1")
+    assert code == 0
+    assert "the server answered 422." in out
+    assert '"total": 10.5' in out
+
+
+def test_the_start_of_several_ids_is_refused_with_those_it_fits(filled, capsys):
+    code, _, err = run(capsys, "dlq", "show", "019a")
+    assert code == 2
+    assert letter(1).id in err
+    assert letter(2).id in err
+
+
+def test_a_flow_file_where_the_id_belongs_is_told_the_order(filled, capsys):
+    code, _, err = run(capsys, "dlq", "show", "shop.yaml")
+    assert code == 2
+    assert "penstock dlq show ID shop.yaml" in err
+
+
+def test_the_state_url_of_the_environment_is_used(filled, capsys, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_STATE_URL", f"sqlite:///{filled}/penstock.db")
+    monkeypatch.chdir("/")
+    code, out, _ = run(capsys, "dlq", "list")
+    assert code == 0
+    assert letter(1).id in out
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "error"),
+    [
+        ("mysql://x/y", 4, "error[state_url]"),
+        ("sqlite:///no/such/folder/x.db", 4, "error[state_no_folder]"),
+        ("postgresql://u:hunter2@127.0.0.1:1/x", 3, "error[state_unreachable]"),
+    ],
+)
+def test_a_state_url_that_leads_nowhere_is_one_error_without_the_password(
+    url, code, error, folder, capsys
+):
+    result = run(capsys, "state", "show", "--state", url)
+    assert result[0] == code
+    assert result[2].startswith(error)
+    assert "hunter2" not in result[2]
