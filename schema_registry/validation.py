@@ -194,7 +194,7 @@ def _expected(error: jsonschema_rs.ValidationError) -> str:
         return _clipped(error.message.rstrip("."), 2 * _SHOWN)
     value = error.kind.value
     if keyword == "type":
-        value = " or ".join(value)
+        value = " or ".join(sorted(value))
     elif keyword in {"additionalProperties", "unevaluatedProperties"}:
         value = ", ".join(value)
     elif not isinstance(value, str):

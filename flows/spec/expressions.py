@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel
-from transforms.expressions import ExpressionError, compile_jq, compile_template, parse_path
 
 from connectors.settings import Expression
 from flows.spec.nodes import Mapping, Scalar
@@ -14,6 +13,7 @@ from flows.spec.offsets import place_of
 from flows.spec.problems import Problems
 from flows.spec.secrets import passwords_in
 from flows.spec.shape import marked
+from transforms.expressions import ExpressionError, compile_jq, compile_template, parse_path
 
 _COMPILERS: dict[str, Callable[[str], Any]] = {
     "jq": compile_jq,
@@ -54,8 +54,9 @@ def _compile(language: str, scalar: Scalar, problems: Problems) -> None:
     try:
         _COMPILERS[language](scalar.value)
     except ExpressionError as error:
+        at = error.position
         problems.add(
-            place_of(scalar, error.position),
+            scalar.place if at is None else place_of(scalar, at),
             f"this {_NOUNS[language]} can't be compiled: {error.message}",
             code=error.code,
             hint=error.hint,

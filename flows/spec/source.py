@@ -304,7 +304,7 @@ def _resolve(text: str) -> Any:
     return text
 
 
-_CURLY_HINT = 'Text with {{ … }} must be in quotes: url: "http://host/{{ .data.id }}".'
+_CURLY_HINT = 'Text with braces must be in quotes: url: "http://${HOST}/{{ .data.id }}".'
 _INDENT_HINT = "Keys of one mapping start in the same column, and so do the dashes of one list."
 
 _WORDS: tuple[tuple[str, str, str], ...] = (
@@ -344,6 +344,11 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
         "a quoted text is not closed before the document ends.",
         "Add the closing quote.",
     ),
+    (
+        "node content",
+        "a value is expected here.",
+        "Write the value, or close the [ or { before it; quote text that starts with a sign.",
+    ),
     (r"expected ',' or '\]'", "a list that was opened with [ is not closed.", "Add the ]."),
     (r"expected ',' or '\}'", "a mapping that was opened with { is not closed.", _CURLY_HINT),
     (
@@ -376,7 +381,7 @@ def _explain(error: MarkedYAMLError, text: str, file: str, problems: Problems) -
     for pattern, words, advice in _WORDS:
         found = re.search(pattern, problem)
         if found:
-            message, hint = words.format(*found.groups()), advice
+            message, hint = words.replace("{0}", "".join(found.groups())), advice
             break
     lines = text.split("\n")
     line = lines[place.line - 1] if place.line <= len(lines) else ""

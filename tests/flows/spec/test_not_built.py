@@ -1,0 +1,111 @@
+"""What a release reads, checks and does not execute is named, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows.plan import not_built
+
+FLOW = """
+    modules:
+      - {name: jobs, type: source.kafka, config: {brokers: "127.0.0.1:9092", topic: t}}
+      - {name: out, type: sink.stdout}
+    pipelines:
+      p:
+        trigger: {source: jobs, event_type: "a.*", when: ".data.x > 1"}
+        tenant: .data.tenant
+        key: .data.id
+        partition_by: .data.id
+        on_invalid: skip
+        steps:
+          - name: say
+            type: step.log
+            on_error: skip
+            if: .data.x
+            skip_if: .data.y
+            config: {message: hello}
+          - {name: publish, type: step.publish}
+    history: {record: sampled(0.1), retention: 1d, max_size: 1GB}
+    log: {level: debug, format: json}
+    state: {url: "sqlite:///elsewhere.db"}
+"""
+
+
+def found(plan) -> list[str]:
+    return [f"{p.line}: {p.message.removesuffix(' is not built yet.')}" for p in not_built(plan)]
+
+
+def test_a_flow_of_what_is_built_is_not_refused(load):
+    assert found(load(FLOW)) == []
+
+
+def test_defaults_may_be_written_down(load):
+    text = FLOW.replace(
+        "        on_invalid: skip\n",
+        "        order: key\n        delivery: at_least_once\n        saga: {enabled: false}\n"
+        "        dead_letter: {enabled: true, retention: 7d, replayable: true}\n",
+    ).replace("max_size: 1GB", "redact: []")
+    assert found(load(text + "    alerts: []\n")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("retry: {max_attempts: 1}", "retry"),
+        ("saga: {enabled: true}", "saga"),
+        ("idempotency: {key_template: a}", "idempotency"),
+        ("order: none", "order: none"),
+        ("order: partition", "order: partition"),
+        ("delivery: exactly_once", "delivery: exactly_once"),
+        ("timeout: 1m", "timeout"),
+        ("dead_letter: {alert_threshold: 5}", "dead_letter.alert_threshold"),
+        ("dead_letter: {sink: out}", "dead_letter.sink"),
+        ("dead_letter: {replayable: false}", "dead_letter.replayable: false"),
+    ],
+)
+def test_a_setting_of_a_pipeline_that_is_not_built_is_named(load, line, what):
+    assert found(load(FLOW.replace("on_invalid: skip", line))) == [f"10: {what}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("retry: {}", "retry (of a step)"),
+        ("timeout: 1s", "timeout (of a step)"),
+        ("compensate: {type: step.log, config: {message: undo}}", "compensate (of a step)"),
+    ],
+)
+def test_a_setting_of_a_step_that_is_not_built_is_named(load, line, what):
+    assert found(load(FLOW.replace("on_error: skip", line))) == [f"14: {what}"]
+
+
+def test_a_setting_of_a_module_or_of_the_flow_that_is_not_built_is_named(load):
+    text = FLOW.replace(
+        "topic: t}}", "topic: t, format: confluent_json}, archive: {retention: 1d}}"
+    )
+    text = text.replace("max_size: 1GB", "redact: [.data.card]")
+    text += '    server: {address: "127.0.0.1:1"}\n    scale: {}\n    isolation: {}\n'
+    assert found(load(text)) == [
+        "2: format: confluent_json",
+        "2: archive (of a module)",
+        "19: history.redact",
+        "22: server",
+        "23: scale",
+        "24: isolation",
+    ]
+
+
+def test_a_connector_that_is_not_built_is_named_at_its_type(load):
+    text = FLOW.replace(
+        "type: sink.stdout", "type: sink.slack, config: {token: xoxb-1, channel: c}"
+    )
+    (problem,) = not_built(load(text))
+    assert (problem.line, problem.column, problem.width) == (3, 23, 10)
+    assert problem.excerpt.endswith("config: {token: ******, channel: c}}")
+
+
+def test_a_pipeline_without_a_trigger_loads_and_is_started_by_nothing(load):
+    plan = load(FLOW.replace('trigger: {source: jobs, event_type: "a.*", when: ".data.x > 1"}', ""))
+    assert plan.pipeline("p").source is None
+    assert plan.source("jobs").pipelines == ()
+    assert not_built(plan) == []
