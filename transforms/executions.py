@@ -26,6 +26,12 @@ class _Unset:
         return False
 
 
+_WHOLE = frozenset({"trigger", "event"})
+_CHANGE = frozenset({"before", "after", "operation"})
+_ATTRIBUTES = frozenset(
+    {"id", "source", "type", "subject", "time", "datacontenttype", "dataschema"}
+)
+
 UNSET: Final = _Unset()
 """Stands in a step's output column where the step did not run. Never shown to a flow."""
 
@@ -87,9 +93,29 @@ class Executions:
         """Return what `.<name>` is at the root of the context of `index`; None when absent.
 
         Precedence: trigger, steps, meta, event → data, before, after, operation → the fields of
-        an object `data` → the envelope's attributes.
+        an object `data` → the envelope's attributes. Only what it takes to tell is built.
         """
-        return self.context(index).get(name)
+        if name == "data":
+            return self.events.column("data")[index]
+        if name == "steps":
+            return self.steps_view(index)
+        if name == "meta":
+            return self.base_meta
+        if name in _CHANGE:
+            change = self.events.column("change")[index]
+            if change is not None:
+                return getattr(change, name)
+        elif name in _WHOLE:
+            trigger = self.trigger_view(index)
+            return trigger if name == "trigger" else trigger["event"]
+        data = self.events.column("data")[index]
+        if isinstance(data, dict) and name in data:
+            return data[name]
+        if name in _ATTRIBUTES:
+            return self.events.column(name)[index]
+        if name == "specversion":
+            return "1.0"
+        return self.events.column("extensions")[index].get(name)
 
     def steps_view(self, index: int) -> dict[str, Any]:
         """Return `.steps` of `index`: the steps that ran, each `{output, …}`."""

@@ -6,10 +6,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from schema_registry.validation import Validator
-from transforms.expressions import compile_jq, compile_template
-from transforms.registry import step_type
-
 from connectors.contracts import Opening, Reader, Sink, SinkOpening, Source
 from connectors.registry import connector_type
 from flows.runtime.build import Branch
@@ -18,7 +14,10 @@ from flows.runtime.halt import Halt
 from flows.runtime.ingest import Ingest
 from flows.runtime.settle import Settle
 from flows.runtime.stepping import StepRunner
+from schema_registry.validation import Validator
 from transforms.contracts import StepEnvironment
+from transforms.expressions import compile_jq, compile_template
+from transforms.registry import step_type
 
 if TYPE_CHECKING:
     from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any, Literal
 
 import structlog
@@ -17,7 +17,7 @@ def set_up_logging(
 ) -> None:
     """Send every log line to stderr, redacted: `format` json for machines, console for people."""
 
-    def redacted(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    def redacted(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
         return {k: redact(v) if isinstance(v, str) else v for k, v in event.items()}
 
     renderer: Any = (

@@ -61,6 +61,11 @@ class WorkerOrder:
     log_format: Literal["console", "json"] = "json"
     log_level: Level | None = None
     """Instead of the flow file's."""
+    addresses: list[str] = field(default_factory=list)
+    """host:port of every process of the cluster, this one's at `process`; empty without one."""
+    process: int = 0
+    reads: bool = True
+    """It has a share of the source; without, it only takes part in a cluster's exchanges."""
 
     @property
     def shard(self) -> str:
