@@ -54,10 +54,10 @@ def _compile(language: str, scalar: Scalar, problems: Problems) -> None:
     try:
         _COMPILERS[language](scalar.value)
     except ExpressionError as error:
-        at = error.position
+        at, message = error.position, error.message.removeprefix("jq: ").rstrip(".")
         problems.add(
             scalar.place if at is None else place_of(scalar, at),
-            f"this {_NOUNS[language]} can't be compiled: {error.message}",
+            f"this {_NOUNS[language]} can't be compiled: {message}.",
             code=error.code,
             hint=error.hint,
         )

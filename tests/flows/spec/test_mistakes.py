@@ -329,7 +329,7 @@ def test_a_bad_jq_program_is_reported_at_the_place_in_it(refused):
         + "      - name: shape\n        type: step.jq\n        config:\n          expression: |\n"
         "            {\n              id: .data.id,\n              total: )\n            }\n"
     )
-    assert "flow.yaml:8:64: this jq program can't be compiled" in said
+    assert "flow.yaml:8:63: this jq program can't be compiled" in said
     assert "flow.yaml:19:22: this jq program can't be compiled" in said
 
 
@@ -368,3 +368,12 @@ def test_no_message_speaks_of_the_library_that_validates(refused):
         "://errors",
     ):
         assert word not in said
+
+
+def test_a_bad_template_is_reported_at_the_place_in_it(refused):
+    said = refused(SQS + PIPELINE.replace("hello", '"Order {{ .data.id | lowr }}"'))
+    assert said == (
+        "flow.yaml:12:48: this template can't be compiled: lowr/0 is not defined.\n"
+        '  12 |         config: {message: "Order {{ .data.id | lowr }}"}\n'
+        "     |                                                ^"
+    )
