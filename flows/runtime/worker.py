@@ -20,14 +20,14 @@ from typing import Literal
 
 import orjson
 import structlog
-from bytewax._bytewax import run_main
+from bytewax._bytewax import cluster_main, run_main
 
 from connectors.contracts import Lag, Opening, Reader, Shard
 from connectors.errors import FatalError, FlowFileError, PenstockError
 from flows.plan import FlowPlan, load_flow
 from flows.runtime import exits
-from flows.runtime.assemble import assemble_branches, open_sinks, open_source
-from flows.runtime.build import Branch, build_dataflow
+from flows.runtime.assemble import assemble_branches, open_sinks, open_source, renderer
+from flows.runtime.build import Branch, Cluster, build_dataflow
 from flows.runtime.committer import LEASE_TTL, Committer
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
@@ -198,27 +198,50 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         branches = assemble_branches(
             plan, source_plan, sinks, committer=committer, halt=halt, opened=opened
         )
-        opening = Opening(
-            shard=Shard(order.index, order.of),
-            positions=positions,
-            until_caught_up=order.until_caught_up,
-        )
-        reader = open_source(source_plan, opening)
-        opened.callback(reader.close)
+        intake: Intake | None = None
+        if order.reads:
+            opening = Opening(
+                shard=Shard(order.index, order.of),
+                positions=positions,
+                until_caught_up=order.until_caught_up,
+                compile_template=renderer,
+            )
+            reader = open_source(source_plan, opening)
+            opened.callback(reader.close)
+            shares_thread = bool(order.addresses) and order.of > 1
+            intake = Intake(reader, committer, halt, shares_thread=shares_thread)
         reporter.watch(reader, committer, branches)
-        intake = Intake(reader, committer, halt)
-        log.info("worker started", source=source_plan.name, shard=order.index, of=order.of)
-        run_main(build_dataflow(source_plan.name, intake, branches), epoch_interval=timedelta(0))
+        log.info("worker started", source=source_plan.name, shard=order.shard)
+        try:
+            _run_dataflow(order, intake, branches)
+        except BaseException:  # Bytewax turns what an operator raises into an error of its own
+            if not halt.error:
+                raise
         _finish(intake, committer, halt)
 
 
-def _finish(intake: Intake, committer: Committer, halt: Halt) -> None:
+def _run_dataflow(order: WorkerOrder, intake: Intake | None, branches: list[Branch]) -> None:
+    """Run it to its end: alone, or as one process of a Bytewax cluster."""
+    epoch = timedelta(0)
+    if not order.addresses:
+        alone = build_dataflow(order.source, intake, branches)
+        run_main(alone, epoch_interval=epoch)  # type: ignore[no-untyped-call]
+        return
+    cluster = Cluster(order.process, len(order.addresses))
+    shared = build_dataflow(order.source, intake, branches, cluster)
+    cluster_main(  # type: ignore[no-untyped-call]
+        shared, order.addresses, order.process, epoch_interval=epoch
+    )
+
+
+def _finish(intake: Intake | None, committer: Committer, halt: Halt) -> None:
     """Store the last epoch, which no `next_batch` follows, and acknowledge it."""
-    if not halt.error:
+    if intake is not None and not halt.error:
         intake.snapshot()
         intake.finish_epoch()
     committer.close()
-    intake.acknowledge()
+    if intake is not None:
+        intake.acknowledge()
 
 
 def _take_lease(
