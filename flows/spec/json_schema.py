@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel
+from pydantic import AliasChoices, BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from connectors.registry import connector_type, connector_types
-from connectors.settings import Settings
+from connectors.settings import Duration, Settings
 from flows.spec.model import FlowFile, Module
 from flows.spec.pipelines import Compensation, Pipeline, Step, Trigger
 from flows.spec.shape import spellings
@@ -21,8 +21,8 @@ from transforms.registry import step_type, step_types
 Schema = dict[str, Any]
 
 _SUBSTITUTION: Schema = {"type": "string", "pattern": r"\$\{[^}]+\}"}
-_RESTRICTED = ("enum", "const", "pattern", "format", "minLength", "maxLength")
-_NOT_DRAFT_07 = ("discriminator", "prefixItems", "unevaluatedProperties", "deprecated")
+_RESTRICTED = ("pattern", "format", "minLength", "maxLength")
+_DURATIONS = TypeAdapter(Duration).json_schema()["examples"]
 
 
 def flow_json_schema() -> Schema:
@@ -85,42 +85,65 @@ def _name(reference: Schema) -> str:
     return str(reference["$ref"]).rsplit("/", 1)[-1]
 
 
-def _draft_07(schema: Any) -> Any:
-    """Return the schema without what draft-07 lacks; `${…}` may stand for any single value."""
-    if isinstance(schema, list):
-        return [_draft_07(item) for item in schema]
+def _draft_07(schema: Any, *, arm: bool = False) -> Any:
+    """Return the schema without what draft-07 lacks; `${…}` may stand for any single value.
+
+    An `arm` is one of several schemas for a value: the whole takes `${…}` then.
+    """
     if not isinstance(schema, dict):
         return schema
     out: Schema = {}
     for key, value in schema.items():
-        if key == "properties":
-            out[key] = {name: _draft_07(inner) for name, inner in value.items()}
-        elif key == "prefixItems":
-            out["items"] = [_draft_07(item) for item in value]
-        elif key in {"default", "enum", "const", "examples"}:
-            out[key] = value
-        elif key == "title" or key in _NOT_DRAFT_07:
-            continue
-        else:
-            out[key] = _draft_07(value)
+        match key:
+            case "properties":
+                out[key] = {name: _draft_07(inner) for name, inner in value.items()}
+            case "anyOf" | "oneOf" | "allOf":
+                out[key] = [_draft_07(inner, arm=True) for inner in value]
+            case "prefixItems":
+                out["items"] = [_draft_07(inner) for inner in value]
+            case "items" | "additionalProperties" | "propertyNames":
+                out[key] = _draft_07(value, arm=key == "propertyNames")
+            case "title" | "discriminator" | "deprecated" | "unevaluatedProperties":
+                continue
+            case _:
+                out[key] = value
     if out.get("default", ...) is None:
         del out["default"]
+    elif out.get("examples") == _DURATIONS and isinstance(out.get("default"), int | float):
+        out["default"] = _duration(out["default"])
     if "$ref" in out and len(out) > 1:
         # Draft-07 ignores what stands beside a $ref.
         out["allOf"] = [{"$ref": out.pop("$ref")}, *out.pop("allOf", [])]
-    return _or_substitution(out)
+    return out if arm else _or_substitution(out)
+
+
+def _duration(seconds: float) -> str:
+    """Return seconds as a flow file writes them."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds * 1000:g}ms"
 
 
 def _or_substitution(schema: Schema) -> Schema:
-    kind = schema.get("type")
-    single = kind in {"integer", "number", "boolean"} or "enum" in schema or "const" in schema
-    restricted = kind == "string" and any(key in schema for key in _RESTRICTED)
-    if not single and not restricted:
+    if "anyOf" in schema:
+        if any(_is_restricted(arm) for arm in schema["anyOf"]):
+            return {**schema, "anyOf": [*schema["anyOf"], _SUBSTITUTION]}
+        return schema
+    if not _is_restricted(schema):
         return schema
     notes = ("description", "default", "examples")
     beside: Schema = {key: schema[key] for key in notes if key in schema}
     inner = {key: value for key, value in schema.items() if key not in beside}
     return {**beside, "anyOf": [inner, _SUBSTITUTION]}
+
+
+def _is_restricted(schema: Schema) -> bool:
+    """Whether a schema is for a single value and does not take just any text."""
+    kind = schema.get("type")
+    if kind in {"integer", "number", "boolean"} or "enum" in schema or "const" in schema:
+        return True
+    return kind == "string" and any(key in schema for key in _RESTRICTED)
 
 
 def _add_spellings(model: type[BaseModel], schema: Schema) -> None:
