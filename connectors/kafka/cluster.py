@@ -17,6 +17,7 @@ from connectors.errors import FatalError
 from connectors.kafka.failures import (
     MISSING,
     ClientErrors,
+    client_failed,
     not_authorised,
     reading_failed,
     topic_missing,
@@ -66,7 +67,7 @@ class Cluster:
             except KafkaException as raised:
                 error = raised.args[0]
                 if self._idle:
-                    self._client.poll(0)
+                    self._hear()
                 if self._errors.fatal is not None:
                     raise self._errors.fatal from raised
                 fatal = reading_failed(error, _topic_of(arguments))
@@ -81,14 +82,21 @@ class Cluster:
                 self._errors.answered()
                 return answer
 
+    def _hear(self) -> None:
+        """Let the client report to `error_cb`; what it calls fatal it raises instead."""
+        try:
+            self._client.poll(0)
+        except KafkaException as raised:
+            raise client_failed(raised.args[0]) from raised
+
     def metadata(self) -> Any:
         """Return the cluster's metadata, with all topics this user may see."""
         return self.ask("list_topics")
 
-    def parts(self, choice: TopicChoice) -> dict[str, list[Part] | None]:
+    def parts(self, choice: TopicChoice, operation: str = "Read") -> dict[str, list[Part] | None]:
         """Return topic → its partitions; None for one of the list that is not there.
 
-        Raises FatalError where reading a topic is not allowed.
+        Raises FatalError where this user may not even see a topic, for `operation` or any other.
         """
         if choice.names is None:
             topics = self.metadata().topics
@@ -99,7 +107,7 @@ class Cluster:
         for name, topic in listed.items():
             code = topic.error.code() if topic.error is not None else None
             if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                raise not_authorised(name, "Read")
+                raise not_authorised(name, operation)
             missing = code in MISSING or code == KafkaError.TOPIC_EXCEPTION
             found[name] = None if missing else [Part(name, n) for n in sorted(topic.partitions)]
         return found

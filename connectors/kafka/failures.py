@@ -58,10 +58,8 @@ class ClientErrors:
     def __call__(self, error: KafkaError) -> None:
         """Take an error; librdkafka calls this from within a poll."""
         code = error.code()
-        if code in _AUTHENTICATION:
-            self.fatal = authentication_failed(error.str())
-        elif error.fatal():
-            self.fatal = producer_failed(error.str())
+        if code in _AUTHENTICATION or error.fatal():
+            self.fatal = client_failed(error)
         elif code == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
             if self._down_since is None:
                 self._down_since = time.monotonic()
@@ -106,12 +104,28 @@ def authentication_failed(said: str) -> FatalError:
     )
 
 
-def producer_failed(said: str) -> FatalError:
-    """Return the error for a producer that can't go on without risking order or repeats."""
+def client_failed(error: KafkaError) -> FatalError:
+    """Return what an error that librdkafka itself calls fatal means."""
+    code, said = error.code(), error.str()
+    if code in _AUTHENTICATION:
+        return authentication_failed(said)
+    if code in _AUTHORISATION:
+        return FatalError(
+            f"Kafka does not let this user go on: {said}.",
+            code="kafka_not_authorised",
+            hint="To publish, a user needs Write on the topics (and with brokers before 2.8"
+            " IdempotentWrite on the cluster): see kafka-acls.sh.",
+        )
+    return client_stopped(said)
+
+
+def client_stopped(said: str) -> FatalError:
+    """Return the error for a client that can't go on without risking order or repeats."""
     return FatalError(
-        f"the Kafka producer can't go on: {said}.",
-        code="kafka_producer",
-        hint="Start again: what was not confirmed is published again.",
+        f"the Kafka client can't go on: {said}.",
+        code="kafka_client",
+        hint="Start again: it goes on at the last checkpoint, and publishes again what was not"
+        " confirmed.",
     )
 
 
@@ -152,11 +166,7 @@ def reading_failed(error: KafkaError, topic: str) -> FatalError | None:
     if code in _AUTHORISATION:
         return not_authorised(topic, "Read")
     if error.fatal():
-        return FatalError(
-            f"the Kafka consumer can't go on: {error.str()}.",
-            code="kafka_consumer",
-            hint="Start again: reading goes on at the last checkpoint.",
-        )
+        return client_failed(error)
     return None
 
 
@@ -164,7 +174,7 @@ def delivery_failed(error: KafkaError, topic: str, timeout: float) -> PenstockEr
     """Return what a failed delivery means for its event."""
     code, said = error.code(), error.str()
     if code == KafkaError._FATAL or error.fatal():  # noqa: SLF001
-        return producer_failed(said)
+        return client_failed(error)
     if code in _AUTHENTICATION:
         return authentication_failed(said)
     if code in _AUTHORISATION:

@@ -83,7 +83,7 @@ class _Asking(contextlib.AbstractContextManager["_Asking"]):
 
     def topics(self, choice: TopicChoice, operation: str) -> Iterator[Check]:
         try:
-            found = self._cluster.parts(choice)
+            found = self._cluster.parts(choice, operation)
         except FatalError as error:
             yield _failed(f"topics {choice}", error)
             return

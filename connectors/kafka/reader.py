@@ -17,7 +17,7 @@ from connectors.contracts import EndOfSource, Lag
 from connectors.errors import FatalError
 from connectors.kafka.cluster import Cluster, log
 from connectors.kafka.decoding import MESSAGE, Messages, batch_of, seconds_of
-from connectors.kafka.failures import MISSING, ClientErrors, reading_failed
+from connectors.kafka.failures import MISSING, ClientErrors, client_failed, reading_failed
 from connectors.kafka.positions import Part, encode_position, resume
 from connectors.kafka.watch import Watch
 
@@ -29,6 +29,9 @@ _OUT_OF_RANGE = {
 }
 
 _HIGHS_SECONDS = 0.5
+
+_BATCH_BYTES = 4 * 1024 * 1024
+"""What a batch may weigh, judged by the one before: large messages come in smaller batches."""
 
 
 class KafkaReader:
@@ -62,6 +65,8 @@ class KafkaReader:
         self._read_times: dict[Part, float | None] = {}
         self._highs = dict(highs)
         self._highs_due = 0.0
+        self._told: set[int] = set()
+        self._most = 100
         self._only: Part | None = None
         self._names = {part: part.name for part in starts}
         self._closed = False
@@ -81,13 +86,7 @@ class KafkaReader:
         now = time.monotonic()
         if now >= self._highs_due:
             self._refresh_highs(now)
-        consume = self._consumer.consume
-        messages: Messages = consume(limit, 0)
-        if not messages and timeout > 0:
-            # With a larger number consume would wait for that many, or for the timeout.
-            messages = consume(1, timeout)
-            if messages and limit > 1:
-                messages += consume(limit - 1, 0)
+        messages = self._consume(min(limit, self._most), timeout)
         if not messages:
             self._raise_what_is_fatal()
             return None
@@ -95,6 +94,19 @@ class KafkaReader:
         if any(map(MESSAGE.error, messages)):
             messages, ended = self._without_reports(messages)
         return self._batch(messages, ended)
+
+    def _consume(self, limit: int, timeout: float) -> Messages:
+        consume = self._consumer.consume
+        try:
+            messages: Messages = consume(limit, 0)
+            if not messages and timeout > 0:
+                # With a larger number consume would wait for that many, or for the timeout.
+                messages = consume(1, timeout)
+                if messages and limit > 1:
+                    messages += consume(limit - 1, 0)
+        except KafkaException as error:
+            raise client_failed(error.args[0]) from error
+        return messages
 
     def _batch(self, messages: Messages, ended: dict[Part, int]) -> Batch | None:
         last = self._last_of_each(messages)
@@ -113,7 +125,9 @@ class KafkaReader:
             self._leave_what_has_ended(self._ends)
         if not messages:
             return Batch(0, {}, after=after) if after else None
-        return batch_of(messages, after, self._format)
+        batch = batch_of(messages, after, self._format)
+        self._most = max(1, _BATCH_BYTES * batch.size // (batch.weight + 1))
+        return batch
 
     def _last_of_each(self, messages: Messages) -> dict[Part, Any]:
         """Return each partition's last message, without a Python call per message."""
@@ -144,7 +158,8 @@ class KafkaReader:
                 fatal = reading_failed(error, message.topic() or "")
                 if fatal is not None:
                     self._fatal = fatal
-                else:
+                elif error.code() not in self._told:
+                    self._told.add(error.code())
                     log.warning("kafka_read", error=error.str(), topic=message.topic())
         return kept, ended
 

@@ -34,7 +34,7 @@ from connectors.errors import FatalError, PenstockError, PermanentError
 from connectors.kafka import preflight
 from connectors.kafka.cluster import CLIENT_LOG, Cluster, log
 from connectors.kafka.decoding import BASE64_KEY, bytes_of_key
-from connectors.kafka.failures import ClientErrors, delivery_failed
+from connectors.kafka.failures import ClientErrors, client_failed, delivery_failed
 from connectors.kafka.settings import KafkaSettings, KafkaSinkSettings, client_properties
 
 Headers = Sequence[tuple[str, bytes]]
@@ -139,6 +139,12 @@ class KafkaSink:
                 self._publish(group, values, keys, headers)
         if self._refused_for_size and len(events) > 1:
             self._publish_one_by_one(values, keys, headers)
+        fatal = self._errors.fatal
+        if fatal is not None:
+            # What the client throws away when it stops is reported before why it stops.
+            for index, failure in self._failures.items():
+                if not isinstance(failure, PermanentError):
+                    self._failures[index] = fatal
         return self._failures
 
     # --- from events to records ---------------------------------------------------------------
@@ -226,7 +232,7 @@ class KafkaSink:
             try:
                 producer.produce(self._topic, value, key, -1, slot, None, 0, head or [])
             except BufferError:
-                producer.poll(0.05)
+                self._serve(producer.poll, 0.05)
             except KafkaException as error:
                 self._fail(index, error.args[0])
                 return
@@ -235,24 +241,26 @@ class KafkaSink:
 
     def _flush(self, producer: Producer) -> None:
         deadline = time.monotonic() + self._timeout + 10
-        while producer.flush(1.0):
-            if time.monotonic() > deadline:
-                # librdkafka gives up by itself before this; what it did not is failed here.
+        while self._serve(producer.flush, 1.0) or len(producer):
+            if self._errors.fatal is not None or time.monotonic() > deadline:
+                # Nothing of it can pass any more. (In time, librdkafka gives up by itself.)
                 producer.purge()
 
+    def _serve(self, call: Callable[[float], int], seconds: float) -> int:
+        """Let the client report; a fatal error is raised by the call that happens to hear it."""
+        try:
+            return call(seconds)
+        except KafkaException as raised:
+            self._errors.fatal = client_failed(raised.args[0])
+            return 0
+
     def _failed(self, index: int, error: KafkaError, _message: Any) -> None:
-        if error is None:
-            return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._refused_for_size.add(index)
         self._fail(index, error)
 
     def _fail(self, index: int, error: KafkaError) -> None:
-        fatal = self._errors.fatal
-        if error.code() == KafkaError._FATAL and fatal is not None:  # noqa: SLF001
-            self._failures[index] = fatal
-        else:
-            self._failures[index] = delivery_failed(error, self._topic, self._timeout)
+        self._failures[index] = delivery_failed(error, self._topic, self._timeout)
 
     # --- topics that take less than a batch ----------------------------------------------------
 
@@ -300,15 +308,15 @@ class KafkaSink:
         """Keep nothing: Kafka has it."""
 
     def close(self) -> None:
-        """Flush what an interrupted `deliver` left, for at most 4 s, and disconnect."""
+        """Flush what an interrupted `deliver` left, for at most 3 s, and disconnect."""
         producer, self._producer = self._producer, None
         if producer is None:
             return
+        if self._serve(producer.flush, 3.0) or len(producer):
+            producer.purge()
+            self._serve(producer.flush, 0.5)
         with contextlib.suppress(KafkaException):
-            if producer.flush(4.0):
-                producer.purge()
-                producer.flush(0.5)
-        producer.close()
+            producer.close()
 
 
 def _groups(

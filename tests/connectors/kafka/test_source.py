@@ -383,3 +383,13 @@ def test_closing_leaves_no_thread_and_no_connection(kafka):
         lambda: process.num_threads() <= before[0] and len(process.net_connections()) <= before[1],
         "threads and connections to end",
     )
+
+
+def test_large_messages_come_in_batches_of_a_few_megabytes(kafka):
+    topic = kafka.create_topic()
+    for _ in range(10):
+        write(kafka, topic, *[b'"' + b"x" * 900_000 + b'"'] * 3)
+    with reading(source(kafka, topic), until_caught_up=True) as reader:
+        got = read_to_the_end(reader)
+    assert len(got.events) == 30
+    assert max(batch.weight for batch in got.batches[1:]) < 5 * 1024 * 1024
