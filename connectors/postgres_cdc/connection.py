@@ -90,6 +90,16 @@ def connect(connection: str, application: str, *, replication: bool = False) -> 
     )
 
 
+def take_bytes_as_they_are(connection: Connection, *, utf8: bool) -> None:
+    """Switch the conversion to UTF-8 off where the server does not know what its text is.
+
+    A database in SQL_ASCII may hold anything; asked for UTF-8 the server would refuse the first row
+    that isn't, and with it every row after.
+    """
+    if not utf8:
+        connection.execute("SET client_encoding TO 'SQL_ASCII'")
+
+
 Verdict = Literal["retry", "fatal"]
 
 

@@ -24,6 +24,7 @@ from connectors.postgres_cdc.connection import (
     connect,
     connect_error,
     one_line,
+    take_bytes_as_they_are,
     verdict,
 )
 from connectors.postgres_cdc.plan import DROP_HINT, Plan
@@ -259,6 +260,7 @@ class Feed:
                         created = self._create_any(exporting, name, temporary=True)
                     begin(reading, created.snapshot)
                     lsn = created.lsn
+            take_bytes_as_they_are(reading, utf8=self._ground.facts.utf8)
             for source in self._ground.tables:
                 if not progress.complete(source.name) and not self._stop.is_set():
                     self._read_table(reading, source, lsn)
@@ -339,6 +341,7 @@ class Feed:
         for left in range(ACTIVE_TRIES - 1, -1, -1):
             connection = self._connect(replication=True)
             try:
+                take_bytes_as_they_are(connection, utf8=facts.utf8)
                 return Stream(
                     connection,
                     slot=name,

@@ -188,7 +188,11 @@ def _conversion(index: int, column: RowColumn) -> list[str]:
         case "array":
             return [f"{c} = array{index}({c})"]
         case "float":
-            return [f"if {c}[-1] > 57: mask |= ODD << {index}"]
+            return [
+                f"if {c}[-1] > 57: mask |= ODD << {index}",
+                # A parser would read -0 as the integer 0.
+                f"elif {c} == b'-0': {c} = b'-0.0'",
+            ]
         case "timestamp":
             return [
                 f"if {c}[10:11] == b' ' and {c}[-1] < 58: d{index} = {c}[11:]; {c} = {c}[:10]",

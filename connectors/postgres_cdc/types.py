@@ -188,6 +188,8 @@ BOOLEANS: Mapping[bytes, bytes] = {b"t": b"true", b"f": b"false"}
 
 def float_text(text: bytes) -> bytes:
     """Return a JSON number; NaN and the infinities as strings, which JSON has no numbers for."""
+    if text == b"-0":  # which a parser would read as the integer 0
+        return b"-0.0"
     return text if text[-1:].isdigit() else b'"%b"' % text
 
 
