@@ -6,6 +6,7 @@ their types' settings, `use:` is merged, expressions are known to compile.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,6 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
-
-import orjson
 
 from connectors.settings import Settings
 from flows.spec.check import CheckedFlow, read_flow
@@ -275,7 +274,7 @@ def _version_hash(flow: CheckedFlow) -> str:
     """Hash what the flow says, before substitution, with literal secrets masked."""
     tree = flow.tree
     said = {name: plain(node, raw=True) for name in _VERSIONED if (node := tree.get(name))}
-    text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()
+    text = json.dumps(said, sort_keys=True)  # integers of any size, which orjson refuses
     return blake2b(flow.problems.written_secrets.redact(text).encode(), digest_size=8).hexdigest()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from connectors.contracts import ConnectorType
+from connectors.errors import PenstockError
 from flows.spec.configs import Configs, ModuleNode, StepNode
 from flows.spec.nodes import Mapping, Node, Scalar
 from flows.spec.problems import Problems, did_you_mean
@@ -172,7 +174,8 @@ def _carries_topics(module: ModuleNode) -> bool:
     if not isinstance(kind, ConnectorType) or settings is None:
         return False
     if kind.sink is not None:
-        return kind.sink(module.name, settings).traits.topics
+        with suppress(PenstockError):  # what is wrong with it is said when it is opened
+            return kind.sink(module.name, settings).traits.topics
     return any(name in type(settings).model_fields for name in ("topic", "stream"))
 
 

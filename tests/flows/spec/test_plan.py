@@ -133,3 +133,9 @@ def test_a_flow_without_a_name_is_called_like_its_first_file(tmp_path: Path):
 def test_no_file_at_all_is_refused():
     with pytest.raises(FlowErrors, match="no flow file is named"):
         load_flow([], {})
+
+
+def test_numbers_of_any_size_may_stand_in_a_flow(load):
+    schema = "{minimum: 123456789012345678901234567890}"
+    text = f"    schemas: {{big: {{data_schema: {schema}}}}}\n"
+    assert load(text).version_hash != load(text.replace("123", "124")).version_hash
