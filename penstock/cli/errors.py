@@ -16,7 +16,12 @@ PIPE_CLOSED = 141
 
 
 def report_error(error: PenstockError) -> int:
-    """Print the error to stderr; return the exit code of its kind."""
+    """Print the error to stderr; return the exit code of its kind.
+
+    Of a flow that does not load, every problem is shown with its place first.
+    """
+    if hasattr(error, "problems"):
+        print(f"{error}\n", file=sys.stderr)
     print_error(error.code, error.message, error.hint)
     return exit_code(error)
 

@@ -10,8 +10,8 @@ from flows.guarantees import Guarantee, after_crash, edge_guarantee, usable_work
 from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan, StepPlan, not_built
 from penstock.cli.found_expressions import FoundExpression, expressions_of
 from penstock.cli.modules import make_modules
+from transforms.expressions import compile_jq, compile_template
 from transforms.registry import step_type
-
 
 NOT_MADE = "not used as this, or not built yet"
 
@@ -101,15 +101,13 @@ class Explanation:
 def explain_plan(plan: FlowPlan) -> Explanation:
     """Return the explanation of a flow, secrets masked. Connects to nothing."""
     sources, sinks, _ = make_modules(plan)
-    history = plan.history.record
-    if history == "sampled":
-        history = f"sampled({plan.history.fraction:g})"
+    record, fraction = plan.history.record, plan.history.fraction
     return Explanation(
         flow=plan.name,
         version=plan.version_hash,
         files=[str(path) for path in plan.files],
         state=plan.redact(plan.state_url),
-        history=history,
+        history=f"sampled({fraction:g})" if record == "sampled" else record,
         modules=[
             *(_source(plan, source, sources.get(source.name)) for source in plan.sources),
             *(_sink(plan, sink, sinks.get(sink.name)) for sink in plan.sinks),
@@ -230,6 +228,26 @@ def _publish(pipeline: PipelinePlan, step: StepPlan, edge: Guarantee | None) -> 
         ordered=None if edge is None else edge.ordered,
         order_reason="" if edge is None else edge.order_reason,
     )
+
+
+def engine_of(language: str, text: str) -> tuple[str, str]:
+    """Return what evaluates an expression, and why."""
+    if language == "jq":
+        program = compile_jq(text)
+        return program.engine, program.reason
+    if language == "path":
+        return "path", "reads one place of the context"
+    engines = [command.engine for command in compile_template(text).commands]
+    shown = ", ".join(dict.fromkeys(engines))
+    return shown, "; ".join(dict.fromkeys(_ENGINES.get(engine, engine) for engine in engines))
+
+
+_ENGINES = {
+    "path": "reads one place of the context",
+    "template": "paths, literals and functions of templates",
+    "native": "paths, literals, comparisons and objects only",
+    "libjq": "more than paths, literals, comparisons and objects",
+}
 
 
 def _expressions(plan: FlowPlan, found: list[FoundExpression]) -> list[ExpressionText]:

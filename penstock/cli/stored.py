@@ -27,13 +27,13 @@ class Stored:
     flow: str | None
 
     def check_pipeline(self, name: str) -> None:
-        """Raise FlowFileError `pipeline_unknown` when no flow that was asked for has it."""
+        """Raise FlowFileError `unknown_pipeline` when no flow that was asked for has it."""
         flows = self.store.flows() if self.flow is None else [self.flow]
         known = {row.pipeline for flow in flows for row in self.store.totals(flow)}
         if name not in known:
             raise FlowFileError(
                 f"no pipeline {name} has run.",
-                code="pipeline_unknown",
+                code="unknown_pipeline",
                 hint=did_you_mean(name, known, none="None has yet."),
             )
 

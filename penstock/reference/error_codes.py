@@ -72,7 +72,8 @@ _Found = tuple[str, str, str, str]
 
 def _calls(tree: ast.Module, usual_kind: str) -> Iterator[_Found]:
     """Yield each call with `code="…"`."""
-    for scope in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))]:
+    helpers = dict(_helpers(tree, usual_kind))
+    for scope, own in _scopes(tree):
         texts: dict[str, str] = {}
         for node in _within(scope):
             match node:
@@ -82,7 +83,52 @@ def _calls(tree: ast.Module, usual_kind: str) -> Iterator[_Found]:
                     named = {keyword.arg: keyword.value for keyword in keywords}
                     code = _text(named["code"]) if "code" in named else ""
                     if code:
-                        yield _error(code, node, named, texts, usual_kind)
+                        found = _error(code, node, named, texts, usual_kind)
+                        if own is not None:
+                            found = _of_class(found, own)
+                        yield _filled(found, helpers.get(_maker(node)))
+
+
+def _scopes(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.ClassDef | None]]:
+    """Yield the module and each function; with the class whose `__init__` it is."""
+    yield tree, None
+    makers = {
+        function: node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for function in node.body
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__"
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield node, makers.get(node)
+
+
+def _helpers(tree: ast.Module, usual_kind: str) -> Iterator[tuple[str, _Found]]:
+    """Yield functions that make errors of a code they are given, with what these say."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for node in _within(function):
+            if isinstance(node, ast.Call) and _takes_code_from_a_name(node):
+                named = {keyword.arg: keyword.value for keyword in node.keywords}
+                yield function.name, _error("", node, named, {}, usual_kind)
+
+
+def _filled(found: _Found, helper: _Found | None) -> _Found:
+    """Take from a helper what is not said where it is called."""
+    if helper is None:
+        return found
+    code, kind, message, hint = found
+    return code, helper[1] or kind, message or helper[2], hint or helper[3]
+
+
+def _of_class(found: _Found, own: ast.ClassDef) -> _Found:
+    """Fill in, for a class of errors with a code of its own, what its text says of it."""
+    code, kind, message, hint = found
+    bases = [KINDS[name] for base in own.bases if (name := _name(base)) in KINDS]
+    about = (ast.get_docstring(own) or "").partition("\n")[0]
+    return code, kind or "".join(bases[:1]), message or about, hint
 
 
 def _within(scope: ast.AST) -> Iterator[ast.AST]:
@@ -106,13 +152,12 @@ def _error(
     candidates = [named["message"]] if "message" in named else call.args
     message = next((text for node in candidates if " " in (text := read(node))), "")
     hint = read(named["hint"]) if "hint" in named else ""
-    maker = call.func.attr if isinstance(call.func, ast.Attribute) else _name(call.func)
-    return code, KINDS.get(maker, usual_kind), message, hint if " " in hint else ""
+    return code, KINDS.get(_maker(call), usual_kind), message, hint if " " in hint else ""
 
 
 def _tables(tree: ast.Module) -> Iterator[_Found]:
     """Yield the codes of tables of errors: tuples that hold a code and, behind it, sentences."""
-    if not any(_takes_code_from_a_table(node) for node in ast.walk(tree)):
+    if not any(_takes_code_from_a_name(node) for node in ast.walk(tree)):
         return
     for statement in tree.body:
         if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
@@ -126,7 +171,7 @@ def _tables(tree: ast.Module) -> Iterator[_Found]:
                     yield code, "fatal", "", "".join(sentences[-1:])
 
 
-def _takes_code_from_a_table(node: ast.AST) -> bool:
+def _takes_code_from_a_name(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and any(
         keyword.arg == "code" and isinstance(keyword.value, ast.Name) for keyword in node.keywords
     )
@@ -154,6 +199,10 @@ def _placeholder(value: ast.expr) -> str:
         case ast.Call(args=[ast.Name(id=name)]):
             return f"<{name.strip('_')}>"
     return "…"
+
+
+def _maker(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else _name(call.func)
 
 
 def _name(node: ast.expr) -> str:

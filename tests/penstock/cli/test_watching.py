@@ -94,15 +94,15 @@ def log_lines(capsys):
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-@pytest.fixture
-def log_watcher(capsys):
+def log_watcher():
+    """Call it in the test itself: pytest gives its fixtures another stderr."""
     set_up_logging("info", "json", lambda text: text)
     clock = Clock()
     return LogWatcher(PIPELINES, "shop.yaml", clock), clock
 
 
-def test_without_a_terminal_a_log_line_per_pipeline_comes_every_ten_seconds(log_watcher, capsys):
-    watcher, clock = log_watcher
+def test_without_a_terminal_a_log_line_per_pipeline_comes_every_ten_seconds(capsys):
+    watcher, clock = log_watcher()
     workers = [
         worker("orders", enrich=(10, 8, 2, 0), audit=(10, 10, 0, 0), lags={"s": Lag(bytes=77)}),
         worker("clicks", count=(0, 0, 0, 0)),
@@ -138,8 +138,8 @@ def test_without_a_terminal_a_log_line_per_pipeline_comes_every_ten_seconds(log_
     assert summary[0]["seconds"] == 11.1
 
 
-def test_log_lines_tell_failures_restarts_and_the_drain(log_watcher, capsys):
-    watcher, _ = log_watcher
+def test_log_lines_tell_failures_restarts_and_the_drain(capsys):
+    watcher, _ = log_watcher()
     watcher.failed(FAILURE)
     watcher.restarting(worker("orders"), -9, 0.4)
     watcher.restarting(worker("orders"), 3, 0.8)

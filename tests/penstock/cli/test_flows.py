@@ -1,0 +1,217 @@
+"""`validate`, `explain` and `run` on flow files that are right, wrong, or ahead of their time."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from penstock.cli.app import main
+
+FLOW = """\
+version: 1
+name: shop
+modules:
+  - name: changes
+    type: source.postgres_cdc
+    config:
+      connection: "postgresql://shop:hunter2@127.0.0.1:1/shop"
+      slot_name: shop
+      tables: [{ schema: public, table: orders }]
+  - { name: files, type: sink.file, config: { path: "{{ .type }}.jsonl" } }
+  - name: hook
+    type: sink.webhook
+    config: { url: "http://127.0.0.1:1/events" }
+pipelines:
+  ship:
+    trigger: { type: event, source: changes, when: ".data.total > 0" }
+    key: ".data.id | tostring | ascii_downcase"
+    steps:
+      - name: check
+        type: step.http_call
+        if: ".operation != \\"DELETE\\""
+        config: { url: "http://127.0.0.1:1/{{ .data.id }}", method: POST }
+      - name: shape
+        type: step.jq
+        config: { expression: "{id: .data.id}" }
+      - name: keep
+        type: step.publish
+        config: { sink: files }
+      - name: tell
+        type: step.publish
+        on_error: skip
+        config: { sink: hook }
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PENSTOCK_STATE_URL", raising=False)
+    (tmp_path / "shop.yaml").write_text(FLOW)
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    code = main(list(arguments))
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    assert "hunter2" not in printed.out + printed.err
+    return code, printed.out, printed.err
+
+
+def change(folder, old, new):
+    assert old in FLOW
+    (folder / "shop.yaml").write_text(FLOW.replace(old, new))
+
+
+# --- validate ---------------------------------------------------------------------------------
+
+
+def test_a_flow_that_is_right_is_summed_up_in_a_line(capsys):
+    code, out, err = run(capsys, "validate", "shop.yaml")
+    assert (code, err) == (0, "")
+    assert out == "ok: shop has 1 source, 2 sinks, 1 pipeline and 4 steps.\n"
+
+
+def test_all_problems_of_a_flow_are_shown_at_once_each_with_its_line(folder, capsys):
+    (folder / "shop.yaml").write_text(
+        FLOW.replace("slot_name", "slotname").replace("source: changes", "source: chnages")
+    )
+    code, out, err = run(capsys, "validate", "shop.yaml")
+    assert (code, out) == (2, "")
+    assert re.search(r"^shop\.yaml:8:\d+: ", err, re.MULTILINE)
+    assert re.search(r"^shop\.yaml:16:\d+: ", err, re.MULTILINE)
+    assert "Did you mean changes?" in err
+    assert "^^^^" in err
+    assert re.search(r"^error\[flow_invalid\]: \d problems in the flow file\.$", err, re.MULTILINE)
+
+
+def test_problems_as_json_are_on_stdout_for_programs(folder, capsys):
+    change(folder, "source: changes", "source: chnages")
+    code, out, err = run(capsys, "validate", "shop.yaml", "-o", "json")
+    assert (code, err) == (2, "")
+    shown = json.loads(out)
+    assert shown["ok"] is False
+    assert shown["problems"][0]["line"] == 16
+
+
+def test_what_run_would_refuse_is_listed_by_validate_and_refused_by_run(folder, capsys):
+    change(folder, "    steps:\n", "    order: partition\n    steps:\n")
+    code, out, _ = run(capsys, "validate", "shop.yaml")
+    assert code == 0
+    assert out.startswith("ok: ")
+    assert "shop.yaml:18:" in out
+    code, out, err = run(capsys, "run", "shop.yaml")
+    assert (code, out) == (2, "")
+    assert "shop.yaml:18:" in err
+    shown = json.loads(run(capsys, "validate", "shop.yaml", "-o", "json")[1])
+    assert shown["ok"] is True
+    assert shown["not_built"][0]["line"] == 18
+
+
+@pytest.mark.parametrize("command", ["validate", "explain", "run"])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("shpo.yaml", "no such file"), (".", "this is a folder")]
+)
+def test_a_file_that_is_none_is_named_with_what_to_do(command, name, expected, capsys):
+    code, out, err = run(capsys, command, name)
+    assert (code, out) == (2, "")
+    assert expected in err
+
+
+def test_what_a_connector_itself_refuses_names_its_line(folder, capsys):
+    kafka = "  - { name: bus, type: messaging.kafka, config: { brokers: [b:9092] } }\n"
+    flow = FLOW.replace("pipelines:\n", f"{kafka}pipelines:\n")
+    (folder / "shop.yaml").write_text(flow.replace("source: changes", "source: bus"))
+    code, _, err = run(capsys, "validate", "shop.yaml")
+    assert code == 2
+    assert "shop.yaml:14:" in err
+    assert "topics" in err
+
+
+def test_connect_asks_every_server_and_says_what_to_do(capsys):
+    code, out, _ = run(capsys, "validate", "shop.yaml", "--connect")
+    assert code == 3
+    rows = {line.split()[0]: line for line in out.splitlines() if line}
+    assert "it is made at the first run" in rows["state"]
+    assert "FAILED" in rows["changes"]
+    assert "failed." in out.splitlines()[-1]
+
+
+def test_connect_as_json_has_every_check(capsys):
+    code, out, _ = run(capsys, "validate", "shop.yaml", "--connect", "-o", "json")
+    assert code == 3
+    shown = json.loads(out)
+    assert shown["ok"] is False
+    assert {check["module"] for check in shown["checks"]} >= {"state", "changes", "hook"}
+    assert any(check["unreachable"] for check in shown["checks"])
+
+
+# --- explain ----------------------------------------------------------------------------------
+
+
+def test_explain_tells_promises_engines_and_what_a_crash_repeats(capsys):
+    code, out, _ = run(capsys, "explain", "shop.yaml")
+    assert code == 0
+    assert "changes → files, by keep: effectively once" in out
+    assert "changes → hook, by tell: at least once" in out
+    assert "on_error: skip" in out
+    assert "check, tell act a second time" in out
+    assert "workers it can use: 1" in out
+    assert re.search(r"trigger\.when: \.data\.total > 0\s+.*jq on native", out)
+    assert re.search(r"key: \.data\.id \| tostring .*\s+.*jq on libjq: ", out)
+    assert "1. check" in out
+
+
+def test_explain_as_json_has_every_expression_with_its_engine_and_why(capsys):
+    code, out, _ = run(capsys, "explain", "shop.yaml", "-o", "json")
+    assert code == 0
+    (pipeline,) = json.loads(out)["pipelines"]
+    found = {
+        (step["name"], one["key"]): one for step in pipeline["steps"] for one in step["expressions"]
+    }
+    assert ("check", "if") in found
+    assert ("check", "url") in found
+    assert ("shape", "expression") in found
+    assert all(one["engine"] and one["why"] for one in found.values())
+    assert [edge["promise"] for edge in pipeline["publishes"]] == [
+        "effectively once",
+        "at least once",
+    ]
+    assert [step["effect"] for step in pipeline["steps"]] == [True, False, True, True]
+
+
+def test_explain_shows_a_pipeline_that_nothing_triggers(folder, capsys):
+    change(folder, '    trigger: { type: event, source: changes, when: ".data.total > 0" }\n', "")
+    code, out, _ = run(capsys, "explain", "shop.yaml")
+    assert code == 0
+    assert "started by hand or API" in out
+    assert "There is no source to begin at." in out
+    code, _, err = run(capsys, "run", "shop.yaml")
+    assert code == 2
+    assert "error[nothing_to_run]" in err
+
+
+# --- run --------------------------------------------------------------------------------------
+
+
+def test_run_ends_with_3_and_one_error_when_the_source_can_not_be_reached(folder):
+    result = subprocess.run(
+        [sys.executable, "-m", "penstock", "run", "shop.yaml", "--log-level", "warning"],
+        check=False,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+    assert result.returncode == 3
+    assert result.stdout == ""
+    errors = [line for line in result.stderr.splitlines() if not line.startswith("{")]
+    assert errors[0].startswith("error[postgres_unreachable]: ")
+    assert "Traceback" not in result.stderr
+    assert "hunter2" not in result.stderr
