@@ -159,13 +159,12 @@ class Executions:
     def execution_id(self, index: int, run: str = "") -> str:
         """Return the execution's id: a UUIDv7 of the event's time and a hash of what it is.
 
-        The same event in the same pipeline has the same id however often it is delivered. One
-        that did not decode, and so has no id of its own, is told apart by its position.
+        The same event in the same pipeline has the same id however often it is delivered.
         """
         at = self.events.column("timestamp")[index]
         parts = (
-            self.events.column("source")[index] or "",
-            self.events.column("id")[index] or self.events.column("position")[index],
+            self.events.column("source")[index],
+            self.events.column("id")[index],
             self.pipeline,
             run,
         )
