@@ -7,6 +7,7 @@ import sys
 
 from connectors.errors import FatalError, FlowFileError, PenstockError, RetryableError
 from flows.runtime import exits
+from penstock.cli.output import printable
 
 BUG = 70
 """Exit code of a defect of Penstock itself (EX_SOFTWARE of sysexits.h)."""
@@ -37,9 +38,9 @@ def exit_code(error: PenstockError) -> int:
 
 def print_error(code: str, message: str, hint: str = "") -> None:
     """Print `error[code]: message` and the hint below it to stderr."""
-    print(f"{_red(f'error[{code}]')}: {message}", file=sys.stderr)
+    print(f"{_red(f'error[{code}]')}: {printable(message)}", file=sys.stderr)
     for line in hint.splitlines():
-        print(f"  {line}", file=sys.stderr)
+        print(f"  {printable(line)}", file=sys.stderr)
 
 
 def print_bug(error: BaseException) -> None:

@@ -31,9 +31,17 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
     width = None if sys.stdout.isatty() else 10_000
     Console(width=width, highlight=False).print(table, soft_wrap=width is not None)
+
+
+def printable(text: str) -> str:
+    """Return text on one line, without characters that would steer a terminal.
+
+    What servers say and events hold gets into messages.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:

@@ -19,6 +19,7 @@ from typing_extensions import Self, override
 from flows.runtime.reports import ErrorReport, Failure
 from flows.runtime.supervisor import Watcher, WorkerView
 from penstock.cli.amounts import show_lag
+from penstock.cli.output import printable
 from penstock.cli.progress import PipelineLine, Progress
 
 LINES_EVERY = 10.0
@@ -206,7 +207,9 @@ class LiveWatcher(RunWatcher):
                 place = f"{failure.pipeline}/{failure.step}" if failure.step else failure.pipeline
                 shown.append(
                     Text.assemble(
-                        ("  ✗ ", "red"), (failure.code, "bold"), f" in {place}: {failure.message}"
+                        ("  ✗ ", "red"),
+                        (failure.code, "bold"),
+                        f" in {place}: {printable(failure.message)}",
                     )
                 )
                 shown.append(Text(f"    {self._show_command(failure)}", style="dim"))
@@ -242,7 +245,7 @@ def _table(lines: Sequence[PipelineLine]) -> Table:
             f"{line.parked:,}",
             show_lag(line.lag),
             f"{line.rate:,.0f}" if line.rate >= 10 else f"{line.rate:.1f}",
-            Text(line.state, style="" if line.state == "running" else "yellow"),
+            Text(printable(line.state), style="" if line.state == "running" else "yellow"),
         )
     return table
 

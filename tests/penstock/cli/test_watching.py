@@ -210,6 +210,17 @@ def test_a_terminal_keeps_log_lines_above_the_table_and_ends_with_a_summary(live
     )
 
 
+def test_what_an_event_holds_can_not_steer_the_terminal(live):
+    watcher, _, out = live
+    with watcher:
+        watcher.failed(Failure("id", "enrich", None, "odd", "name is \x1b]0;owned\x07\n\x1b[2J."))
+        watcher.tick([worker("orders", enrich=(1, 0, 1, 0))])
+        shown = out.getvalue()
+    assert "owned" in shown
+    assert "\x1b]0;owned" not in shown
+    assert "\x1b[2J." not in shown
+
+
 def test_the_error_that_ended_the_run_is_kept_for_the_end(live):
     watcher, _, _ = live
     error = ErrorReport("slot_missing", "the slot is gone.", "Make it.", unreachable=False)
