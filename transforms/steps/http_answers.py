@@ -1,0 +1,206 @@
+"""What an HTTP answer, or the lack of one, means for the event. Pure: no sockets; the clock is given."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+import orjson
+
+from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
+from connectors.webhook.answers import retry_after
+
+_RETRYABLE = {408, 425, 429}
+_SHOWN = 200
+_TOKEN = re.compile(r"(?=[^/]*\d)(?=[^/]*[A-Za-z])[\w:.~-]{20,}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, read to its end. `too_long`: its body was not."""
+
+    url: httpx.URL
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    too_long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What errors say of the call they are about."""
+
+    method: str
+    url: httpx.URL
+    secrets: tuple[str, ...] = ()
+    """What no error may repeat."""
+
+    @property
+    def shown(self) -> str:
+        """The URL without user, password and query, and without what looks like a token in it."""
+        url = self.url
+        host = f"[{url.host}]" if ":" in url.host else url.host
+        port = f":{url.port}" if url.port else ""
+        path = "/".join(
+            "…" if _TOKEN.fullmatch(part) and not _UUID.fullmatch(part) else part
+            for part in url.path.split("/")
+        )
+        return _without(f"{url.scheme}://{host}{port}{path}", self.secrets)
+
+
+def result_of(answer: Answer, call: Call, *, error_on_status: bool, now: datetime) -> Any:
+    """Return the step's output. Raises the event's error, if the answer is one."""
+    if answer.too_long:
+        raise PermanentError(
+            f"the answer of {call.method} {call.shown} is too long.",
+            code="http_response_too_long",
+            hint="Raise `max_response` if such answers are to be expected.",
+            **_about(call, answer.status),
+        )
+    if error_on_status and not 200 <= answer.status < 300:
+        raise _error_of_status(answer, call, now)
+    return _decoded(answer, call)
+
+
+def details_of(answer: Answer) -> dict[str, Any]:
+    """Return what `.steps.<name>` has beside `.output`; repeated headers are joined by commas."""
+    return {"status": answer.status, "headers": dict(answer.headers)}
+
+
+def _decoded(answer: Answer, call: Call) -> Any:
+    """Return the body: a JSON value where the content type says so or says nothing, else text."""
+    if not answer.body:
+        return None
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    declared = kind == "application/json" or kind.endswith("+json")
+    if declared or not kind:
+        try:
+            return orjson.loads(answer.body)
+        except orjson.JSONDecodeError as error:
+            if declared:
+                raise PermanentError(
+                    f"{call.method} {call.shown} answered with {kind} that is none: "
+                    f"{error.msg} at character {error.pos}.",
+                    code="http_response",
+                    hint="The server's answer is broken; mend it, then replay the event.",
+                    **_about(call, answer.status),
+                ) from None
+    charset = re.search(r"charset=\"?([\w-]+)", answer.headers.get("content-type", ""))
+    try:
+        return answer.body.decode(charset[1] if charset else "utf-8", "replace")
+    except LookupError:
+        return answer.body.decode("utf-8", "replace")
+
+
+def _error_of_status(answer: Answer, call: Call, now: datetime) -> PenstockError:
+    status = answer.status
+    said = _shown(answer.body, call.secrets)
+    message = f"{call.method} {call.shown} answered {status}{f': {said}' if said else ''}."
+    if status in _RETRYABLE or status >= 500:
+        return RetryableError(
+            message,
+            code="http_status",
+            hint="The server may take it later.",
+            retry_after=retry_after(answer.headers.get("retry-after"), now),
+            **_about(call, status),
+        )
+    if 300 <= status < 400:
+        return PermanentError(
+            f"{call.method} {call.shown} answered {status}, a redirect that is not followed.",
+            code="http_redirect",
+            hint="Write the URL it points to. Only redirects to the same host are followed, and "
+            "only those that keep the method.",
+            **_about(call, status),
+        )
+    hint = "Correct the event or the request, then replay it."
+    if status in {401, 403}:
+        hint = "Check `auth` and `headers`, then replay the event."
+    elif status == 404:
+        hint = "Check `url`, then replay the event."
+    return PermanentError(message, code="http_status", hint=hint, **_about(call, status))
+
+
+def error_of_exception(error: Exception, call: Call, timeout: float) -> PenstockError:
+    """Return what a call that got no answer means for its event."""
+    about = _about(call)
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError, httpx.TimeoutException)):
+        return RetryableError(
+            f"{call.method} {call.shown} did not answer within {timeout:g}s.",
+            code="http_timeout",
+            hint="It may have taken effect. Raise `timeout` if the server needs longer.",
+            **about,
+        )
+    if isinstance(error, httpx.ConnectError) and "CERTIFICATE" in str(error).upper():
+        return FatalError(
+            f"the certificate of {call.url.host} is not trusted: {error}.",
+            code="http_tls",
+            hint="Set SSL_CERT_FILE to a PEM file of its authority.",
+            **about,
+        )
+    text = _without(str(error), call.secrets) or type(error).__name__
+    if isinstance(error, (httpx.TransportError, OSError)) and not isinstance(
+        error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
+    ):
+        return RetryableError(
+            f"{call.method} {call.shown} got no answer: {text}.",
+            code="http_unreachable",
+            hint="Is the server running, and the URL right?",
+            **about,
+        )
+    return PermanentError(
+        f"{call.method} {call.shown} can't be sent: {text}.",
+        code="http_request",
+        hint="Check what `url`, `headers` and `body` render to for this event.",
+        **about,
+    )
+
+
+def followed(answer: Answer, method: str) -> httpx.URL | None:
+    """Return where the answer redirects to, if it may be followed there.
+
+    That is to the same host and port, or from http to https on it: elsewhere our credentials and
+    the event's data would go where nobody has sent them. And with the same method: a redirect
+    that turns POST into GET would drop the body.
+    """
+    if answer.status not in {301, 302, 303, 307, 308}:
+        return None
+    if answer.status not in {307, 308} and method not in {"GET", "HEAD"}:
+        return None
+    location = answer.headers.get("location")
+    if not location:
+        return None
+    try:
+        target = answer.url.join(location)
+    except (httpx.InvalidURL, ValueError):
+        return None
+    here = answer.url
+    same = (target.scheme, target.host, target.port) == (here.scheme, here.host, here.port)
+    upgraded = (
+        (here.scheme, target.scheme) == ("http", "https")
+        and target.host == here.host
+        and here.port is None
+        and target.port is None
+    )
+    return target.copy_with(userinfo=here.userinfo) if same or upgraded else None
+
+
+def _about(call: Call, status: int | None = None) -> dict[str, Any]:
+    about: dict[str, Any] = {"url": call.shown, "method": call.method}
+    return about if status is None else {**about, "status": status}
+
+
+def _shown(body: bytes, secrets: Iterable[str]) -> str:
+    text = _without(" ".join(body[: 4 * _SHOWN].decode("utf-8", "replace").split()), secrets)
+    return text.rstrip(".") if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text

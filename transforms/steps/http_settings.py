@@ -1,0 +1,175 @@
+"""Configuration of `step.http_call`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le, MinLen
+from pydantic import AfterValidator, Field, model_validator
+from typing_extensions import Self
+
+from connectors.addresses import HttpUrl, check_url
+from connectors.settings import (
+    Duration,
+    Expression,
+    Path,
+    Secret,
+    Settings,
+    Size,
+    Template,
+    TemplateValue,
+)
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = {"content-length", "transfer-encoding", "host", "connection"}
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+
+
+def _check_url(value: str) -> str:
+    if "{{" not in value:
+        return check_url(value, ("http", "https"), "https://example.com/orders/{{ .data.id }}")
+    if not value.startswith(("http://", "https://", "{{")):
+        raise ValueError("a URL such as https://example.com/orders/{{ .data.id }}")
+    return value
+
+
+def _check_headers(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"names that HTTP allows for headers; {name!r} is none")
+        if name.lower() in _OURS:
+            raise ValueError(f"no header {name}: it is made from the request")
+        if any(ord(character) < 0x20 and character != "\t" for character in text):
+            raise ValueError(f"a value of one line for the header {name}")
+    return value
+
+
+HeaderText = Annotated[str, Expression("template"), "secret"]
+"""A header's value: a template, and never shown, since it may hold a token."""
+
+
+class Auth(Settings):
+    """How we say who we are: a bearer token, a user and password, or OAuth 2.0."""
+
+    type: Literal["basic", "bearer", "oauth2_client_credentials"] | None = None
+    """Which of them; may be left out, the other keys say it too."""
+    bearer: Secret | None = None
+    """Token sent as `Authorization: Bearer …`."""
+    username: str | None = None
+    """User of basic authentication."""
+    password: Secret | None = None
+    """Password of basic authentication."""
+    token_url: HttpUrl | None = None
+    """Where OAuth 2.0 client credentials are exchanged for a token."""
+    client_id: str | None = None
+    """Client of OAuth 2.0."""
+    client_secret: Secret | None = None
+    """Secret of the OAuth 2.0 client."""
+    scopes: list[str] = Field(default=[])
+    """Scopes asked for with OAuth 2.0."""
+
+    @property
+    def kind(self) -> Literal["basic", "bearer", "oauth2_client_credentials"]:
+        """Which of the three it is."""
+        if self.bearer is not None:
+            return "bearer"
+        return "basic" if self.username is not None else "oauth2_client_credentials"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        basic = (self.username, self.password)
+        oauth = (self.token_url, self.client_id, self.client_secret)
+        if None in basic and any(part is not None for part in basic):
+            raise ValueError("username and password together")
+        if None in oauth and any(part is not None for part in (*oauth, *self.scopes)):
+            raise ValueError("token_url, client_id and client_secret together")
+        ways = [self.bearer is not None, basic[0] is not None, oauth[0] is not None]
+        if sum(ways) != 1:
+            raise ValueError("one of bearer, username and password, or token_url and its client")
+        if self.type is not None and self.type != self.kind:
+            raise ValueError(f"the keys of {self.type}; those here are of {self.kind}")
+        return self
+
+
+class FallbackResponse(Settings):
+    """The answer given in place of a call."""
+
+    status: Annotated[int, Ge(100), Le(599)] = 200
+    """Its status."""
+    body: TemplateValue = None
+    """Its body."""
+
+
+class Fallback(Settings):
+    """What happens to events while the circuit is open."""
+
+    type: Literal["static"] = "static"
+    """`static`: a fixed answer."""
+    response: FallbackResponse
+    """The answer."""
+
+
+class CircuitBreaker(Settings):
+    """Stops calling a server that keeps failing, for a while."""
+
+    enabled: bool = True
+    """Whether it is used."""
+    failure_threshold: Annotated[int, Ge(1)] = 5
+    """Failures in a row that open the circuit."""
+    success_threshold: Annotated[int, Ge(1)] = 3
+    """Successes in a row that close it again."""
+    timeout: Duration = 30.0
+    """How long it stays open before a call is tried again."""
+    fallback: Fallback | None = None
+    """Answer while it is open; without one, events wait."""
+
+
+class HttpCallSettings(Settings):
+    """Configuration of `step.http_call`."""
+
+    url: Annotated[Template, AfterValidator(_check_url)]
+    """Where to call. What a template inserts is not encoded: use `urlEncode` on what may hold
+    `/`, `?` or `#`. A value that is missing fails the event."""
+    method: Method = "GET"
+    """Method of the request."""
+    headers: Annotated[dict[str, HeaderText], AfterValidator(_check_headers)] = Field(default={})
+    """Headers added to the request; they win over those we make."""
+    query: dict[str, TemplateValue] = Field(default={})
+    """Parameters added to the URL, encoded; null leaves one out, a list repeats it."""
+    body: TemplateValue = None
+    """Body of the request: sent as JSON, or as it is when it is a text."""
+    body_from: Path | None = None
+    """Where in the context the body is, such as `steps.shape.output` or `trigger`."""
+    timeout: Annotated[Duration, Ge(0.01), Le(3600)] = 30.0
+    """How long a call may take, from connecting to the end of the answer."""
+    concurrency: Annotated[int, Ge(1), Le(1000)] = 16
+    """Calls under way at the same time; events of one key are called for one after another."""
+    auth: Auth | None = None
+    """How we say who we are."""
+    error_on_status: bool = True
+    """Whether a status outside 2xx fails the event; else it is an answer as any other."""
+    max_response: Annotated[Size, Ge(1)] = 10_000_000
+    """Longest body of an answer; a longer one fails the event."""
+    idempotent: bool = False
+    """Call once per `idempotency_key`, and give later events of that key the stored answer."""
+    idempotency_key: Annotated[Template, MinLen(1)] | None = None
+    """The key; also sent as the header `Idempotency-Key`."""
+    circuit_breaker: CircuitBreaker | None = None
+    """Stops calling a server that keeps failing, for a while."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.body is not None and self.body_from is not None:
+            raise ValueError("body or body_from, not both")
+        if self.auth and any(name.lower() == "authorization" for name in self.headers):
+            raise ValueError("auth or the header Authorization, not both")
+        if self.idempotent and self.idempotency_key is None:
+            raise ValueError("idempotency_key, since it is idempotent")
+        return self
+
+    def not_built(self) -> list[str]:
+        """Return the settings, as `key: value`, that are modelled and not built yet."""
+        oauth = self.auth is not None and self.auth.kind == "oauth2_client_credentials"
+        return ["auth: oauth2_client_credentials"] if oauth else []
