@@ -1,0 +1,117 @@
+"""`step.publish`: hand events to a sink, and be done when it has confirmed them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from connectors.batch import Column
+from connectors.contracts import Attribute, Outgoing
+from connectors.settings import Jq, Path, Settings, Template
+from transforms.contracts import StepEnvironment, StepType
+from transforms.executions import Executions
+from transforms.expressions import compile_jq, compile_template
+from transforms.expressions.values import to_text
+from transforms.steps.envelope import Envelope
+from transforms.steps.inputs import picked
+from transforms.steps.payload import Payload
+
+
+def _check_topic(value: str) -> str:
+    if "{{" in value:
+        raise ValueError("the name of a topic; a template can't be used here")
+    return value
+
+
+class PublishSettings(Settings):
+    """Configuration of `step.publish`."""
+
+    sink: str | None = None
+    """Sink module to publish to; default: the only one that can carry the topic."""
+    topic: Annotated[str, AfterValidator(_check_topic)] | None = None
+    """Topic, stream or queue within the sink; default: the sink's own."""
+    schema_: str | None = Field(default=None, alias="schema")
+    """Schema that the data must fit before it is published: `name` or `name@version`."""
+    type: Template | None = None
+    """CloudEvents type of what is published; default: the trigger's."""
+    key: Jq | None = None
+    """Partition key; default: the event's own."""
+    data_from: Path | None = None
+    """What is published; default: the output of the last step that has one, else the trigger's
+    data."""
+
+
+class PublishStep:
+    """Delivers a batch to its sink and blocks until each event is confirmed or has failed.
+
+    The id of what is published is derived from the event, the pipeline and the step: a
+    redelivery publishes the same id.
+    """
+
+    has_output = False
+
+    def __init__(self, settings: PublishSettings, env: StepEnvironment) -> None:
+        assert settings.sink is not None  # noqa: S101 - resolved when the flow was loaded
+        self._sink = env.sinks[settings.sink]
+        self._topic = settings.topic
+        self._payload = Payload(settings.data_from, settings.schema_, env)
+        self._key = None if settings.key is None else compile_jq(settings.key)
+        self._type = None if settings.type is None else compile_template(settings.type)
+        self._envelope = Envelope(env.flow, env.pipeline, env.name)
+
+    def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
+        """Deliver; what can't be sent, and what the sink does not take, fails."""
+        failures = executions.failures
+        before = len(failures)
+        values, passed_on = self._payload.texts(executions, indexes)
+        keys = self._keys(executions, indexes)
+        event_type = self._types(executions, indexes)
+        if len(failures) != before:
+            places = [place for place, index in enumerate(indexes) if index not in failures]
+            indexes = [indexes[place] for place in places]
+            values = [values[place] for place in places]
+            keys = [keys[place] for place in places]
+            if isinstance(event_type, list):
+                event_type = [event_type[place] for place in places]
+        if not indexes:
+            return []
+
+        def attributes() -> Mapping[str, Attribute]:
+            return self._envelope.attributes(
+                executions, indexes, keys, event_type, passed_on=passed_on
+            )
+
+        outgoing = Outgoing(values, keys, attributes, self._topic)
+        for place, error in self._sink.deliver(outgoing).items():
+            failures[indexes[place]] = error
+        return []
+
+    def close(self) -> None:
+        """Nothing is held: the runtime closes the sink."""
+
+    def _keys(self, executions: Executions, indexes: Sequence[int]) -> Column:
+        if self._key is None:
+            return picked(executions.key_column(), executions, indexes)
+        values, errors = self._key.column(executions, indexes)
+        executions.failures.update(errors)
+        return [v if v is None or isinstance(v, str) else to_text(v) for v in values]
+
+    def _types(self, executions: Executions, indexes: Sequence[int]) -> str | Column | None:
+        """Return the type for all, one per event, or None for the trigger's."""
+        if self._type is None or self._type.constant is not None:
+            return None if self._type is None else self._type.constant
+        types, errors = self._type.column(executions, indexes, required=True)
+        executions.failures.update(errors)
+        return types
+
+
+PUBLISH = StepType(
+    "step.publish",
+    PublishSettings,
+    "Publish to a sink; done when it has confirmed.",
+    make=PublishStep,
+    effect=True,
+    has_output=False,
+)
