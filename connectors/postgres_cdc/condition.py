@@ -38,6 +38,16 @@ Row = Mapping[str, Any] | None
 
 Evaluate = Callable[[Row, Row], Any]
 
+_ARGUMENTS = frozenset(
+    (
+        *("this", "expression", "expressions", "low", "high", "to", "table"),
+        *("quoted", "is_string", "negate"),
+        # How `/` and `||` work in PostgreSQL, which is what is compiled.
+        *("typed", "safe"),
+    )
+)
+"""Arguments of sqlglot's nodes that are compiled; a node with another one is refused."""
+
 
 def _parse(text: str) -> exp.Expr:
     # Imported where a condition is used only: it costs 10 MB.
@@ -91,6 +101,17 @@ class Condition:
         return read
 
     def _compile(self, node: exp.Expr) -> Evaluate:
+        # An argument that isn't looked at would change what the SQL means without a word.
+        odd = [name for name, value in node.args.items() if value and name not in _ARGUMENTS]
+        if odd:
+            raise ConditionError(
+                f"{node.sql('postgres')}: {', '.join(sorted(odd))} can't be used in a condition"
+            )
+        evaluate = self._compile_node(node)
+        # NOT LIKE and IS NOT NULL: a node of its own before sqlglot 28, an argument since.
+        return _strict(operator.not_, evaluate) if node.args.get("negate") else evaluate
+
+    def _compile_node(self, node: exp.Expr) -> Evaluate:
         from sqlglot import expressions as exp  # noqa: PLC0415
 
         compile_one = self._compile
@@ -176,8 +197,7 @@ class Condition:
 
     def _cast(self, node: exp.Cast) -> Evaluate:
         name = node.to.sql("postgres").upper()
-        base = re.sub(r"\(.*\)", "", name).strip()
-        convert = _CASTS.get(base)
+        convert = _CASTS.get(name)
         if convert is None:
             raise ConditionError(
                 f"{node.sql('postgres')}: a cast to {name} can't be used in a condition; to "

@@ -131,12 +131,13 @@ class PostgresCdcReader:
     def lag(self) -> Mapping[str, Lag]:
         """Return the WAL between what was handed over and its end as it was last seen."""
         assembler = self._assembler
-        if assembler is None:
+        at = self._plan.start if assembler is None else assembler.lsn
+        if not at:
             return {self._slot: Lag()}
-        behind = max(0, max(self._wal_end, self._feed.wal_end) - assembler.lsn)
+        behind = max(0, max(self._wal_end, self._feed.wal_end) - at)
         quiet = self._chunk is None and self._queue.size == 0
         seconds = None
-        if assembler.last_time:
+        if assembler is not None and assembler.last_time:
             seconds = 0.0 if quiet else max(0.0, time.time() - assembler.last_time)
         return {self._slot: Lag(bytes=behind, seconds=seconds)}
 

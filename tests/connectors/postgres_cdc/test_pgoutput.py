@@ -1,0 +1,229 @@
+"""The protocol's messages, byte by byte, and rows of any content through the generated code."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.postgres_cdc import pgoutput
+from connectors.postgres_cdc.assemble import Assembler, Interest
+from connectors.postgres_cdc.pgoutput import ABSENT, HEADER, RowChange
+from connectors.postgres_cdc.rows import RowCodec, RowColumn
+from connectors.postgres_cdc.types import TYPES_SQL, ColumnType, TypeCatalog
+
+HEAD = b"w" + struct.pack(">QQq", 1, 2, 3)
+
+
+def tuple_data(values):
+    parts = [struct.pack(">H", len(values))]
+    for value in values:
+        if value is None:
+            parts.append(b"n")
+        elif value is ABSENT:
+            parts.append(b"u")
+        else:
+            parts.append(b"t" + struct.pack(">I", len(value)) + value)
+    return b"".join(parts)
+
+
+def change(kind, oid, *, old=None, new=None, mark=b"K"):
+    body = kind + struct.pack(">I", oid)
+    if old is not None:
+        body += mark + tuple_data(old)
+    if new is not None:
+        body += b"N" + tuple_data(new)
+    return HEAD + body
+
+
+def begin(lsn, time=0, xid=7):
+    return HEAD + b"B" + struct.pack(">QqI", lsn, time, xid)
+
+
+def commit(lsn, end):
+    return HEAD + b"C" + struct.pack(">BQQq", 0, lsn, end, 0)
+
+
+def relation(oid, table, columns, identity=b"d"):
+    body = b"R" + struct.pack(">I", oid) + b"public\0" + table.encode() + b"\0" + identity
+    body += struct.pack(">H", len(columns))
+    for name, type_oid, key in columns:
+        body += bytes([key]) + name.encode() + b"\0" + struct.pack(">Ii", type_oid, -1)
+    return HEAD + body
+
+
+def keepalive(wal_end, reply=0):
+    return b"k" + struct.pack(">QqB", wal_end, 0, reply)
+
+
+def test_each_message_is_read_as_the_manual_describes_it():
+    assert pgoutput.decode_begin(begin(5, 1_500_000, 9)) == pgoutput.Begin(5, 946684801.5, 9)
+    assert pgoutput.decode_commit(commit(5, 8)) == pgoutput.Commit(5, 8, 946684800.0)
+    assert pgoutput.decode_keepalive(keepalive(77, 1)) == pgoutput.Keepalive(77, 946684800.0, True)
+    found = pgoutput.decode_relation(relation(3, "täble", [("id", 23, 1), ("v", 25, 0)], b"i"))
+    assert (found.oid, found.schema, found.table, found.identity) == (3, "public", "täble", "i")
+    assert [(one.name, one.type_oid, one.identity) for one in found.columns] == [
+        ("id", 23, True),
+        ("v", 25, False),
+    ]
+    truncate = HEAD + b"T" + struct.pack(">IBII", 2, 3, 10, 11)
+    assert pgoutput.decode_truncate(truncate) == pgoutput.Truncate((10, 11), True, True)
+    status = pgoutput.encode_status(10, 5, 946684801.0, reply=True)
+    assert struct.unpack(">cQQQqB", status) == (b"r", 10, 10, 10, 1_000_000, 1)
+
+
+values = st.lists(st.none() | st.just(ABSENT) | st.binary(max_size=300), min_size=1, max_size=5)
+
+
+@given(values, values, st.sampled_from([b"K", b"O"]))
+def test_a_change_is_read_as_it_was_written(old, new, mark):
+    written = change(b"U", 1, old=old, new=new, mark=mark)
+    assert pgoutput.decode_row_change(written) == RowChange(old, new, mark == b"K")
+    assert pgoutput.relation_oid(written) == 1
+
+
+@given(values, st.data())
+def test_a_message_that_is_cut_short_is_an_error_and_not_a_row(new, data):
+    whole = change(b"I", 1, new=new)
+    cut = data.draw(st.integers(HEADER + 5, len(whole) - 1))
+    with pytest.raises((pgoutput.ProtocolError, IndexError)):
+        pgoutput.decode_row_change(whole[:cut])
+
+
+KINDS = {
+    "integer": st.integers(-(2**63), 2**63 - 1).map(lambda n: str(n).encode()),
+    "float": st.sampled_from([b"1.5", b"-0", b"NaN", b"Infinity", b"-Infinity", b"1e-300"]),
+    "plain": st.sampled_from([b"1.50", b"NaN", b"infinity"]),
+    "bool": st.sampled_from([b"t", b"f"]),
+    "json": st.sampled_from([b'{"a": [1, null]}', b"1\n", b'"\\ud800"', b"null"]),
+    "timestamp": st.sampled_from([b"2026-01-31 12:00:00", b"infinity", b"0044-01-01 00:00:00 BC"]),
+    "timestamptz": st.sampled_from([b"2026-01-31 12:00:00.5+00", b"-infinity"]),
+    "bytea": st.binary(max_size=5).map(lambda one: b"\\x" + one.hex().encode()),
+    "text": st.text(
+        st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=300
+    ).map(str.encode),
+}
+columns = st.lists(
+    st.tuples(st.sampled_from(sorted(KINDS)), st.booleans(), st.booleans()), min_size=1, max_size=6
+)
+
+
+def copy_line(row):
+    def field(value):
+        if value is None:
+            return b"\\N"
+        for plain, escaped in (
+            (b"\\", b"\\\\"),
+            (b"\t", b"\\t"),
+            (b"\n", b"\\n"),
+            (b"\r", b"\\r"),
+        ):
+            value = value.replace(plain, escaped)
+        return value
+
+    return b"\t".join(map(field, row)) + b"\n"
+
+
+@given(columns, st.data())
+def test_the_generated_code_says_what_the_plain_code_says(shape, data):
+    codec = RowCodec(
+        "s",
+        "t",
+        [
+            RowColumn(f'c{n} "%b"', ColumnType(0, "", kind), key=key, shown=shown)
+            for n, (kind, key, shown) in enumerate(shape)
+        ],
+    )
+    rows = data.draw(
+        st.lists(st.tuples(*(st.none() | KINDS[kind] for kind, _, _ in shape)), max_size=4)
+    )
+    expected = [codec.encode(row) for row in rows]
+    messages = [change(b"I", 1, new=row) for row in rows]
+
+    def unexpected(message):
+        raise AssertionError(message)
+
+    def slow(line):
+        return codec.encode(codec.split_line(line))
+
+    assert codec.encode_messages(messages, unexpected) == expected
+    assert codec.encode_lines([copy_line(row) for row in rows], slow) == expected
+    keys = codec.message_keys(
+        messages, lambda message: codec.key_of(pgoutput.decode_row_change(message).new)
+    )
+    assert keys == [codec.key_of(row) for row in rows]
+    for text in expected:
+        json.loads(text)
+    assert [codec.split_line(copy_line(row)) for row in rows] == [list(row) for row in rows]
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from("IIUD")), min_size=1, max_size=20))
+def test_a_stream_resumed_anywhere_goes_on_with_the_very_next_change(script):
+    """The same stream, cut into transactions; stop after any event, start again from its place."""
+    messages = [relation(1, "t", [("id", 23, 1)]), relation(2, "other", [("id", 23, 1)])]
+    lsn = 100
+    for size, kind in script:
+        messages.append(begin(lsn))
+        for n in range(size):
+            row = [str(n).encode()]
+            oid = 1 + n % 2
+            one = kind.encode()
+            messages.append(change(one, oid, old=row) if kind == "D" else change(one, oid, new=row))
+        messages += [commit(lsn, lsn + 8), keepalive(lsn + 50)]
+        lsn += 100
+    whole = places(read(messages, (0, 0)))
+    for done, place in enumerate(whole, 1):
+        assert places(read(messages, place)) == whole[done:]
+
+
+def read(messages, skip, limit=3):
+    assembler = Assembler(
+        Interest({"public.t": None}, frozenset({"INSERT", "UPDATE", "DELETE"})),
+        TypeCatalog([(23, "int4", 0, 0, ",")]),
+        {},
+        utf8=True,
+        generation=1,
+        skip=skip,
+        start=0,
+        read={},
+    )
+    found = []
+    at = 0
+    while at < len(messages):
+        runs = []
+        at = assembler.take(messages, at, limit, runs)
+        assert sum(len(run.messages) for run in runs) <= limit
+        found += runs
+        for run in runs:
+            assert (run.lsn, run.ordinals[-1]) <= assembler.place()
+    assert not assembler.in_transaction
+    return found
+
+
+def places(runs):
+    return [(run.lsn, ordinal) for run in runs for ordinal in run.ordinals]
+
+
+def test_a_keepalive_inside_a_transaction_does_not_move_the_position():
+    messages = [relation(1, "t", [("id", 23, 1)]), begin(100), keepalive(500)]
+    assembler = Assembler(
+        Interest({"public.t": None}, frozenset({"INSERT"})),
+        TypeCatalog(),
+        {},
+        utf8=True,
+        generation=1,
+        skip=(50, 0),
+        start=50,
+        read={},
+    )
+    assembler.take(messages, 0, 10, [])
+    assert assembler.place() == (100, 0)
+    assembler.take([commit(100, 108), keepalive(500)], 0, 10, [])
+    assert assembler.place() == (500, 0)
+
+
+def test_types_are_asked_for_in_one_query():
+    assert "pg_type" in TYPES_SQL
