@@ -60,10 +60,10 @@ _PROMISES: dict[str, tuple[Promise, str]] = {
 
 def _order(source: SourceTraits, sink: SinkTraits) -> tuple[bool, str]:
     if not source.ordered:
-        return False, "The source itself gives no order."
+        return False, "No order: the source itself gives none."
     if not sink.ordered:
-        return False, "The sink may be through with a later event first."
-    return True, "Events of one key arrive in the order of the source."
+        return False, "No order: the sink may be through with a later event first."
+    return True, "In order: events of one key arrive as they left the source."
 
 
 def after_crash(effects: Sequence[str], edges: Sequence[tuple[str, Guarantee]]) -> str:

@@ -89,7 +89,7 @@ def _edge(tree: Tree, edge: PublishText) -> None:
     )
     node.add(Text(edge.reason))
     if edge.ordered is not None:
-        node.add(Text(f"{'In order' if edge.ordered else 'No order'}: {edge.order_reason}"))
+        node.add(Text(edge.order_reason))
 
 
 def _expressions(tree: Tree, expressions: Iterable[ExpressionText]) -> None:

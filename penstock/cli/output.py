@@ -32,8 +32,14 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         )
     for row in rows:
         table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
-    width = None if sys.stdout.isatty() else 10_000
-    Console(width=width, highlight=False).print(table, soft_wrap=width is not None)
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    console = Console(width=10_000, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
 
 
 def printable(text: str) -> str:

@@ -205,13 +205,10 @@ class LiveWatcher(RunWatcher):
             shown.append(Text("\nLast failures:", style="bold"))
             for failure in self._failures:
                 place = f"{failure.pipeline}/{failure.step}" if failure.step else failure.pipeline
-                shown.append(
-                    Text.assemble(
-                        ("  ✗ ", "red"),
-                        (failure.code, "bold"),
-                        f" in {place}: {printable(failure.message)}",
-                    )
-                )
+                text = Text.assemble(("  ✗ ", "red"), (failure.code, "bold"), f" in {place}: ")
+                text.append(printable(failure.message))
+                text.no_wrap, text.overflow = True, "ellipsis"
+                shown.append(text)
                 shown.append(Text(f"    {self._show_command(failure)}", style="dim"))
         if final:
             shown.append(Text(self._summary()))
