@@ -63,7 +63,7 @@ def _fields(
             default=_default(field, shown),
             description=" ".join((field.description or "").split()),
         )
-        for inner, suffix in _models_in(field.annotation, "."):
+        for inner, suffix in _models_in(field.annotation):
             if inner not in above and inner is not model:
                 yield from _fields(inner, key + suffix, (*above, model))
 
@@ -178,21 +178,21 @@ def _yaml(value: Any) -> str:
     return orjson.dumps(value, default=str).decode()
 
 
-def _models_in(annotation: Any, suffix: str) -> Iterator[tuple[type[BaseModel], str]]:
+def _models_in(annotation: Any, between: str = "") -> Iterator[tuple[type[BaseModel], str]]:
     """Yield the models that a value of this type holds, with what stands between the keys."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, suffix
+        yield annotation, f"{between}."
     elif origin is Annotated:
-        yield from _models_in(arguments[0], suffix)
+        yield from _models_in(arguments[0], between)
     elif origin in _LISTS:
         for part in arguments:
-            yield from _models_in(part, "[].")
+            yield from _models_in(part, f"{between}[]")
     elif isinstance(origin, type) and issubclass(origin, Mapping):
-        yield from _models_in(arguments[1], ".NAME.")
+        yield from _models_in(arguments[1], f"{between}.NAME")
     elif origin in {Union, types.UnionType}:
         for part in arguments:
-            yield from _models_in(part, suffix)
+            yield from _models_in(part, between)
 
 
 __all__ = ["FieldText", "describe_model", "key_of", "show_duration", "type_text"]

@@ -45,6 +45,7 @@ def settings_page() -> str:
                 ("`${NAME}`", "the environment variable; the flow does not load without it"),
                 ("`${NAME:-default}`", "the environment variable, or `default`"),
                 ("`${file:/path}`", "what the file holds, without the line end at its end"),
+                ("`$${`", "`${`, as text"),
             ],
         ),
         block('connection: "${DATABASE_URL:-postgresql://postgres@127.0.0.1:5432/postgres}"'),
