@@ -17,7 +17,7 @@ from transforms.executions import Executions
 from transforms.expressions import View, compile_template, compile_value
 
 _OURS = frozenset(
-    {"event", "level", "timestamp", "logger", "exc_info", "stack_info"}
+    {"self", "event", "level", "timestamp", "logger", "exc_info", "stack_info"}
     | {"flow", "pipeline", "step", "execution"}
 )
 _LEVELS = {

@@ -33,7 +33,7 @@ def find_function(name: str, folder: Path) -> Callable[[Any], Any]:
         )
     if not callable(found):
         raise FlowFileError(
-            f"{name} is not a function but a {type(found).__name__}.",
+            f"{name} is not a function but of type {type(found).__name__}.",
             code="python_function_missing",
             hint="Name a function that takes one value and returns one.",
         )
