@@ -1,0 +1,76 @@
+"""Steps that are modelled and not built yet: what they take, what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from transforms.registry import step_type
+
+GOOD = [
+    ("step.transform", {"operations": [{"type": "extract", "field": "data"}]}),
+    ("step.transform", {"operations": [{"type": "extract", "config": {"path": "items[0].sku"}}]}),
+    (
+        "step.transform",
+        {
+            "input_from": "steps.customer.output",
+            "operations": [
+                {"type": "map", "mappings": {"old": "new"}},
+                {"type": "filter", "config": {"fields": ["new"]}},
+                {"type": "convert", "config": {"from": "json", "to": "string"}},
+            ],
+        },
+    ),
+    (
+        "step.branch",
+        {
+            "field": "steps.check.output.tier",
+            "branches": {"gold": [{"name": "a", "type": "step.log", "config": {"message": "x"}}]},
+            "merge_step": "end",
+        },
+    ),
+    (
+        "step.foreach",
+        {"collection": "data.items", "item_key": "line", "steps": [{"type": "step.jq"}]},
+    ),
+    ("step.parallel", {"steps": [{"name": "a", "type": "step.jq"}]}),
+    (
+        "step.db_query",
+        {"database": "shop", "query": "select 1 where id = ?", "args": ["{{ .id }}"]},
+    ),
+    ("step.db_exec", {"module": "shop", "query": "delete from t", "returning": True}),
+    ("step.js", {"code": "function transform(ctx) { return 1; }", "memory_limit": "64MB"}),
+    ("step.request_parse", {"path_params": ["id"], "parse_body": True}),
+    ("step.json_response", {"status": 404, "body": {"error": "{{ .data.why }}"}}),
+    ("step.json_response", {"status_from": "steps.a.status", "body_from": "steps.a.output"}),
+]
+
+BAD = [
+    ("step.transform", {"operations": []}, "operations"),
+    ("step.transform", {"operations": [{"type": "extract"}]}, "either field or config.path"),
+    ("step.transform", {"operations": [{"type": "map"}]}, "either mappings"),
+    ("step.transform", {"operations": [{"type": "filter"}]}, "either fields"),
+    ("step.transform", {"operations": [{"type": "reduce"}]}, "reduce"),
+    ("step.branch", {"field": "data.tier", "branches": {}}, "branches"),
+    ("step.foreach", {"collection": "data.items", "steps": []}, "steps"),
+    ("step.parallel", {"steps": [{"name": "a", "type": "jq"}]}, "pattern"),
+    ("step.db_query", {"database": "shop", "query": "select {{ .id }}"}, "params"),
+    ("step.js", {"code": "return 1"}, "function transform"),
+    ("step.json_response", {"body": 1, "body_from": "data"}, "not both"),
+    ("step.request_parse", {"params": ["id"]}, "params"),
+]
+
+
+@pytest.mark.parametrize(("kind", "config"), GOOD)
+def test_what_a_modelled_step_takes_is_taken_and_it_says_that_it_is_not_built(kind, config):
+    found = step_type(kind)
+
+    assert found.settings.model_validate(config)
+    assert found.make is None
+    assert found.summary
+
+
+@pytest.mark.parametrize(("kind", "config", "said"), BAD)
+def test_what_it_could_not_do_is_refused_with_what_is_expected(kind, config, said):
+    with pytest.raises(ValidationError, match=said):
+        step_type(kind).settings.model_validate(config)
