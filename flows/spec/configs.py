@@ -13,10 +13,11 @@ from connectors.registry import connector_type, connector_types
 from connectors.settings import Settings
 from flows.spec.nodes import Mapping, Node, Scalar, merged, plain
 from flows.spec.problems import Problems, did_you_mean
-from flows.spec.shape import keys
+from flows.spec.shape import keys, mappings_of
 from flows.spec.wording import report
 from transforms.contracts import StepType
 from transforms.registry import step_type, step_types
+from transforms.steps.substeps import SubStep
 
 
 @dataclass(slots=True)
@@ -73,12 +74,15 @@ class Configs:
     modules: dict[str, ModuleNode] = field(default_factory=dict)
     steps: dict[str, list[StepNode]] = field(default_factory=dict)
     compensations: list[StepNode] = field(default_factory=list)
+    inner: list[StepNode] = field(default_factory=list)
+    """The steps inside steps: of a branch, a loop."""
 
     def every_step(self) -> Iterator[StepNode]:
-        """Yield all steps and compensations."""
+        """Yield all steps, compensations and inner steps."""
         for steps in self.steps.values():
             yield from steps
         yield from self.compensations
+        yield from self.inner
 
 
 def read_configs(tree: Mapping, problems: Problems) -> Configs:
@@ -110,7 +114,22 @@ def read_configs(tree: Mapping, problems: Problems) -> Configs:
         undo = node.mapping("compensate")
         if undo is not None:
             configs.compensations.append(_step(pipeline, label, undo, configs, problems))
+    outer = list(configs.every_step())
+    while outer:
+        outer = [inner for step in outer for inner in _inner_steps(step, configs, problems)]
+        configs.inner.extend(outer)
     return configs
+
+
+def _inner_steps(step: StepNode, configs: Configs, problems: Problems) -> list[StepNode]:
+    if step.kind is None:
+        return []
+    found = []
+    for node in mappings_of(SubStep, step.kind.settings, step.config):
+        name = node.text("name")
+        label = name.value if name else f"a step of {step.name}"
+        found.append(_step(step.pipeline, label, node, configs, problems))
+    return found
 
 
 def _step_mappings(tree: Mapping) -> Iterator[tuple[str, str, Mapping]]:

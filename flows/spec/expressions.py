@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ _COMPILERS: dict[str, Callable[[str], Any]] = {
     "template": compile_template,
     "path": parse_path,
 }
+_MEDIA_TYPE = re.compile(r"(application|text|image|audio|video)/[\w.+-]+(;.*)?")
 _NOUNS = {"jq": "jq program", "template": "template", "path": "path"}
 
 
@@ -38,6 +40,8 @@ def remember_secrets(model: type[BaseModel], node: Mapping, problems: Problems) 
             continue
         if passwords_in(scalar.value) or _is_address(scalar.value):
             continue  # its password is remembered already; the rest helps to find the server
+        if _MEDIA_TYPE.fullmatch(scalar.value):
+            continue  # headers may all be secrets, but this one is said in every other line
         problems.secrets.add(scalar.value)
         if not scalar.edits:
             problems.written_secrets.add(scalar.value)

@@ -17,6 +17,7 @@ from flows.spec.model import FlowFile, Module
 from flows.spec.pipelines import Compensation, Pipeline, Step, Trigger
 from flows.spec.shape import spellings
 from transforms.registry import step_type, step_types
+from transforms.steps.substeps import SubStep
 
 Schema = dict[str, Any]
 
@@ -40,7 +41,15 @@ def flow_json_schema() -> Schema:
         step = step_type(name)
         if step is not None:
             steps[name] = (step.settings, step.summary)
-    models: list[type[BaseModel]] = [FlowFile, Module, Step, Compensation, Trigger, Pipeline]
+    models: list[type[BaseModel]] = [
+        FlowFile,
+        Module,
+        Step,
+        Compensation,
+        SubStep,
+        Trigger,
+        Pipeline,
+    ]
     models += dict.fromkeys(settings for settings, _ in [*modules.values(), *steps.values()])
     references, generated = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/definitions/{model}"
@@ -60,13 +69,15 @@ def flow_json_schema() -> Schema:
         | {kind: (f"{names[model]}Base", summary) for kind, (model, summary) in steps.items()},
         definitions,
     )
-    for holder in (definitions[names[Step]], definitions[names[Compensation]]):
+    for model in (Step, Compensation, SubStep):
+        holder = definitions[names[model]]
         _choose_config(
             holder,
             {kind: (names[model], summary) for kind, (model, summary) in steps.items()},
             definitions,
         )
-        holder["oneOf"] = [{"required": ["type"]}, {"required": ["use"]}]
+        if "use" in holder["properties"]:
+            holder["oneOf"] = [{"required": ["type"]}, {"required": ["use"]}]
     _allow_trigger_config(definitions[names[Trigger]])
     flow = definitions.pop(names[FlowFile])
     flow["properties"]["steps"] = {
@@ -107,8 +118,8 @@ def _draft_07(schema: Any, *, arm: bool = False) -> Any:
                 continue
             case _:
                 out[key] = value
-    if out.get("default", ...) is None:
-        del out["default"]
+    if isinstance(out.get("default", ...), dict | None):
+        del out["default"]  # nothing, or what the keys within say one by one
     elif out.get("examples") == _DURATIONS and isinstance(out.get("default"), int | float):
         out["default"] = _duration(out["default"])
     if "$ref" in out and len(out) > 1:

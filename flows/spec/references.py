@@ -11,6 +11,9 @@ from flows.spec.configs import Configs, ModuleNode, StepNode
 from flows.spec.nodes import Mapping, Node, Scalar
 from flows.spec.problems import Problems, did_you_mean
 
+_JUMPING = ("step.conditional", "step.branch")
+"""Steps that name later steps in their config."""
+
 
 def check_references(tree: Mapping, configs: Configs, problems: Problems) -> None:
     """Check every reference of the flow and resolve the sinks of its publish steps."""
@@ -203,7 +206,7 @@ def _check_steps(steps: list[StepNode], problems: Problems) -> None:
                 width=width,
             )
     for number, step in enumerate(steps):
-        if step.type == "step.conditional":
+        if step.type in _JUMPING:
             later = [other.name for other in steps[number + 1 :]]
             for target in _jumps(step.config):
                 _check_jump(step, target, later, numbers, problems)
@@ -214,7 +217,7 @@ def _jumps(config: Mapping) -> list[Scalar]:
     targets: list[Node | None] = (
         [entry.value for entry in routes.entries.values()] if routes else []
     )
-    targets += [config.get(name) for name in ("default", "then", "else")]
+    targets += [config.get(name) for name in ("default", "then", "else", "merge_step")]
     return [target for target in targets if isinstance(target, Scalar) and target.is_text()]
 
 

@@ -97,6 +97,33 @@ def marked(model: type[BaseModel], node: Node) -> Iterator[tuple[Scalar, Marks]]
     yield from _marked([(model, ())], node)
 
 
+def mappings_of(wanted: type[BaseModel], model: type[BaseModel], node: Node) -> Iterator[Mapping]:
+    """Yield each mapping of the tree that the model reads into a `wanted`."""
+    yield from _mappings_of(wanted, [(model, ())], node)
+
+
+def _mappings_of(
+    wanted: type[BaseModel], types: list[tuple[Any, Marks]], node: Node
+) -> Iterator[Mapping]:
+    if isinstance(node, Mapping) and any(annotation is wanted for annotation, _ in types):
+        yield node
+        return
+    for step, child in _children(node):
+        inner = [found for annotation, _ in types for found in within(annotation, step)]
+        if inner:
+            yield from _mappings_of(wanted, inner, child)
+
+
+def _children(node: Node) -> list[tuple[str | int, Node]]:
+    match node:
+        case Mapping():
+            return [(name, entry.value) for name, entry in node.entries.items()]
+        case Scalar():
+            return []
+        case _:
+            return list(enumerate(node.items))
+
+
 def _marked(types: list[tuple[Any, Marks]], node: Node) -> Iterator[tuple[Scalar, Marks]]:
     if isinstance(node, Scalar):
         if not node.is_text() or _is_literal(types, node.value):
@@ -112,12 +139,7 @@ def _marked(types: list[tuple[Any, Marks]], node: Node) -> Iterator[tuple[Scalar
                 yield scalar, whole
         return
     types = _fitting(types, node)
-    children: list[tuple[str | int, Node]]
-    if isinstance(node, Mapping):
-        children = [(name, entry.value) for name, entry in node.entries.items()]
-    else:
-        children = list(enumerate(node.items))
-    for step, child in children:
+    for step, child in _children(node):
         inner = [found for annotation, _ in types for found in within(annotation, step)]
         if inner:
             yield from _marked(inner, child)

@@ -335,10 +335,7 @@ def _unit(marks: Marks) -> str:
 
 def _is_sentence(text: str) -> bool:
     """Whether a validator's words are a statement, and not what it expected."""
-    return text.endswith(".") or (
-        any(word in text.split() for word in ("can't", "cannot", "must", "is", "needs"))
-        and not text.startswith(("a ", "an ", "the ", "one of ", "text ", "either "))
-    )
+    return text.endswith(".") or (text[:1].isupper() and text[1:2].islower())
 
 
 def _found(one: _Located, *, hidden: bool) -> str:

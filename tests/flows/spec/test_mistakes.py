@@ -377,3 +377,32 @@ def test_a_bad_template_is_reported_at_the_place_in_it(refused):
         '  12 |         config: {message: "Order {{ .data.id | lowr }}"}\n'
         "     |                                                ^"
     )
+
+
+def test_steps_inside_steps_are_checked_alike(refused):
+    said = refused(
+        SQS
+        + PIPELINE
+        + """
+      - name: each
+        type: step.foreach
+        config:
+          collection: data.items
+          steps:
+            - {name: a, type: step.log, config: {mesage: "x"}}
+            - name: b
+              type: step.foreach
+              config:
+                collection: data.rows
+                steps: [{name: c, type: step.lg}, {name: d, type: step.jq, config: {expression: "."}}]
+      - name: by-kind
+        type: step.branch
+        config: {field: data.kind, branches: {a: [{type: step.set, config: {values: {a: "{{"}}}]}, merge_step: say}
+"""
+    )
+    assert [line for line in said.splitlines() if line.startswith("flow")] == [
+        "flow.yaml:19:50: unknown key mesage.",
+        "flow.yaml:24:41: there is no type step.lg.",
+        "flow.yaml:27:90: this template can't be compiled: {{ has no closing }}.",
+        "flow.yaml:27:112: by-kind jumps back to say; a route leads to a later step.",
+    ]
