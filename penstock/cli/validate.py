@@ -129,9 +129,13 @@ def _print_checks(checks: list[ModuleCheck]) -> None:
             for line in checks
         ],
     )
-    failed = sum(not line.check.ok and line.check.severity == "error" for line in checks)
+    missed = [line.check.severity for line in checks if not line.check.ok]
+    failed, warned = missed.count("error"), missed.count("warning")
+    warnings = f" {count(warned, 'warning')}." if warned else ""
     print()
-    print(f"{count(failed, 'check')} failed." if failed else "All checks hold.")
+    print(
+        f"{count(failed, 'check')} failed.{warnings}" if failed else f"No check failed.{warnings}"
+    )
 
 
 _MARKS = {"error": "FAILED", "warning": "warning"}
