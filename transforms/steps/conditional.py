@@ -12,8 +12,9 @@ from connectors.batch import Column
 from connectors.settings import Jq, Path, Settings
 from transforms.contracts import StepEnvironment, StepType
 from transforms.executions import Executions
-from transforms.expressions import compile_jq, parse_path
+from transforms.expressions import compile_jq
 from transforms.expressions.values import to_text, truthy
+from transforms.steps.inputs import step_path
 
 
 class ConditionalSettings(Settings):
@@ -61,7 +62,7 @@ class ConditionalStep:
         self._default = number(settings.default)
         self._then, self._else = number(settings.then), number(settings.else_)
         self._condition = None if settings.condition is None else compile_jq(settings.condition)
-        self._field = None if settings.field is None else parse_path(settings.field)
+        self._field = None if settings.field is None else step_path(settings.field, env)
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Set the jumps."""

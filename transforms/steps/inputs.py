@@ -5,18 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from connectors.batch import Column
-from connectors.errors import PenstockError
+from connectors.errors import FlowFileError, PenstockError
+from transforms.contracts import StepEnvironment
 from transforms.executions import UNSET, Executions
 from transforms.expressions import Path, parse_path
 
 _DATA = frozenset({"data", "trigger.data"})
 
 
-def input_path(text: str | None) -> Path | None:
+def input_path(text: str | None, env: StepEnvironment) -> Path | None:
     """Return the compiled path; None when it is the trigger's data, which needs no path."""
     if text is None or is_trigger_data(text):
         return None
-    return parse_path(text)
+    return step_path(text, env)
+
+
+def step_path(text: str, env: StepEnvironment) -> Path:
+    """Return the compiled path. Raises FlowFileError when it names a step that can't have run."""
+    path = parse_path(text)
+    match path.parts:
+        case ("steps", str(name), *_) if name not in env.earlier:
+            known = ", ".join(env.earlier) or "none"
+            raise FlowFileError(
+                f"step {env.name} reads {text}, and no step {name} with an output comes before it.",
+                code="unknown_step",
+                hint=f"Steps with an output before it: {known}.",
+            )
+    return path
 
 
 def is_trigger_data(text: str) -> bool:

@@ -8,8 +8,8 @@ from connectors.batch import Column
 from connectors.settings import Jq, Path, Settings
 from transforms.contracts import StepEnvironment, StepType
 from transforms.executions import Executions
-from transforms.expressions import compile_jq, parse_path
-from transforms.steps.inputs import settled
+from transforms.expressions import compile_jq
+from transforms.steps.inputs import settled, step_path
 
 
 class JqSettings(Settings):
@@ -27,12 +27,12 @@ class JqStep:
 
     has_output = True
 
-    def __init__(self, settings: JqSettings, env: StepEnvironment) -> None:  # noqa: ARG002 - as every step
+    def __init__(self, settings: JqSettings, env: StepEnvironment) -> None:
         program = settings.expression
         if settings.input_from is not None:
             # One program over the context, so that simple ones stay off libjq all the same. The
             # line break ends a comment that the program may end with.
-            program = f"{as_jq(parse_path(settings.input_from).parts)} | ({program}\n)"
+            program = f"{as_jq(step_path(settings.input_from, env).parts)} | ({program}\n)"
         self._program = compile_jq(program)
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:

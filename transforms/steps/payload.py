@@ -12,8 +12,7 @@ from connectors.batch import Column
 from connectors.errors import PenstockError, PermanentError
 from transforms.contracts import StepEnvironment
 from transforms.executions import UNSET, Executions
-from transforms.expressions import parse_path
-from transforms.steps.inputs import is_trigger_data, picked
+from transforms.steps.inputs import is_trigger_data, picked, step_path
 
 Texts = Sequence[bytes | None]
 Failures = dict[int, PenstockError]
@@ -32,7 +31,8 @@ class Payload:
     def __init__(self, data_from: str | None, schema: str | None, env: StepEnvironment) -> None:
         self._schema = schema
         self._problems: Callable[[Any], Sequence[str]] | None = None
-        if schema is not None and env.validator is not None:
+        if schema is not None:
+            assert env.validator is not None  # noqa: S101 - the runtime gives one
             self._problems = env.validator(schema)
         self._path = None
         self._sources: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Payload:
         if data_from is None:
             self._sources = tuple(reversed(env.earlier))
         elif not is_trigger_data(data_from):
-            self._path = parse_path(data_from)
+            self._path = step_path(data_from, env)
             match self._path.parts:
                 case ("steps", str(name), "output"):
                     self._sources, self._path = (name,), None

@@ -57,7 +57,7 @@ class PythonStep:
         """Import the function. Raises FlowFileError when it is not there."""
         self._name = settings.function
         self._batch = settings.batch
-        self._path = input_path(settings.input_from)
+        self._path = input_path(settings.input_from, env)
         self._function: Callable[[Any], Any] = find_function(settings.function, env.folder)
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:

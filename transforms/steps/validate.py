@@ -29,7 +29,7 @@ def _check_schema(value: dict[str, Any] | str) -> dict[str, Any] | str:
         except SchemaError as error:
             place = "/".join(map(str, error.path))
             at = f" (at {place})" if place else ""
-            raise ValueError(f"a JSON Schema{at}; {error.message}") from None
+            raise ValueError(f"{error.message.rstrip('.')}{at}") from None
     return value
 
 
@@ -58,7 +58,7 @@ class ValidateStep:
     has_output = False
 
     def __init__(self, settings: ValidateSettings, env: StepEnvironment) -> None:
-        self._path = input_path(settings.source)
+        self._path = input_path(settings.source, env)
         self._shown = settings.source or "the trigger's data"
         self._required = [(path, parse_path(path).parts) for path in settings.required]
         self._problems_of: Callable[[Any], Sequence[str]] | None = None

@@ -45,7 +45,8 @@ def make():
     def make_step(kind: str, config: dict[str, Any], **environment):
         found = step_type(f"step.{kind}")
         env = StepEnvironment(
-            **{"flow": "shop", "pipeline": "orders", "name": kind, "number": 0, **environment}
+            **{"flow": "shop", "pipeline": "orders", "name": kind, "number": 0, "earlier": ["one"]}
+            | environment
         )
         made.append(found.make(found.settings.model_validate(config), env))
         return made[-1]

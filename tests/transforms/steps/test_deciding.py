@@ -7,6 +7,7 @@ import logging
 import pytest
 import structlog
 
+from connectors.errors import FlowFileError
 from schema_registry.validation import Validator
 
 NUMBERS = {"check": 0, "first": 1, "second": 2, "third": 3}
@@ -114,7 +115,7 @@ def test_something_else_than_the_triggers_data_may_be_checked(make, executions):
 
 
 def test_a_bad_schema_and_nothing_to_check_are_refused_when_the_flow_is_loaded(make):
-    with pytest.raises(ValueError, match="a JSON Schema"):
+    with pytest.raises(ValueError, match="not a valid JSON Schema"):
         make("validate", {"schema": {"type": "strnig"}})
     with pytest.raises(ValueError, match="required or schema"):
         make("validate", {})
@@ -159,3 +160,20 @@ def test_a_line_that_can_not_be_made_fails_its_event_alone(make, executions):
 def test_a_field_that_every_line_has_is_refused(make):
     with pytest.raises(ValueError, match="other names than event, step"):
         make("log", {"message": "m", "fields": {"step": 1, "event": 2}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("publish", {"sink": "out", "data_from": "steps.onne.output"}),
+        ("publish", {"sink": "out", "data_from": "steps.onne.output.part"}),
+        ("python", {"function": "json:dumps", "input_from": "steps.onne.output"}),
+        ("jq", {"expression": ".", "input_from": "steps.onne"}),
+        ("validate", {"required": ["x"], "source": "steps.onne.output"}),
+        ("conditional", {"field": "steps.onne.output", "routes": {"a": "second"}}),
+    ],
+)
+def test_a_path_to_a_step_that_can_not_have_run_is_refused(make, sink, kind, config):
+    with pytest.raises(FlowFileError, match="no step onne with an output") as raised:
+        make(kind, config, numbers=NUMBERS, sinks={"out": sink}, earlier=["one", "two"])
+    assert "one, two" in raised.value.hint
