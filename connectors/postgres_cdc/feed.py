@@ -28,7 +28,7 @@ from connectors.postgres_cdc.connection import (
     verdict,
 )
 from connectors.postgres_cdc.plan import DROP_HINT, Plan
-from connectors.postgres_cdc.position import format_lsn, parse_lsn
+from connectors.postgres_cdc.position import format_lsn
 from connectors.postgres_cdc.readahead import (
     Ended,
     Failed,
@@ -249,8 +249,7 @@ class Feed:
         with closing(self._connect()) as reading:
             if self._settings.snapshot == "only":
                 begin(reading, None)
-                row = reading.execute("SELECT pg_catalog.pg_current_wal_lsn()::text").fetchone()
-                lsn = 0 if row is None else parse_lsn(row[0])
+                lsn = catalog.read_facts(reading).wal_lsn
             else:
                 with closing(self._connect(replication=True)) as exporting:
                     created = self._create_slot(exporting) if self._create else None

@@ -279,7 +279,7 @@ def _mismatched(
             warning=f"{trouble.message} All rows are read again; deletes in between are not seen.",
         )
     if policy == "trust_slot":
-        # An unfinished snapshot is finished: only changes between the two places are given up.
+        # An unfinished snapshot starts over: its rows may have changed in between.
         unread = isinstance(stored, SnapshotPosition)
         return Plan(
             generation=_next(stored.generation),

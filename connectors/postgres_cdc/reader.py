@@ -65,7 +65,8 @@ class PostgresCdcReader:
         self._failure: PenstockError | None = None
         self._ended = plan.finished
         self._handed = ""
-        self._checkpointed = time.monotonic()
+        # Long ago: where a stream starts is stored as soon as it has started.
+        self._checkpointed = float("-inf")
         self._wal_end = ground.facts.wal_lsn
         eager = end is not None
         self._feed = Feed(ground, plan, self._queue, self._acknowledged, eager=eager)
@@ -92,6 +93,8 @@ class PostgresCdcReader:
 
     def poll(self, limit: int, timeout: float) -> Batch | None:
         """Hand over what has arrived; see the contract."""
+        if self._caught_up():
+            return self._without_events()
         deadline = time.monotonic() + timeout
         runs: list[Run] = []
         room, weight = limit, 0
@@ -148,7 +151,7 @@ class PostgresCdcReader:
     def close(self) -> None:
         """Report the last position and disconnect."""
         self._queue.close()
-        self._feed.close(3.0)
+        self._feed.close(2.0)
         if self._heartbeat is not None:
             self._heartbeat.close(1.0)
 

@@ -121,7 +121,7 @@ def _identity_problems(
             hint="Add them to `columns`.",
             table=wanted.name,
         )
-    if settings.filter.condition is not None and "UPDATE" in changing and found.identity != "f":
+    if settings.filter.condition is not None and changing and found.identity != "f":
         condition = Condition(settings.filter.condition)
         unknown = sorted(condition.old_columns - found.identity_columns)
         if unknown:

@@ -40,7 +40,8 @@ class Table:
         if not change.old_is_key:
             return old
         # An old key comes as a whole row in which other columns are NULL: they aren't known.
-        keep = self.identity_columns
+        # Under FULL that happens where a partition's identity is another than its table's.
+        keep = frozenset(self.codec.key) if self.identity == "f" else self.identity_columns
         return [value if index in keep else ABSENT for index, value in enumerate(old)]
 
     def new_of(self, change: RowChange) -> list[Value] | None:

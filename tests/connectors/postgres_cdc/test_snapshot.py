@@ -277,6 +277,41 @@ def test_several_tables_and_empty_ones_are_read_one_after_the_other(database):
         assert reading.take(1)[0].subject == "public.empty/5"
 
 
+def test_a_bounded_read_ends_while_others_go_on_writing(database):
+    execute(database, ROWS, "INSERT INTO t SELECT i, 0 FROM generate_series(0, 9) i")
+    flow = Flow(database)
+    writer = Writer(database, 10)
+    assert writer.started.wait(30)
+    try:
+        with flow.open(until_caught_up=True) as reading:
+            assert reading.rest()
+        with flow.open(until_caught_up=True) as reading:
+            assert reading.rest()
+    finally:
+        writer.stop()
+
+
+def test_rows_hidden_by_a_policy_refuse_the_snapshot_instead_of_missing_in_it(database):
+    execute(
+        database,
+        ROWS,
+        "INSERT INTO t VALUES (1, 1), (2, 2)",
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY odd ON t USING (id % 2 = 1)",
+        "DROP ROLE IF EXISTS restricted",
+        "CREATE ROLE restricted LOGIN REPLICATION",
+        "GRANT SELECT ON t TO restricted",
+    )
+    flow = Flow(database.replace("postgres@", "restricted@"), snapshot="only")
+    try:
+        with flow.open() as reading:
+            error = reading.failure()
+        assert error.code == "postgres_permission"
+        assert "row-level security" in error.message
+    finally:
+        execute(database, "DROP OWNED BY restricted", "DROP ROLE restricted")
+
+
 CHILD = """
 import sys
 from tests.connectors.postgres_cdc.cdc import Flow
