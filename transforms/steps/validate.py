@@ -27,9 +27,9 @@ def _check_schema(value: dict[str, Any] | str) -> dict[str, Any] | str:
         try:
             compile_schema(value)
         except SchemaError as error:
-            place = "/".join(map(str, error.path))
-            at = f" (at {place})" if place else ""
-            raise ValueError(f"{error.message.rstrip('.')}{at}") from None
+            said = error.message.rstrip(".").rpartition("not a valid JSON Schema: ")[2]
+            at = f" at {'.'.join(map(str, error.path))}" if error.path else ""
+            raise ValueError(f"a valid JSON Schema, but{at}: {said}") from None
     return value
 
 
