@@ -198,7 +198,8 @@ class Columns:
             head = f"{slot}:snapshot:{run.table.name}:"
             if run.table.codec.key:
                 skip = len(run.table.codec.subject) + 1
-                out += [head + key[skip:] for key in _keys(run)]
+                keys = batch.column("key")[len(out) : len(out) + len(run.messages)]
+                out += [head + key[skip:] for key in keys]
             else:
                 # Without a key, the place in the table's file tells rows apart.
                 out += [
