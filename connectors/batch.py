@@ -123,6 +123,18 @@ class Batch:
         made = self.columns[name] = maker(self)
         return made
 
+    def extension_columns(self) -> Mapping[str, Column]:
+        """Return the extension attributes as columns: name → value per event, None where absent.
+
+        A source that has them so gives a maker `extension_columns`, and no dict is made per event.
+        """
+        maker = self.makers.get("extension_columns")
+        if maker is not None:
+            return maker(self)  # type: ignore[return-value]  # the one maker that makes several
+        rows = self.column("extensions")
+        names = dict.fromkeys(name for row in rows if row for name in row)
+        return {name: [row.get(name) for row in rows] for name in names}
+
     def event(self, index: int) -> Event:
         """Return one event as an object: for errors, logs and steps written per event."""
         at = {name: self.column(name)[index] for name in _EVENT_COLUMNS}

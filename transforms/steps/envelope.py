@@ -11,8 +11,9 @@ from connectors.contracts import Attribute
 from transforms.executions import Executions
 from transforms.steps.inputs import picked
 
-_CARRIED = ("traceparent", "tracestate")
-_CARRIED_OF_CHANGES = ("operation", "sequence")
+_CARRIED = frozenset({"traceparent", "tracestate", "operation", "sequence"})
+"""Extensions that say something about the data, wherever it goes: its trace, what a change did to its
+row, and where it stands among the others of its source."""
 _JSON = "application/json"
 
 
@@ -56,13 +57,9 @@ class Envelope:
             found["datacontenttype"] = _single(media)
             _add(found, "dataschema", column("dataschema"))
         _add(found, "partitionkey", keys)
-        extensions = column("extensions")
-        if any(extensions):
-            carried: tuple[str, ...] = _CARRIED
-            if any(column("change")):
-                carried = (*_CARRIED, *_CARRIED_OF_CHANGES)
-            for name in carried:
-                _add(found, name, [extension.get(name) for extension in extensions])
+        for name, values in executions.events.extension_columns().items():
+            if name in _CARRIED:
+                _add(found, name, picked(values, executions, indexes))
         return found
 
     def ids(self, sources: Column, ids: Column) -> list[str]:
