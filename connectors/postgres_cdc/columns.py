@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -196,15 +197,16 @@ class Columns:
                 out += [head + str(ordinal) for ordinal in run.ordinals]
                 continue
             head = f"{slot}:snapshot:{run.table.name}:"
+            # A snapshot that is interrupted reads rows again, perhaps as they are by then: what
+            # differs is another event, so what the row holds is part of its id.
+            marks = [blake2b(line, digest_size=8).hexdigest() for line in run.messages]
             if run.table.codec.key:
                 skip = len(run.table.codec.subject) + 1
                 keys = batch.column("key")[len(out) : len(out) + len(run.messages)]
-                out += [head + key[skip:] for key in keys]
+                out += [f"{head}{key[skip:]}:{mark}" for key, mark in zip(keys, marks, strict=True)]
             else:
-                # Without a key, the place in the table's file tells rows apart.
-                out += [
-                    head + line.rstrip(b"\n").rpartition(b"\t")[2].decode() for line in run.messages
-                ]
+                # The line ends with the row's place in the table's file: equal rows differ in it.
+                out += [head + mark for mark in marks]
         return out
 
     def _type(self, batch: Batch) -> Column:

@@ -93,7 +93,8 @@ class PostgresCdcReader:
 
     def poll(self, limit: int, timeout: float) -> Batch | None:
         """Hand over what has arrived; see the contract."""
-        if self._caught_up():
+        if self._caught_up() or (not self._handed and self._position()):
+            # Where the stream will start is stored before the first row of a snapshot goes out.
             return self._without_events()
         deadline = time.monotonic() + timeout
         runs: list[Run] = []
@@ -187,6 +188,7 @@ class PostgresCdcReader:
                 self._snapshot_progress().advance(chunk.name, chunk.lsn, None)
             case SnapshotStarted():
                 self._snapshot_progress().start = chunk.start
+                return False
             case StreamStarted():
                 self._start_stream(chunk.start)
         return True
@@ -275,7 +277,7 @@ class PostgresCdcReader:
         system = self._ground.facts.system
         if self._assembler is not None:
             return self._assembler.position(system).text()
-        if self._progress is None or not self._rows:
+        if self._progress is None or not self._progress.start:
             return ""
         state = {"system": system, **self._progress.state()}
         if self._ended:

@@ -231,6 +231,22 @@ def test_a_crash_before_the_first_checkpoint_reads_all_rows_and_their_later_chan
         assert simple(reading.take(1)) == [("DELETE", {"id": 1})]
 
 
+def test_a_row_read_again_has_its_old_id_unless_it_has_changed(database):
+    execute(database, ROWS, "INSERT INTO t VALUES (1, 1), (2, 2)")
+    flow = Flow(database)
+    with flow.open() as reading:
+        while not flow.positions:
+            reading.idle()
+        before = reading.take(2, settle=False)
+    execute(database, "UPDATE t SET n = 9 WHERE id = 2")
+    with flow.open() as reading:
+        after = reading.take(2)
+    assert before[0].attributes() == after[0].attributes()
+    # An event with other content is another event: who drops known ids must not drop it.
+    assert before[1].id != after[1].id
+    assert (before[1].data["n"], after[1].data["n"]) == (2, 9)
+
+
 def test_events_of_the_snapshot_keep_their_time_when_it_is_resumed(database):
     execute(database, ROWS, "INSERT INTO t VALUES (1, 1), (2, 2)")
     flow = Flow(database)
@@ -238,10 +254,8 @@ def test_events_of_the_snapshot_keep_their_time_when_it_is_resumed(database):
         first = reading.batch(1).event(0)
     with flow.open() as reading:
         second = reading.batch(1).event(0)
-    assert (first.id, second.id) == (
-        f"{flow.slot}:snapshot:public.t:1",
-        f"{flow.slot}:snapshot:public.t:2",
-    )
+    assert first.id.startswith(f"{flow.slot}:snapshot:public.t:1:")
+    assert second.id.startswith(f"{flow.slot}:snapshot:public.t:2:")
     assert first.time == second.time
     assert first.extensions["sequence"] < second.extensions["sequence"]
 
