@@ -7,6 +7,7 @@ JSON. Reports go to the pipe it names, log lines to stderr, the outcome into the
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -212,6 +213,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             intake = Intake(reader, committer, halt, shares_thread=shares_thread)
         reporter.watch(reader, committer, branches)
         log.info("worker started", source=source_plan.name, shard=order.shard)
+        _spare_the_collector()
         try:
             _run_dataflow(order, intake, branches)
         except BaseException:  # Bytewax turns what an operator raises into an error of its own
@@ -294,6 +296,18 @@ def exit_code(error: PenstockError | None) -> int:
     if isinstance(error, FatalError) and not error.unreachable:
         return exits.FATAL
     return exits.UNREACHABLE
+
+
+def _spare_the_collector() -> None:
+    """Keep the garbage collector off a batch in flight, and off what lives as long as the worker.
+
+    A batch of decoded events is tens of thousands of containers that reference counting frees when
+    the batch is through; with the default thresholds the collector walks them again and again
+    (measured: up to half of a flow's CPU). Cycles that a user's code makes are still found.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 10, 10)
 
 
 def _die_with_supervisor() -> None:
