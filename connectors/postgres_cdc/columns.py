@@ -21,6 +21,8 @@ from connectors.errors import PermanentError
 from connectors.postgres_cdc.assemble import Run
 from connectors.postgres_cdc.pgoutput import ABSENT, ProtocolError, Value, decode_row_change
 from connectors.postgres_cdc.position import SnapshotPosition, StreamPosition
+from connectors.postgres_cdc.progress import Progress
+from connectors.postgres_cdc.tables import Table
 
 
 def rfc3339(seconds: float) -> str:
@@ -182,9 +184,7 @@ class Columns:
         assert run.progress is not None  # noqa: S101 - the caller looked
         progress, out = run.progress.copy(), []
         for line, number in zip(run.messages, run.ordinals, strict=True):
-            last = snapshot_key(run, line)
-            if last is not None:
-                progress.advance(run.table.name, run.lsn, last)
+            advance(progress, run.table, run.lsn, [line])
             out.append(SnapshotPosition(self._generation - 1, number, progress.state()).text())
         return out
 
@@ -300,12 +300,22 @@ def _keys(run: Run) -> list[str]:
             return [slow(message) for message in run.messages]
 
 
-def snapshot_key(run: Run, line: bytes) -> tuple[str, ...] | None:
+def snapshot_key(table: Table, line: bytes) -> tuple[str, ...] | None:
     """Return the key of a snapshot's row as positions keep it; None where it can't resume there."""
-    table = run.table
     if table.kinds is None:
         return None
     return tuple(value.decode() for value in table.key_values(table.codec.split_line(line)))
+
+
+def advance(progress: Progress, table: Table, lsn: int, lines: Sequence[bytes]) -> None:
+    """Record that these rows, read at `lsn`, have gone out."""
+    last = snapshot_key(table, lines[-1])
+    if last is None:
+        return
+    keys: list[tuple[str, ...] | None] = []
+    if progress.in_doubt(table.name):
+        keys = [snapshot_key(table, line) for line in lines]
+    progress.advance(table.name, lsn, last, [key for key in keys if key is not None])
 
 
 def _undecodable(run: Run, error: Exception) -> PermanentError:

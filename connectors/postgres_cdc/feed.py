@@ -83,6 +83,8 @@ class Feed:
         self._ground = ground
         self._settings = ground.settings
         self._progress = None if plan.progress is None else plan.progress.copy()
+        if self._progress is not None:
+            self._progress.kinds = {one.name: one.table.kinds or () for one in ground.tables}
         self._create = plan.create_slot
         self._drop = plan.drop_slot
         self._start = plan.start

@@ -5,15 +5,21 @@ connection. The rest is read in a new one, so a table can have several *ranges*,
 seen at its own LSN. The stream starts at the first snapshot's LSN; a change that had committed
 before the LSN at which its row's range was read is in the row that was read, and is skipped.
 
-    state = {"start": LSN, "read": {"public.orders": [[LSN, [last key]], [LSN, null]]}}
+    state = {"start": LSN, "read": {"public.orders": [[LSN, [last key]], [LSN, null]]}, …}
 
 null instead of a last key: the range goes to the end of the table, which is then complete.
+
+Rows that were handed over just before a crash may have had their effect without being settled. So
+the position names, before they go out, the key up to which rows may be out (`ahead`). Read again at
+a later LSN, those that are still there speak for themselves. One that is gone by then has nobody
+who would take it back, so its changes since the earlier snapshot are not skipped: such a *doubtful*
+part of a range remembers that LSN, and the keys that were still there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Key = tuple[int | bytes, ...]
@@ -51,12 +57,53 @@ def order_terms(names: Sequence[str], kinds: Sequence[KeyKind]) -> list[str]:
     ]
 
 
+TextKey = tuple[str, ...]
+
+
+def _comparable(kinds: Sequence[KeyKind], key: TextKey) -> Key:
+    return comparable(kinds, [value.encode() for value in key])
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Rows up to `upto` (None: all) may have gone out at `since` and not been settled."""
+
+    since: int
+    upto: TextKey | None
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """Rows up to `last` (None: to the table's end), as they were at `lsn`."""
 
     lsn: int
-    last: tuple[str, ...] | None
+    last: TextKey | None
+    doubt: Doubt | None = None
+    present: frozenset[TextKey] = frozenset()
+    """The keys in doubt that were there at `lsn`."""
+
+    def state(self) -> list[Any]:
+        """Return it as a position carries it."""
+        found: list[Any] = [self.lsn, self.last and list(self.last)]
+        if self.doubt is not None:
+            upto = self.doubt.upto and list(self.doubt.upto)
+            found += [self.doubt.since, upto, sorted(map(list, self.present))]
+        return found
+
+    @classmethod
+    def from_state(cls, state: Sequence[Any]) -> Range:
+        """Return what `state` says."""
+        lsn, last, *more = state
+        found = cls(lsn, _text_key(last))
+        if more:
+            since, upto, present = more
+            doubt = Doubt(since, _text_key(upto))
+            found = cls(lsn, found.last, doubt, frozenset(map(tuple, present)))
+        return found
+
+
+def _text_key(key: Sequence[str] | None) -> TextKey | None:
+    return None if key is None else tuple(key)
 
 
 class TableRanges:
@@ -67,22 +114,35 @@ class TableRanges:
         self._ranges = [
             (
                 entry.lsn,
-                None
-                if entry.last is None
-                else comparable(kinds, [value.encode() for value in entry.last]),
+                None if entry.last is None else _comparable(kinds, entry.last),
+                self._doubt(entry),
             )
             for entry in ranges
         ]
-        self.highest = max((entry.lsn for entry in ranges), default=0)
-        self.lowest = min((entry.lsn for entry in ranges), default=0)
+        lsns = [entry.lsn for entry in ranges]
+        doubts = [entry.doubt.since for entry in ranges if entry.doubt is not None]
+        self.highest = max(lsns, default=0)
+        self.lowest = min(lsns + doubts, default=0)
+
+    def _doubt(self, entry: Range) -> tuple[int, Key | None, frozenset[Key]] | None:
+        if entry.doubt is None:
+            return None
+        upto = entry.doubt.upto
+        return (
+            entry.doubt.since,
+            None if upto is None else _comparable(self._kinds, upto),
+            frozenset(_comparable(self._kinds, key) for key in entry.present),
+        )
 
     def read_at(self, values: Sequence[bytes]) -> int:
         """Return the LSN at which the row of this key was read, or would have been."""
-        if len(self._ranges) == 1:
-            return self._ranges[0][0]
-        key = comparable(self._kinds, values)
-        for lsn, last in self._ranges:
+        key = comparable(self._kinds, values) if self._kinds else ()
+        for lsn, last, doubt in self._ranges:
             if last is None or key <= last:
+                if doubt is not None:
+                    since, upto, present = doubt
+                    if (upto is None or key <= upto) and key not in present:
+                        return since
                 return lsn
         return 0
 
@@ -96,6 +156,10 @@ class Progress:
     time: float
     """When the first snapshot was taken, in Unix seconds: the time of its events."""
     tables: dict[str, list[Range]]
+    doubts: dict[str, Doubt] = field(default_factory=dict)
+    """Table → what may be out though nobody knows, from before this process."""
+    ahead: tuple[str, Doubt] | None = None
+    """The table, LSN and key up to which this process may hand rows over next."""
 
     @classmethod
     def begin(cls, start: int, time: float) -> Progress:
@@ -106,43 +170,88 @@ class Progress:
     def from_state(cls, state: Mapping[str, Any]) -> Progress:
         """Return what `state` says."""
         tables = {
-            name: [Range(lsn, None if last is None else tuple(last)) for lsn, last in ranges]
+            name: [Range.from_state(one) for one in ranges]
             for name, ranges in state.get("read", {}).items()
         }
-        return cls(int(state.get("start", 0)), float(state.get("time", 0.0)), tables)
+        doubts = {
+            name: Doubt(since, _text_key(upto))
+            for name, (since, upto) in state.get("ahead", {}).items()
+        }
+        return cls(int(state.get("start", 0)), float(state.get("time", 0.0)), tables, doubts)
 
     def state(self) -> dict[str, Any]:
         """Return it as a position carries it."""
-        return {"start": self.start, "time": self.time, "read": self.read_state()}
+        found = {"start": self.start, "time": self.time, "read": self.read_state()}
+        doubts = dict(self.doubts)
+        if self.ahead is not None:
+            name, ahead = self.ahead
+            earlier = doubts.get(name)
+            # What was in doubt before stays so; the process before may have got further, or less.
+            if earlier is None:
+                doubts[name] = ahead
+            elif earlier.upto is not None:
+                doubts[name] = Doubt(earlier.since, self._further(name, earlier.upto, ahead.upto))
+        if doubts:
+            found["ahead"] = {
+                name: [doubt.since, doubt.upto and list(doubt.upto)]
+                for name, doubt in doubts.items()
+            }
+        return found
+
+    kinds: Mapping[str, Sequence[KeyKind]] = field(default_factory=dict)
+    """Table → how its keys compare; {} where no doubt is to be compared."""
+
+    def _further(self, table: str, one: TextKey, other: TextKey | None) -> TextKey | None:
+        if other is None:
+            return None
+        kinds = self.kinds.get(table, ())
+        return max(one, other, key=lambda key: _comparable(kinds, key))
 
     def read_state(self) -> dict[str, Any]:
         """Return the ranges alone."""
-        return {
-            name: [[entry.lsn, entry.last and list(entry.last)] for entry in ranges]
-            for name, ranges in self.tables.items()
-        }
+        return {name: [entry.state() for entry in ranges] for name, ranges in self.tables.items()}
 
     def copy(self) -> Progress:
         """Return another copy."""
-        return Progress(self.start, self.time, {k: list(v) for k, v in self.tables.items()})
+        tables = {name: list(ranges) for name, ranges in self.tables.items()}
+        return replace(self, tables=tables, doubts=dict(self.doubts))
 
     def complete(self, table: str) -> bool:
         """Whether the table has been read to its end."""
         ranges = self.tables.get(table)
         return bool(ranges) and ranges[-1].last is None  # type: ignore[index]  # not None: true
 
-    def last_key(self, table: str) -> tuple[str, ...] | None:
+    def last_key(self, table: str) -> TextKey | None:
         """Return the key after which the table is still to be read; None: from its start."""
         ranges = self.tables.get(table)
         return ranges[-1].last if ranges else None
 
-    def advance(self, table: str, lsn: int, last: tuple[str, ...] | None) -> None:
-        """Record that the table was read up to `last` (None: to its end) as it was at `lsn`."""
+    def in_doubt(self, table: str) -> bool:
+        """Whether rows that come next may have gone out before."""
+        return table in self.doubts
+
+    def advance(
+        self, table: str, lsn: int, last: TextKey | None, keys: Iterable[TextKey] = ()
+    ) -> None:
+        """Record that the table was read up to `last` (None: to its end) as it was at `lsn`.
+
+        `keys`: those of the rows just read, needed while `in_doubt`.
+        """
         ranges = self.tables.setdefault(table, [])
+        doubt = self.doubts.get(table)
+        present: frozenset[TextKey] = frozenset()
         if ranges and ranges[-1].lsn == lsn:
-            ranges[-1] = Range(lsn, last)
-        else:
-            ranges.append(Range(lsn, last))
+            latest = ranges.pop()
+            doubt, present = latest.doubt, latest.present
+        kinds = self.kinds.get(table, ())
+        if doubt is not None and doubt.upto is not None:
+            upto = _comparable(kinds, doubt.upto)
+            present |= {key for key in keys if _comparable(kinds, key) <= upto}
+            if last is None or _comparable(kinds, last) >= upto:
+                self.doubts.pop(table, None)
+        elif last is None:
+            self.doubts.pop(table, None)
+        ranges.append(Range(lsn, last, doubt, present))
 
     def highest(self) -> int:
         """Return the latest LSN that anything was read at: past it, the stream skips nothing."""

@@ -131,6 +131,11 @@ class ReadAhead:
                 self._changed.notify_all()
             return chunk
 
+    def peek(self) -> Chunk | None:
+        """Return the first chunk and leave it there; None when there is none."""
+        with self._changed:
+            return self._chunks[0] if self._chunks else None
+
     def close(self) -> None:
         """Wake whoever waits."""
         with self._changed:

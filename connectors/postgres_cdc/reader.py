@@ -11,13 +11,13 @@ from connectors.contracts import EndOfSource, Lag
 from connectors.errors import FatalError, PenstockError
 from connectors.failpoints import fail_point
 from connectors.postgres_cdc.assemble import Assembler, Interest, Run
-from connectors.postgres_cdc.columns import Columns, Shape, snapshot_key
+from connectors.postgres_cdc.columns import Columns, Shape, advance, snapshot_key
 from connectors.postgres_cdc.feed import Feed, Ground
 from connectors.postgres_cdc.heartbeat import Heartbeat
 from connectors.postgres_cdc.pgoutput import ProtocolError
 from connectors.postgres_cdc.plan import Plan
 from connectors.postgres_cdc.position import SnapshotPosition, StreamPosition, parse_position
-from connectors.postgres_cdc.progress import Progress
+from connectors.postgres_cdc.progress import Doubt, Progress
 from connectors.postgres_cdc.readahead import (
     Chunk,
     Ended,
@@ -56,6 +56,7 @@ class PostgresCdcReader:
         self._progress: Progress | None = None
         if plan.progress is not None:
             self._progress = plan.progress.copy()
+            self._progress.kinds = {one.name: one.table.kinds or () for one in ground.tables}
         self._rows = plan.rows
         self._snapshot_batches = 0
         self._assembler: Assembler | None = None
@@ -108,6 +109,9 @@ class PostgresCdcReader:
                 continue
             before = len(runs)
             if isinstance(self._chunk, Rows):
+                if self._snapshot_progress().ahead != _bound(self._chunk):
+                    # How far rows may be out is stored before they go out.
+                    break
                 self._take_rows(self._chunk, room, runs)
             else:
                 self._take_messages(self._chunk, room, runs)
@@ -251,9 +255,7 @@ class PostgresCdcReader:
             progress=progress.copy(),
         )
         self._rows += len(lines)
-        last = snapshot_key(run, lines[-1])
-        if last is not None:
-            progress.advance(chunk.table.name, chunk.lsn, last)
+        advance(progress, chunk.table, chunk.lsn, lines)
         condition = self._interest.condition
         if condition is not None:
             table = chunk.table
@@ -279,6 +281,8 @@ class PostgresCdcReader:
             return self._assembler.position(system).text()
         if self._progress is None or not self._progress.start:
             return ""
+        following = self._chunk or self._held or self._queue.peek()
+        self._progress.ahead = _bound(following) if isinstance(following, Rows) else None
         state = {"system": system, **self._progress.state()}
         if self._ended:
             state["complete"] = True
@@ -318,6 +322,10 @@ class PostgresCdcReader:
     def _without_events(self) -> Batch | None:
         """Return a batch that moves the checkpoint alone, or None; raise at the end."""
         over = self._ended or self._caught_up()
+        if isinstance(self._chunk, Rows):
+            # Counted, so that the position with the new bound sorts after the one without.
+            self._rows += 1
+            self._checkpointed = float("-inf")
         if over or self._idle_position():
             position = self._position()
             if position and position != self._handed:
@@ -331,3 +339,8 @@ class PostgresCdcReader:
         if self._failure is not None:
             raise self._failure
         return None
+
+
+def _bound(chunk: Rows) -> tuple[str, Doubt]:
+    """Return the table, the LSN and the last key of a chunk of a snapshot's rows."""
+    return chunk.table.name, Doubt(chunk.lsn, snapshot_key(chunk.table, chunk.lines[-1]))

@@ -85,8 +85,11 @@ def test_kills_in_snapshot_hand_over_and_stream_lose_and_repeat_nothing(database
             for line in child.lines(limit):
                 positions |= line["after"]
                 replica.apply(
-                    Event(identity, "", "", None, change=Change(operation, before, after))
-                    for identity, operation, before, after in line["events"]
+                    (
+                        Event(identity, "", "", None, change=Change(operation, before, after))
+                        for identity, operation, before, after in line["events"]
+                    ),
+                    crashed=True,
                 )
             assert child.end() == -9
     finally:
@@ -94,5 +97,5 @@ def test_kills_in_snapshot_hand_over_and_stream_lose_and_repeat_nothing(database
     flow = Flow(database)
     flow.positions = positions
     with flow.open(until_caught_up=True) as reading:
-        replica.apply(reading.rest())
+        replica.apply(reading.rest(), crashed=True)
     assert replica.rows == table(database)
