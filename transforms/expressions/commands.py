@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +65,7 @@ def parse_command(source: str, offset: int) -> Command:
         parser = _Parser(text)
         node = parser.whole()
         return Command(text, node, "path" if parser.is_path else "template")
-    except _NotACommand:
+    except (_NotACommand, RecursionError):
         pass
     start = offset + source.index(text)
     try:
@@ -125,7 +126,7 @@ class _Parser:
         if kind == "string":
             return self._constant(value[1:-1] if value[0] == "`" else _unquoted(value))
         if kind == "number":
-            return self._constant(json.loads(value))
+            return self._constant(_number(value))
         if kind == "name" and value in _LITERALS:
             return self._constant(_LITERALS[value])
         if kind == "name":
@@ -165,7 +166,7 @@ class _Parser:
         kind, value = self._next()
         if kind not in {"string", "number"} or not self._take("]"):
             raise _NotACommand
-        key = _unquoted(value) if kind == "string" else json.loads(value)
+        key = _unquoted(value) if kind == "string" else _number(value)
         if not isinstance(key, (str, int)):
             raise _NotACommand
         return key
@@ -217,6 +218,16 @@ def _unquoted(literal: str) -> str:
         return str(json.loads(literal))
     except ValueError:
         raise _NotACommand from None
+
+
+def _number(text: str) -> int | float:
+    try:
+        number: int | float = json.loads(text)
+    except ValueError:  # more digits than Python makes an integer of, or a leading zero
+        raise _NotACommand from None
+    if isinstance(number, float) and math.isinf(number):
+        raise _NotACommand
+    return number
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:

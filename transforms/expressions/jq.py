@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -18,8 +19,10 @@ from connectors.batch import Column
 from connectors.errors import PenstockError, PermanentError
 from transforms.executions import Executions
 from transforms.expressions.errors import ExpressionError
-from transforms.expressions.native import Native, parse
+from transforms.expressions.generated import generate
+from transforms.expressions.native import parse
 from transforms.expressions.paths import Errors, path_column
+from transforms.expressions.reads import Reads, reads_of
 from transforms.expressions.tokens import Token, tokenize, without_comments
 from transforms.expressions.values import shortened, to_json
 from transforms.expressions.views import Plain, Roots, View
@@ -56,15 +59,18 @@ _BIG = re.compile(r"\d{16}")
 class Program:
     """A compiled jq program over an execution's context."""
 
-    __slots__ = ("_evaluate", "_native", "engine", "reason", "text")
+    __slots__ = ("_evaluate", "_generated", "_native", "engine", "reads", "reason", "text")
 
-    def __init__(self, text: str, native: Native | None) -> None:
+    def __init__(self, text: str, tokens: list[Token]) -> None:
         self.text = text
-        self._native = native
+        self._native = native = parse(tokens)
+        self._generated = generate(tokens) if native is not None else None
+        self.reads: Reads | None = reads_of(tokens)
+        """Root of the context → what it reads there; None when it may read anything."""
         self._evaluate: Callable[[Roots], list[Any]]
         self.engine: Engine
         if native is None:
-            self._evaluate = _libjq(text)
+            self._evaluate = _libjq(text, tokens, self.reads)
             self.engine, self.reason = "libjq", "more than paths, literals, comparisons and objects"
             return
         node = native.evaluate
@@ -77,7 +83,7 @@ class Program:
     @property
     def roots(self) -> frozenset[str] | None:
         """The roots of the context it reads; None when it may read all of it."""
-        return self._native.roots if self._native is not None else None
+        return None if self.reads is None else frozenset(self.reads)
 
     def run(self, context: Mapping[str, Any]) -> list[Any]:
         """Return all outputs over `context`. Raises PermanentError `jq_error`."""
@@ -97,6 +103,11 @@ class Program:
         native = self._native
         if native is not None and native.path is not None:
             return path_column(native.path, executions, indexes)
+        if self._generated is not None:
+            try:
+                return self._generated.column(executions, indexes), {}
+            except PenstockError:
+                pass  # an event that it does not fit: one by one, to tell which
         values, errors = self.outputs(executions, indexes)
         return [found[0] if found else None for found in values], errors
 
@@ -133,57 +144,97 @@ def compile_jq(text: str) -> Program:
         raise ExpressionError("expected a jq program, found nothing", hint="`.` is everything.")
     tokens = tokenize(text)
     _refuse(tokens)
-    return Program(text, parse(tokens))
+    try:
+        return Program(text, tokens)
+    except RecursionError:
+        raise ExpressionError("the program is nested too deeply") from None
 
 
-def _libjq(text: str) -> Callable[[Roots], list[Any]]:
+def _libjq(text: str, tokens: Sequence[Token], reads: Reads | None) -> Callable[[Roots], list[Any]]:
     """Return a function that runs a program in libjq.
 
     The program runs to an array that is rendered as text inside libjq: that keeps integers exact
     which it only passes on (the binding makes doubles of them), and asks for one output only, since
     asking libjq for more after a runtime error aborts the process. Comments are blanked first, so
-    that what was scanned for refused names is what runs.
+    that what was scanned for refused names is what runs. It is given what it reads of the context.
     """
     plain = without_comments(text)
     try:
         jq.compile(plain)
         compiled = jq.compile(f"[{plain}\n] | tojson")
     except ValueError as error:
-        raise _not_compiled(text, str(error)) from None
+        raise _not_compiled(text, tokens, str(error)) from None
 
     def run(roots: Roots) -> list[Any]:
         try:
-            found = compiled.input_text(to_json(roots.whole())).first()
-        except ValueError as error:
-            said = shortened(str(error), 200)
+            context = roots.whole() if reads is None else roots.parts(reads)
+            found = compiled.input_text(to_json(context)).first()
+        except (ValueError, TypeError, RecursionError, StopIteration) as error:
+            # ValueError is libjq's; the others are of values that are not JSON.
+            said = shortened(str(error) or type(error).__name__, 200)
             raise PermanentError(f"jq: {said}.", code="jq_error", jq=said) from None
-        outputs: list[Any] = json.loads(found) if _BIG.search(found) else orjson.loads(found)
-        return outputs
+        return _decoded(found)
 
     return run
 
 
+def _decoded(text: str) -> list[Any]:
+    """Return the array that libjq wrote: integers of up to 4,300 digits, doubles within range."""
+    try:
+        if _BIG.search(text):
+            outputs: list[Any] = json.loads(text, parse_float=_finite)
+        else:
+            outputs = orjson.loads(text)
+    except (ValueError, RecursionError):
+        raise PermanentError(
+            "jq: its output has a number out of range, or is nested too deeply.",
+            code="jq_error",
+            jq="output out of range",
+        ) from None
+    return outputs
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(text)
+    return value
+
+
 def _refuse(tokens: Sequence[Token]) -> None:
+    """Raise ExpressionError for a name that reaches outside the program's event."""
+    brackets: list[str] = []
     for number, token in enumerate(tokens):
         reason = None
-        if token.kind == "name" and not _is_key(tokens, number):
-            reason = _REFUSED.get(token.value)
+        if token.kind == "op":
+            if token.value in {"(", "[", "{"}:
+                brackets.append(token.value)
+            elif token.value in {")", "]", "}"} and brackets:
+                brackets.pop()
+        elif token.kind == "name":
+            # Right behind an object's brace, or one of its commas, stands a key: `{env: 1, input}`.
+            before = tokens[number - 1].value if number else ""
+            if brackets[-1:] != ["{"] or before not in {"{", ","}:
+                reason = _REFUSED.get(token.value.rpartition("::")[2])
         elif token.kind == "variable":
             reason = _REFUSED_VARIABLES.get(token.value)
         elif token.kind == "interpolated":
-            _refuse(token.inner)
+            for inner in _interpolations(token):
+                _refuse(inner)
         if reason is not None:
             raise ExpressionError(f"{token.value} is not allowed: {reason}", token.start)
 
 
-def _is_key(tokens: Sequence[Token], number: int) -> bool:
-    """Whether the name there is a key of an object: `{env: 1}`, `{env}`, `{a, env}`."""
-    before = tokens[number - 1].value if number else ""
-    after = tokens[number + 1].value
-    return (before in {"{", ","} and after in {":", "}"}) or (before == "{" and after == ",")
+def _interpolations(token: Token) -> Iterator[list[Token]]:
+    tokens: list[Token] = []
+    for inner in token.inner:
+        tokens.append(inner)
+        if inner.kind == "end":
+            yield tokens
+            tokens = []
 
 
-def _not_compiled(text: str, said: str) -> ExpressionError:
+def _not_compiled(text: str, tokens: Sequence[Token], said: str) -> ExpressionError:
     """Turn libjq's message, whose first line says what and where, into ours."""
     message = said.splitlines()[0].removeprefix("jq: error: ").partition(" at <top-level>")[0]
     place = _AT.search(said)
@@ -191,4 +242,15 @@ def _not_compiled(text: str, said: str) -> ExpressionError:
     if place is not None:
         lines = text.splitlines(keepends=True)
         position = sum(map(len, lines[: int(place[1]) - 1])) + int(place[2]) - 1
-    return ExpressionError(f"jq: {message}", min(position, len(text) - 1))
+    position = min(position, len(text) - 1)
+    return ExpressionError(f"jq: {message}", position, hint=_hint(text, tokens, position))
+
+
+def _hint(text: str, tokens: Sequence[Token], position: int) -> str:
+    """Return what to write for `.steps.book-flight`, which is a subtraction in jq."""
+    for field, minus, name in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if (field.kind, minus.value, name.kind, name.start) == ("field", "-", "name", position):
+            whole = re.match(r"[\w-]+", text[field.start + 1 :], re.ASCII)
+            if whole is not None and field.end == minus.start and minus.end == name.start:
+                return f'A name with a hyphen is written ["{whole[0]}"] in jq.'
+    return ""

@@ -9,12 +9,11 @@ program outside this subset is not refused here: `parse` returns None and libjq 
 
 from __future__ import annotations
 
-import json
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
 
-from transforms.expressions.errors import ExpressionError
 from transforms.expressions.tokens import Token
 from transforms.expressions.values import access, compare, truthy
 from transforms.expressions.views import Roots
@@ -29,6 +28,10 @@ _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_LONGEST = 500
+"""Tokens: what is longer would nest Python's calls too deeply."""
+_DIGITS = 300
+"""Longer numbers are no integers anybody counts with; libjq makes doubles of them."""
 _LITERALS = {"null": None, "true": True, "false": False}
 
 
@@ -51,10 +54,12 @@ class Native:
 
 def parse(tokens: list[Token]) -> Native | None:
     """Return the program if it is a simple one, else None."""
+    if len(tokens) > _LONGEST:
+        return None
     parser = _Parser(tokens)
     try:
         node, path = parser.program()
-    except _NotSimple:
+    except (_NotSimple, RecursionError):
         return None
     return Native(node, frozenset(parser.roots), path)
 
@@ -202,7 +207,7 @@ class _Parser:
             sign = 1
         if token.kind not in {"string", "number"}:
             raise _NotSimple
-        if token.kind == "number" and not token.value.isdigit():
+        if token.kind == "number" and not (token.value.isdigit() and len(token.value) < _DIGITS):
             raise _NotSimple
         self._expect("]")
         return token.value if token.kind == "string" else sign * int(token.value)
@@ -223,14 +228,11 @@ class _Parser:
 
 
 def _number(text: str) -> int | float:
-    if text.isdigit():
+    if text.isdigit() and len(text) < _DIGITS:
         return int(text)
-    try:
-        value = json.loads(text)
-    except ValueError:  # `.5` and `5.` are jq, not JSON
-        value = float(text)
-    if not isinstance(value, (int, float)):
-        raise ExpressionError(f"{text} is not a number", 0)
+    value = float(text)
+    if math.isinf(value):
+        raise _NotSimple  # libjq has its own idea of such numbers
     return value
 
 

@@ -16,7 +16,7 @@ from transforms.expressions.views import Plain, Roots, View
 
 Errors = dict[int, PenstockError]
 
-_PART = re.compile(r"\.?([A-Za-z_$][\w$-]*|\d+)|\[(-?\d+)\]|\[\"((?:[^\"\\]|\\.)*)\"\]")
+_PART = re.compile(r"\.?([A-Za-z_$][\w$-]*|\d{1,18})|\[(-?\d{1,18})\]|\[\"((?:[^\"\\]|\\.)*)\"\]")
 
 
 class Path:

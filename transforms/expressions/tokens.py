@@ -1,8 +1,8 @@
 r"""Splits jq programs and template expressions into tokens, with their places.
 
 Both share one lexical shape: identifiers, fields (`.name`), numbers, strings with escapes and
-interpolation, operators, comments. A string that interpolates (`\(…)`) is one token marked so: only
-libjq looks inside, but its code is scanned for names that are refused.
+interpolation, operators, comments. A string that interpolates (`\(…)`) is one token marked so; what
+it interpolates is split as well, since that is code like any other.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ Kind = Literal[
 
 _PATTERN = re.compile(
     r"""
-    (?P<space>\s+|\#[^\n]*)
+    (?P<space>[ \t\r\n]+)
+  | (?P<comment>\#[^\n]*)
   | (?P<field>\.[A-Za-z_][A-Za-z0-9_]*)
-  | (?P<variable>\$(?:__prog_args|[A-Za-z_][A-Za-z0-9_:]*))
+  | (?P<variable>\$(?:[A-Za-z_][A-Za-z0-9_]*::)*[A-Za-z_][A-Za-z0-9_]*)
   | (?P<format>@[A-Za-z0-9_]+)
   | (?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)
   | (?P<name>[A-Za-z_][A-Za-z0-9_]*(?:::[A-Za-z_][A-Za-z0-9_]*)*)
   | (?P<op>\?//=?|//=|\|=|\+=|-=|\*=|/=|%=|==|!=|<=|>=|//|\.\.|[][(){}.,:;|=<>+\-*/%?!])
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
+_DEEPEST = 50
+"""Strings within strings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Token:
     start: int
     end: int
     inner: tuple[Token, ...] = ()
-    """The tokens of what an interpolated string interpolates."""
+    """The tokens of what an interpolated string interpolates, an end token behind each."""
 
 
 def tokenize(text: str, offset: int = 0) -> list[Token]:
@@ -49,74 +52,84 @@ def tokenize(text: str, offset: int = 0) -> list[Token]:
 
     Raises ExpressionError for a character that begins no token, or a string without an end.
     """
-    tokens: list[Token] = []
-    at = 0
-    while at < len(text):
-        if text[at] == '"':
-            token = _string(text, at, offset)
-            tokens.append(token)
-            at = token.end - offset
-            continue
-        match = _PATTERN.match(text, at)
-        if match is None:
-            raise ExpressionError(f"unexpected character {text[at]!r}", offset + at)
-        if match.lastgroup != "space":
-            kind: Kind = match.lastgroup  # type: ignore[assignment]  # the groups are the kinds
-            value = match[0][1:] if kind == "field" else match[0]
-            tokens.append(Token(kind, value, offset + at, offset + match.end()))
-        at = match.end()
-    tokens.append(Token("end", "", offset + len(text), offset + len(text)))
-    return tokens
+    return _Scanner(text, offset).scan(0, depth=0)[0]
 
 
-def _string(text: str, start: int, offset: int) -> Token:
-    """Read the string literal that begins at `start`."""
-    at = start + 1
-    inner: list[Token] = []
-    while at < len(text):
-        character = text[at]
-        if character == '"':
-            if inner:
-                return Token("interpolated", "", offset + start, offset + at + 1, tuple(inner))
-            return Token(
-                "string", _unescape(text, start, at, offset), offset + start, offset + at + 1
-            )
-        if character == "\\" and text[at + 1 : at + 2] == "(":
-            end = _closing(text, at + 2, offset)
-            inner.extend(tokenize(text[at + 2 : end], offset + at + 2))
-            at = end + 1
+class _Scanner:
+    """One text on its way into tokens; it remembers where comments stand."""
+
+    def __init__(self, text: str, offset: int = 0) -> None:
+        self._text = text
+        self._offset = offset
+        self.comments: list[tuple[int, int]] = []
+
+    def scan(self, at: int, *, depth: int) -> tuple[list[Token], int]:
+        """Return the tokens from `at` on and where they end: in a string, at its `)`."""
+        text, offset, begin, parentheses = self._text, self._offset, at, 0
+        if depth > _DEEPEST:
+            raise ExpressionError("strings are nested too deeply", offset + at)
+        tokens: list[Token] = []
+        while at < len(text):
+            if text[at] == '"':
+                token = self._string(at, depth)
+                tokens.append(token)
+                at = token.end - offset
+                continue
+            match = _PATTERN.match(text, at)
+            if match is None:
+                raise ExpressionError(f"unexpected character {text[at]!r}", offset + at)
+            found, value = match.lastgroup, match[0]
+            if found == "op" and depth:
+                parentheses += (value == "(") - (value == ")")
+                if parentheses < 0:
+                    break
+            if found == "comment":
+                self.comments.append(match.span())
+            elif found != "space":
+                kind: Kind = found  # type: ignore[assignment]  # the groups are the kinds
+                value = value[1:] if kind == "field" else value
+                tokens.append(Token(kind, value, offset + at, offset + match.end()))
+            at = match.end()
         else:
-            at += 2 if character == "\\" else 1
-    raise ExpressionError("a string has no end", offset + start, hint='Close it with ".')
+            if depth:
+                raise ExpressionError("\\( has no closing parenthesis", offset + begin)
+        tokens.append(Token("end", "", offset + at, offset + at))
+        return tokens, at
 
-
-def _closing(text: str, at: int, offset: int) -> int:
-    """Return where the parenthesis opened before `at` closes."""
-    depth, start = 1, at
-    while at < len(text):
-        character = text[at]
-        if character == '"':
-            at = _string(text, at, offset).end - offset
-            continue
-        depth += (character == "(") - (character == ")")
-        if depth == 0:
-            return at
-        at += 1
-    raise ExpressionError("\\( has no closing parenthesis", offset + start)
+    def _string(self, start: int, depth: int) -> Token:
+        """Read the string literal that begins at `start`."""
+        text, offset, at = self._text, self._offset, start + 1
+        inner: list[Token] = []
+        while at < len(text):
+            character = text[at]
+            if character == '"':
+                place = (offset + start, offset + at + 1)
+                if inner:
+                    return Token("interpolated", "", *place, tuple(inner))
+                return Token("string", _unescape(text, start, at, offset), *place)
+            if character == "\\" and text[at + 1 : at + 2] == "(":
+                tokens, at = self.scan(at + 2, depth=depth + 1)
+                inner.extend(tokens)
+                at += 1
+            else:
+                at += 2 if character == "\\" else 1
+        raise ExpressionError("a string has no end", offset + start, hint='Close it with ".')
 
 
 def _unescape(text: str, start: int, end: int, offset: int) -> str:
     """Return the value of a string literal: JSON's escapes are jq's."""
-    literal = text[start + 1 : end].replace("\n", "\\n").replace("\t", "\\t")
     try:
-        return str(json.loads(f'"{literal}"', strict=False))
-    except ValueError:
+        value = str(json.loads(text[start : end + 1], strict=False))
+        value.encode()
+        return value
+    except ValueError:  # UnicodeEncodeError is one: half of a surrogate pair
         raise ExpressionError("an escape in this string is not one", offset + start) from None
 
 
 def without_comments(text: str) -> str:
     """Return the program with its comments blanked, every other character at its place."""
-    kept = [" " if character != "\n" else "\n" for character in text]
-    for token in tokenize(text):
-        kept[token.start : token.end] = text[token.start : token.end]
-    return "".join(kept)
+    scanner = _Scanner(text)
+    scanner.scan(0, depth=0)
+    for start, end in scanner.comments:
+        text = text[:start] + " " * (end - start) + text[end:]
+    return text

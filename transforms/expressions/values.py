@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -30,15 +32,15 @@ def to_json(value: Any) -> str:
 def to_text(value: Any) -> str:
     """Return how a value reads inside text: strings as they are, null as nothing, else JSON.
 
-    A number never turns to scientific notation that JSON text would not have: 1000000.0 reads
-    1000000.
+    A number is written out: 1000000.0 reads 1000000, and 1e-7 reads 0.0000001.
     """
     if isinstance(value, str):
         return value
     if value is None:
         return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e17:
-        return str(int(value))
+    if isinstance(value, float) and math.isfinite(value):
+        text = format(Decimal(repr(value)), "f")
+        return text.removesuffix(".0") if text != "-0.0" else "0"
     return to_json(value)
 
 
