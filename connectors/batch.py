@@ -81,6 +81,9 @@ class Event:
         return found
 
 
+_EXTENSION = "extensions."
+
+
 class Batch:
     """Events of one shard, in the order of the source; see the module's table of columns.
 
@@ -126,11 +129,12 @@ class Batch:
     def extension_columns(self) -> Mapping[str, Column]:
         """Return the extension attributes as columns: name → value per event, None where absent.
 
-        A source that has them so gives a maker `extension_columns`, and no dict is made per event.
+        A source that has them so gives a maker per name (`extensions.sequence`), and no dict is
+        made per event. It gives all of them, or none.
         """
-        maker = self.makers.get("extension_columns")
-        if maker is not None:
-            return maker(self)  # type: ignore[return-value]  # the one maker that makes several
+        columns = [name for name in self.makers if name.startswith(_EXTENSION)]
+        if columns:
+            return {name[len(_EXTENSION) :]: self.column(name) for name in columns}
         rows = self.column("extensions")
         names = dict.fromkeys(name for row in rows if row for name in row)
         return {name: [row.get(name) for row in rows] for name in names}

@@ -28,7 +28,7 @@ from typing import Any
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from connectors.batch import Batch, Column, Maker, Position
+from connectors.batch import Batch, Column, Maker, Position, derived
 from connectors.cloudevents import (
     KAFKA_PREFIX,
     Scalar,
@@ -79,7 +79,7 @@ def batch_of(messages: Messages, after: Mapping[str, Position], read_format: str
     raws = list(map(MESSAGE.value, messages))
     weight = sum(map(len, messages))
     batch = Batch(
-        len(messages), {"raw": raws}, after=after, makers=_MAKERS, state=arrived, weight=weight
+        len(messages), {"raw": raws}, after=after, makers=_PLAIN, state=arrived, weight=weight
     )
     if read_format != "json":
         headers = list(map(MESSAGE.headers, messages))
@@ -87,6 +87,7 @@ def batch_of(messages: Messages, after: Mapping[str, Position], read_format: str
             arrived.headers = headers
         if arrived.headers is not None or read_format == "cloudevents":
             _open_envelopes(batch, raws, headers, bare_is_structured=read_format == "cloudevents")
+            batch.makers = _MAKERS
     return batch
 
 
@@ -187,24 +188,41 @@ def _partitions(batch: Batch) -> Column:
     return found
 
 
+def _offsets(batch: Batch) -> Column:
+    return list(map(MESSAGE.offset, batch.state.messages))
+
+
+@derived("offset")
 def _positions(batch: Batch) -> Column:
-    messages = batch.state.messages
-    return [encode_position(offset + 1) for offset in map(MESSAGE.offset, messages)]
+    return [encode_position(offset + 1) for offset in batch.column("offset")]
 
 
+@derived("partition", "offset")
 def _ids(batch: Batch) -> Column:
-    messages = batch.state.messages
-    return [f"{m.topic()}/{m.partition()}/{m.offset()}" for m in messages]
+    places = zip(batch.column("partition"), batch.column("offset"), strict=True)
+    return [f"{partition}/{offset}" for partition, offset in places]
 
 
+@derived("partition")
 def _sources(batch: Batch) -> Column:
-    messages = batch.state.messages
-    return ["/kafka/" + topic for topic in map(MESSAGE.topic, messages)]
+    return ["/kafka/" + topic for topic in _topics(batch)]
 
 
+@derived("partition")
 def _types(batch: Batch) -> Column:
-    messages = batch.state.messages
-    return [topic + ".message" for topic in map(MESSAGE.topic, messages)]
+    return [topic + ".message" for topic in _topics(batch)]
+
+
+def _topics(batch: Batch) -> Column:
+    """Return the topic per event; few partitions share a batch."""
+    names = batch.column("partition")
+    topics = {name: name.rpartition("/")[0] for name in set(names)}
+    return [topics[name] for name in names]
+
+
+@derived("key")
+def _plain_extensions(batch: Batch) -> Column:
+    return [{} if key is None else {"partitionkey": key} for key in batch.column("key")]
 
 
 def seconds_of(message: Any) -> float | None:
@@ -213,8 +231,13 @@ def seconds_of(message: Any) -> float | None:
     return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000
 
 
+@derived("timestamp")
 def _times(batch: Batch) -> Column:
-    return list(map(_rfc3339, map(seconds_of, batch.state.messages)))
+    return list(map(_rfc3339, batch.column("timestamp")))
+
+
+def _message_times(batch: Batch) -> Column:
+    return list(map(seconds_of, batch.state.messages))
 
 
 def _rfc3339(seconds: float | None) -> str | None:
@@ -311,9 +334,25 @@ def _absent(batch: Batch) -> Column:
     return [None] * batch.size
 
 
+_PLAIN: dict[str, Maker] = {
+    "key": lambda batch: _message_keys(batch.state.messages),
+    "partition": _partitions,
+    "offset": _offsets,
+    "position": _positions,
+    "timestamp": _message_times,
+    "time": _times,
+    "extensions": _plain_extensions,
+    "extensions.partitionkey": lambda batch: batch.column("key"),
+    "id": _ids,
+    "source": _sources,
+    "type": _types,
+}
+"""For a batch in which no message has an envelope or headers: history keeps four columns of it."""
+
 _MAKERS: dict[str, Maker] = {
     "key": _keys,
     "partition": _partitions,
+    "offset": _offsets,
     "position": _positions,
     "timestamp": _timestamps,
     "extensions": _extensions,
