@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from connectors.batch import Batch
 from connectors.errors import PermanentError
+from transforms.executions import Executions
 from transforms.expressions import compile_jq
 
 KEYS = st.sampled_from(["a", "b", "data", "x-y", "env", "not"])
@@ -133,3 +135,29 @@ def test_values_of_all_kinds_are_in_jqs_order(left, right, operator):
     program, context = f".a {operator} .b", {"a": left, "b": right}
 
     assert ours(program, context) == by_jq(program, context)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(program=PROGRAMS, data=st.lists(VALUES, min_size=1, max_size=4), output=VALUES)
+def test_a_column_gives_what_each_context_gives(program, data, output):
+    size = len(data)
+    columns = {
+        "data": data,
+        "id": [str(number) for number in range(size)],
+        "source": ["/shop"] * size,
+        "type": ["order"] * size,
+        "partition": ["0"] * size,
+        "position": ["0"] * size,
+    }
+    executions = Executions(events=Batch(size, columns, after={}), pipeline="orders")
+    executions.outputs["a"] = [output] * size
+    for written in (program, program.replace(".a", ".steps.a.output").replace(".b", ".trigger.b")):
+        compiled = compile_jq(written)
+
+        values, errors = compiled.column(executions, range(size))
+
+        for index in range(size):
+            wanted = ours(written, executions.context(index))
+            assert (index in errors) == (wanted is None)
+            if wanted is not None:
+                assert typed(values[index]) == typed(wanted[0])
