@@ -16,10 +16,16 @@ from typing import Any
 
 import orjson
 
-from connectors.batch import Batch, Change, Column, Maker
+from connectors.batch import Batch, Change, Column, Maker, derived
 from connectors.errors import PermanentError
 from connectors.postgres_cdc.assemble import Run
-from connectors.postgres_cdc.pgoutput import ABSENT, ProtocolError, Value, decode_row_change
+from connectors.postgres_cdc.pgoutput import (
+    ABSENT,
+    HEADER,
+    ProtocolError,
+    Value,
+    decode_row_change,
+)
 from connectors.postgres_cdc.position import SnapshotPosition, StreamPosition
 from connectors.postgres_cdc.progress import Progress
 from connectors.postgres_cdc.tables import Table
@@ -67,20 +73,35 @@ class Columns:
         self._source = f"/postgres/{shape.database}/{shape.slot}"
         self._types: dict[tuple[str, str], str] = {}
         self._plain = not (shape.include_before or shape.include_after)
-        self.makers: Mapping[str, Maker] = {
+        self.of_stream: Mapping[str, Maker] = {
             "raw": self._raw,
             "key": self._key,
-            "subject": lambda batch: batch.column("key"),
+            "subject": _subjects,
             "partition": lambda batch: [shape.slot] * batch.size,
             "position": self._position,
-            "id": self._id,
+            "id": _stream_ids,
             "source": lambda batch: [self._source] * batch.size,
             "type": self._type,
-            "time": self._time,
+            "time": _times,
             "timestamp": self._timestamp,
-            "extensions": self._extensions,
-            "change": self._change,
+            "operation": _operations,
+            "unchanged": _unchanged,
+            "before_raw": self._before_raw,
+            "after_raw": self._after_raw,
+            "extensions": _extensions,
+            "extensions.partitionkey": lambda batch: batch.column("key"),
+            "extensions.sequence": _sequences,
+            "extensions.operation": lambda batch: batch.column("operation"),
+            "extensions.unchangedtoast": lambda batch: batch.column("unchanged"),
+            "change": _changes,
         }
+        """For a batch of changes."""
+        self.of_snapshot: Mapping[str, Maker] = {
+            **self.of_stream,
+            "id": self._snapshot_ids,
+            "extensions.sequence": self._snapshot_sequences,
+        }
+        """For a batch with rows of a snapshot in it: their ids and places are other ones."""
 
     def _raw(self, batch: Batch) -> Column:
         out: Column = []
@@ -188,7 +209,7 @@ class Columns:
             out.append(SnapshotPosition(self._generation - 1, number, progress.state()).text())
         return out
 
-    def _id(self, batch: Batch) -> Column:
+    def _snapshot_ids(self, batch: Batch) -> Column:
         out: Column = []
         slot = self._shape.slot
         for run in batch.state:
@@ -209,6 +230,15 @@ class Columns:
                 out += [head + mark for mark in marks]
         return out
 
+    @staticmethod
+    def _snapshot_sequences(batch: Batch) -> Column:
+        out: Column = []
+        for run in batch.state:
+            # Rows of a snapshot sort before the changes that follow.
+            head, width = ("0" * 16, 16) if run.operation == "READ" else (f"{run.lsn:016X}", 8)
+            out += [f"{head}/{ordinal:0{width}X}" for ordinal in run.ordinals]
+        return out
+
     def _type(self, batch: Batch) -> Column:
         out: Column = []
         for run in batch.state:
@@ -222,59 +252,123 @@ class Columns:
             out += [found] * len(run.messages)
         return out
 
-    def _time(self, batch: Batch) -> Column:
-        out: Column = []
-        for run in batch.state:
-            out += [rfc3339(run.time)] * len(run.messages)
-        return out
-
     def _timestamp(self, batch: Batch) -> Column:
         out: Column = []
         for run in batch.state:
             out += [run.time] * len(run.messages)
         return out
 
-    def _extensions(self, batch: Batch) -> Column:
-        keys = batch.column("key")
-        batch.column("raw")  # notes the unchanged columns
-        out: Column = []
-        for run in batch.state:
-            operation = run.operation
-            # Rows of a snapshot sort before the changes that follow.
-            head, width = ("0" * 16, 16) if operation == "READ" else (f"{run.lsn:016X}", 8)
-            at = len(out)
-            out += [
-                {
-                    "partitionkey": key,
-                    "sequence": f"{head}/{ordinal:0{width}X}",
-                    "operation": operation,
-                }
-                for key, ordinal in zip(
-                    keys[at : at + len(run.messages)], run.ordinals, strict=True
-                )
-            ]
-            if run.unchanged:
-                for index, message in enumerate(run.messages):
-                    names = run.unchanged.get(id(message))
-                    if names:
-                        out[at + index]["unchangedtoast"] = ",".join(names)
-        return out
+    def _before_raw(self, batch: Batch) -> Column:
+        return self._image_texts(batch, _before_text)
 
-    def _change(self, batch: Batch) -> Column:
+    def _after_raw(self, batch: Batch) -> Column:
+        if self._plain and all(run.operation in _KEEPS_AFTER for run in batch.state):
+            return batch.column("raw")
+        return self._image_texts(batch, _after_text)
+
+    @staticmethod
+    def _image_texts(batch: Batch, text_of: Callable[[Run, bytes], bytes | None]) -> Column:
         out: Column = []
         for run in batch.state:
-            codec = run.table.codec
+            if run.operation == "INSERT" and text_of is _before_text:
+                out += [None] * len(run.messages)
+                continue
             for message in run.messages:
                 try:
-                    before, after = (
-                        None if image is None else orjson.loads(codec.encode(image))
-                        for image in _images(run, message)
-                    )
-                    out.append(Change(run.operation, before, after))
+                    out.append(text_of(run, message))
                 except (ValueError, LookupError) as error:
                     batch.errors[len(out)] = _undecodable(run, error)
                     out.append(None)
         return out
+
+
+_KEEPS_AFTER = frozenset({"READ", "INSERT", "UPDATE"})
+"""Operations whose data is the image after them, where the data is the row alone."""
+
+_NEW_ROW = b"N"
+
+
+def _before_text(run: Run, message: bytes) -> bytes | None:
+    if run.operation == "UPDATE" and message[HEADER + 5 : HEADER + 6] == _NEW_ROW:
+        return None  # the server sent no old row: nothing to decode
+    before, _ = _images(run, message)
+    return None if before is None else run.table.codec.encode(before)
+
+
+def _after_text(run: Run, message: bytes) -> bytes | None:
+    _, after = _images(run, message)
+    return None if after is None else run.table.codec.encode(after)
+
+
+# --- columns made from columns: history keeps what they read, and calls them when somebody looks --
+
+
+@derived("key")
+def _subjects(batch: Batch) -> Column:
+    return batch.column("key")
+
+
+@derived("partition", "position")
+def _stream_ids(batch: Batch) -> Column:
+    places = zip(batch.column("partition"), batch.column("position"), strict=True)
+    return [f"{slot}:{at[5:21]}:{int(at[22:30], 16)}" for slot, at in places]
+
+
+@derived("position")
+def _sequences(batch: Batch) -> Column:
+    return [at[5:30] for at in batch.column("position")]
+
+
+@derived("timestamp")
+def _times(batch: Batch) -> Column:
+    times = batch.column("timestamp")
+    texts = {at: rfc3339(at) for at in set(times)}
+    return [texts[at] for at in times]
+
+
+@derived("key", "extensions.sequence", "operation", "unchanged")
+def _extensions(batch: Batch) -> Column:
+    names = ("key", "extensions.sequence", "operation", "unchanged")
+    rows = zip(*(batch.column(name) for name in names), strict=True)
+    return [
+        {"partitionkey": key, "sequence": sequence, "operation": operation}
+        | ({} if unchanged is None else {"unchangedtoast": unchanged})
+        for key, sequence, operation, unchanged in rows
+    ]
+
+
+@derived("operation", "before_raw", "after_raw")
+def _changes(batch: Batch) -> Column:
+    """Return changes; an image that is the event's data shares its decoded value."""
+    after_raw = batch.column("after_raw")
+    if after_raw is batch.column("raw"):
+        after = batch.column("data")
+    else:
+        after = [None if text is None else orjson.loads(text) for text in after_raw]
+    rows = zip(batch.column("operation"), batch.column("before_raw"), after, strict=True)
+    return [
+        Change(operation, None if before is None else orjson.loads(before), image)
+        for operation, before, image in rows
+    ]
+
+
+def _operations(batch: Batch) -> Column:
+    out: Column = []
+    for run in batch.state:
+        out += [run.operation] * len(run.messages)
+    return out
+
+
+def _unchanged(batch: Batch) -> Column:
+    """Return the names of the TOAST columns that an event's data lacks, comma-separated, or None."""
+    batch.column("raw")  # notes them
+    if not any(run.unchanged for run in batch.state):
+        return [None] * batch.size
+    return [
+        ",".join(names) if (names := run.unchanged.get(id(message))) else None
+        for run in batch.state
+        for message in run.messages
+    ]
 
 
 def _only(run: Run, message: bytes) -> Run:

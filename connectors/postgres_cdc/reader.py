@@ -295,11 +295,12 @@ class PostgresCdcReader:
             self._snapshot_batches += 1
         self._handed = self._position()
         self._checkpointed = time.monotonic()
+        reads = any(run.operation == "READ" for run in runs)
         return Batch(
             size,
             {},
             after={self._slot: self._handed},
-            makers=self._columns.makers,
+            makers=self._columns.of_snapshot if reads else self._columns.of_stream,
             state=runs,
             weight=weight,
         )
@@ -331,9 +332,7 @@ class PostgresCdcReader:
             if position and position != self._handed:
                 self._handed = position
                 self._checkpointed = time.monotonic()
-                return Batch(
-                    0, {}, after={self._slot: position}, makers=self._columns.makers, state=[]
-                )
+                return Batch(0, {}, after={self._slot: position})
         if over:
             raise EndOfSource
         if self._failure is not None:

@@ -11,9 +11,9 @@ from connectors.contracts import Attribute
 from transforms.executions import Executions
 from transforms.steps.inputs import picked
 
-_CARRIED = frozenset({"traceparent", "tracestate", "operation", "sequence"})
+_CARRIED = frozenset({"traceparent", "tracestate", "operation", "sequence", "unchangedtoast"})
 """Extensions that say something about the data, wherever it goes: its trace, what a change did to its
-row, and where it stands among the others of its source."""
+row and which of its columns it left out, and where it stands among the others of its source."""
 _JSON = "application/json"
 
 
