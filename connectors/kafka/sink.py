@@ -52,10 +52,14 @@ _OVERHEAD = 120
 class KafkaSink:
     """See `connectors.contracts.Sink`."""
 
-    traits = SinkTraits(ordered=True, delivery="at_least_once", topics=True)
-
     def __init__(self, settings: KafkaSinkSettings | KafkaSettings) -> None:
         self._settings = settings
+        self.traits = SinkTraits(
+            ordered=True,
+            delivery="at_least_once",
+            topics=True,
+            embeds=settings.publish_format == "cloudevents_structured",
+        )
         self._options = client_properties(settings.options)
         self._errors = ClientErrors(", ".join(settings.brokers))
         self._producer: Producer | None = None

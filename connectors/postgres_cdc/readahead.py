@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from connectors.errors import PenstockError
 from connectors.postgres_cdc.tables import Table
 
-CAPACITY = 8 << 20
+CAPACITY = 4 << 20
 """Bytes read ahead. A second of a fast stream, and small beside what a process needs anyway."""
 
 

@@ -77,8 +77,9 @@ def open_sinks(
 
 
 def renderer(text: str) -> Callable[[Mapping[str, Any]], str]:
-    """Return a function that renders the template `text` over a mapping."""
-    return compile_template(text).render
+    """Return a function that renders `text` over a mapping; a value that is missing is an error."""
+    template = compile_template(text)
+    return lambda context: template.render(context, required=True)
 
 
 def assemble_branches(

@@ -219,7 +219,7 @@ class Supervisor:
         read_end, write_end = os.pipe()
         order = replace(slot.order, report_fd=write_end)
         process = subprocess.Popen(  # noqa: S603 - our own module, arguments of our own
-            [sys.executable, "-m", "flows.runtime.worker", order.encode()],
+            [sys.executable, "-m", "flows.runtime.process", order.encode()],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             pass_fds=[write_end],

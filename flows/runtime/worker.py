@@ -1,6 +1,6 @@
 """A worker: one process that runs one shard of one source through its pipelines.
 
-Started by the supervisor as `python -m flows.runtime.worker ORDER`, ORDER being a WorkerOrder in
+Started by the supervisor as `python -m flows.runtime.process ORDER`, ORDER being a WorkerOrder in
 JSON. Reports go to the pipe it names, log lines to stderr, the outcome into the exit code.
 """
 
@@ -268,7 +268,7 @@ def main(argument: str) -> int:
     order = WorkerOrder(**orjson.loads(argument))
     if sys.platform == "linux":
         _die_with_supervisor()
-        _keep_freed_memory()
+        _tune_memory()
     halt = Halt()
     signal.signal(signal.SIGTERM, lambda *_: halt.ask())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's terminal sends it to us too
@@ -308,6 +308,8 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 10, 10)
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what reading the flow has left behind
 
 
 def _die_with_supervisor() -> None:
@@ -316,18 +318,16 @@ def _die_with_supervisor() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep what a batch frees for the next one (mallopt(3)).
+def _tune_memory() -> None:
+    """Have glibc keep what a batch frees for the next one, in one arena (mallopt(3)).
 
     A history chunk's buffers are large enough to be mapped and unmapped anew each time: measured,
-    that is a quarter of what full history costs. Another libc has no mallopt, and does without.
+    that is a quarter of what full history costs. And a dozen threads, most of them librdkafka's,
+    would each grow an arena of their own. Another libc has no mallopt, and does without.
     """
-    m_trim_threshold, m_mmap_threshold = -1, -3
+    m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8
     with suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(m_mmap_threshold, 32 << 20)
-        mallopt(m_trim_threshold, 64 << 20)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+        mallopt(m_mmap_threshold, 4 << 20)
+        mallopt(m_trim_threshold, 8 << 20)
+        mallopt(m_arena_max, 1)

@@ -15,7 +15,7 @@ from flows.runtime.worker import WorkerOrder
 
 
 class WorkerProcess:
-    """`python -m flows.runtime.worker`, its reports read and its log kept for a failing test."""
+    """`python -m flows.runtime.process`, its reports read and its log kept for a failing test."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class WorkerProcess:
         self.log = flow.with_suffix(".log")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.runtime.worker", order.encode()],
+                [sys.executable, "-m", "flows.runtime.process", order.encode()],
                 pass_fds=[write_end],
                 stdin=subprocess.DEVNULL,
                 stderr=log,

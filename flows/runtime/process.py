@@ -1,0 +1,15 @@
+"""The entry of a worker's process: `python -m flows.runtime.process ORDER`.
+
+structlog imports rich if it is there, for tracebacks in colour: 12 MB that a worker, whose log goes
+through a pipe, has no use for. So rich is hidden before anything is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":
+    sys.modules["rich"] = None  # type: ignore[assignment]  # importing it raises ImportError now
+    from flows.runtime.worker import main
+
+    sys.exit(main(sys.argv[1]))
