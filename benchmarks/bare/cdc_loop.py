@@ -1,6 +1,6 @@
 """A slot → Kafka as a plain loop: decode inserts from pgoutput, produce JSON, confirm.
 
-    python -m benchmarks.bare.cdc_loop DSN SLOT PUBLICATION BOOTSTRAP TOPIC
+python -m benchmarks.bare.cdc_loop DSN SLOT PUBLICATION BOOTSTRAP TOPIC
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Kafka → (validate → shape) → Kafka as a plain loop: consume 1,000, produce them, flush.
 
-    python -m benchmarks.bare.kafka_loop BOOTSTRAP FROM TO pass|shape
+python -m benchmarks.bare.kafka_loop BOOTSTRAP FROM TO pass|shape
 """
 
 from __future__ import annotations

@@ -64,7 +64,12 @@ def _run(batches, slow):
     stream = op.input("in", flow, _Source(partition))
     fast = op.map("fast", stream, lambda item: item)
     late = op.map("late", stream, lambda item: (time.sleep(slow), item)[1])
-    settled = op.flat_map_batch("settle", late, lambda items: [done.extend(items)] and [])
+
+    def settle(items):
+        done.extend(items)
+        return []
+
+    settled = op.flat_map_batch("settle", late, settle)
     op.output("out", op.merge("ends", fast, settled), _Sink(lambda item: None))
     run_main(flow, epoch_interval=timedelta(0))
     return done, violations, partition

@@ -1,0 +1,55 @@
+"""Measures everything and prints the table of RESULTS.md.
+
+python -m benchmarks [kafka] [cdc] [latency] [--count 1000000] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks import cdc, kafka, latency
+from benchmarks.harness import Figure, middle
+from penstock.embedded.postgres import PostgresServer
+from tests.services.kafka import KafkaBroker
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("which", nargs="*", default=["kafka", "cdc", "latency"])
+    parser.add_argument("--count", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with ExitStack() as servers:
+        folder = Path(servers.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-")))
+        folder.chmod(0o755)  # PostgreSQL runs as another account when this runs as root
+        broker = servers.enter_context(KafkaBroker.start(folder / "kafka"))
+        if "kafka" in options.which:
+            table(kafka.run(broker, options.count, options.rounds))
+        if "cdc" in options.which or "latency" in options.which:
+            settings = {"max_wal_size": "8GB", "fsync": "off"}
+            server = servers.enter_context(PostgresServer.start(folder / "pg", 16, settings))
+            if "cdc" in options.which:
+                table(cdc.run(server, broker, options.count, options.rounds))
+            if "latency" in options.which:
+                latency.run(server, broker)
+
+
+def table(runs: Iterator[tuple[str, list[Figure]]]) -> None:
+    """Print a row per figure: min / median / max of CPU, median rate, most memory."""
+    print("\n| | CPU s per million: min / median / max | per second | RSS MB |\n|---|---|---|---|")
+    for name, figures in runs:
+        costs = sorted(figure.cpu_per_million for figure in figures)
+        mid = middle(figures)
+        print(
+            f"| {name} | {costs[0]:.2f} / **{mid.cpu_per_million:.2f}** / {costs[-1]:.2f}"
+            f" | {mid.rate:,.0f} | {mid.rss_mb:.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
