@@ -23,9 +23,10 @@ from flows.runtime.halt import Halt
 from flows.state.contracts import StateStore
 from flows.state.records import Lease, Settlement
 
-OUTSTANDING = 2
-"""Batches that may wait for the transaction before the dataflow does: one being written, one ready.
-More would only let more be repeated after a crash."""
+OUTSTANDING_BATCHES, OUTSTANDING_EVENTS = 32, 2000
+"""What may wait for the transaction before the dataflow does: two full batches (one being written,
+one ready), or many small ones, so that a slow fsync delays nobody while little is going on. More would
+only let more be repeated after a crash."""
 
 LEASE_TTL = 10.0
 """Seconds after which a silent holder's shard may be taken over."""
@@ -38,6 +39,12 @@ FIRST_DELAY, LONGEST_DELAY = 0.05, 5.0
 class _Unit:
     settlements: list[Settlement]
     positions: dict[str, Position] = field(default_factory=dict)
+
+    @property
+    def events(self) -> int:
+        """How many executions it settles."""
+        counts = [settlement.counts for settlement in self.settlements]
+        return sum(count.done + count.failed + count.skipped for count in counts)
 
 
 class Committer:
@@ -63,6 +70,7 @@ class Committer:
         self._prune_every = prune_every
         self._open = _Unit([])
         self._queue: list[_Unit] = []
+        self._events = 0
         self._durable: dict[str, Position] = {}
         self._status = ""
         self._closing = False
@@ -91,15 +99,19 @@ class Committer:
     def checkpoint(self, positions: Mapping[str, Position]) -> None:
         """Close the batch in flight: what was settled, and where the source stands after it.
 
-        Blocks while OUTSTANDING batches wait: a state store that is away holds the flow back.
+        Blocks while too much waits (OUTSTANDING_…): a state store that is away holds the flow back.
         """
         unit, self._open = self._open, _Unit([])
         unit.positions.update(positions)
         with self._condition:
-            while len(self._queue) >= OUTSTANDING and not self._halt.error:
+            while self._is_full() and not self._halt.error:
                 self._condition.wait(0.1)
             self._queue.append(unit)
+            self._events += unit.events
             self._condition.notify_all()
+
+    def _is_full(self) -> bool:
+        return len(self._queue) >= OUTSTANDING_BATCHES or self._events >= OUTSTANDING_EVENTS
 
     def flush(self) -> None:
         """Store what was settled so far and wait for it. Returns early on a halt with an error."""
@@ -175,6 +187,7 @@ class Committer:
         fail_point("after_checkpoint_before_acknowledge")
         with self._condition:
             del self._queue[: len(units)]
+            self._events -= sum(unit.events for unit in units)
             self._durable.update(positions)
             self._last_commit = time.time()
             self._condition.notify_all()
