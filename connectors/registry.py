@@ -36,7 +36,7 @@ def connector_type(name: str) -> ConnectorType | None:
         return None
     try:
         found = point.load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise FlowFileError(
             f"the connector {name} can't be imported: {error}.",
             code="connector_import",
