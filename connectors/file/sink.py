@@ -35,11 +35,14 @@ batches of each pipeline that shares the sink. What is older is taken as durable
 class FileSink:
     """The sink; `open` undoes what was not settled before it takes the first event."""
 
-    traits = SinkTraits(ordered=True, delivery="effectively_once")
-
     def __init__(self, name: str, settings: FileSinkSettings) -> None:
         self._name = name
         self._settings = settings
+        self.traits = SinkTraits(
+            ordered=True,
+            delivery="effectively_once",
+            embeds=settings.format == "cloudevents_json",
+        )
         self._open_files: OrderedDict[str, OutputFile] = OrderedDict()
         self._rule: PathRule
         self._journal: Journal | None = None

@@ -33,7 +33,9 @@ _log = logging.getLogger(__name__)
 class PostgresCdcSource:
     """A `source.postgres_cdc` module. One source partition, named by the slot."""
 
-    traits = SourceTraits(ordered=True, replayable=False, seek_by_time=False, partitioned=False)
+    traits = SourceTraits(
+        ordered=True, replayable=False, seek_by_time=False, partitioned=False, json=True
+    )
 
     def __init__(self, name: str, settings: PostgresCdcSettings) -> None:
         self._settings = settings

@@ -23,13 +23,16 @@ class StdoutSettings(Settings):
 class StdoutSink:
     """The sink; `stream` stands in for standard output where a caller has another one."""
 
-    traits = SinkTraits(ordered=True, delivery="at_least_once")
-
     def __init__(
         self, name: str, settings: StdoutSettings, *, stream: BinaryIO | None = None
     ) -> None:
         self._name = name
         self._settings = settings
+        self.traits = SinkTraits(
+            ordered=True,
+            delivery="at_least_once",
+            embeds=settings.format == "cloudevents_json",
+        )
         self._given = stream
         self._stream: BinaryIO | None = None
 

@@ -51,7 +51,10 @@ class WebhookSink:
         self._name = name
         self._settings = settings
         self.traits = SinkTraits(
-            ordered=True, delivery="at_least_once", topics=settings.url is None
+            ordered=True,
+            delivery="at_least_once",
+            topics=settings.url is None,
+            embeds=settings.format == "cloudevents_structured",
         )
         auth = settings.auth
         named = [auth.bearer, auth.password] if auth else []
