@@ -68,6 +68,9 @@ class PublishStep:
         values, passed_on = self._payload.texts(executions, indexes)
         keys = self._keys(executions, indexes)
         event_type = self._types(executions, indexes)
+        if executions.events.errors:  # noted when a column was made just now, not at the door
+            unreadable = executions.events.errors
+            failures.update({k: unreadable[k] for k in indexes if k in unreadable})
         if len(failures) != before:
             places = [place for place, index in enumerate(indexes) if index not in failures]
             indexes = [indexes[place] for place in places]

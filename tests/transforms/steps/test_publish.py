@@ -42,6 +42,23 @@ def test_without_steps_before_it_the_bytes_that_came_go_out_undecoded(publish, s
     assert not batch.failures
 
 
+def test_an_event_whose_data_turns_out_unreadable_here_fails_and_is_no_tombstone(
+    publish, sink, executions
+):
+    batch = executions({"a": 1}, {"a": 2})
+    unreadable = PermanentError("the row can't be read.", code="row_unreadable")
+
+    def raw(events):
+        events.errors[0] = unreadable
+        return [None, b'{"a":2}']
+
+    batch.events.columns.pop("raw", None)
+    batch.events.makers = {**batch.events.makers, "raw": raw}
+    publish().run(batch, range(2))
+    assert batch.failures == {0: unreadable}
+    assert list(sink.deliveries[0].values) == [b'{"a":2}']
+
+
 def test_the_last_output_goes_out_and_history_gets_its_text(publish, sink, executions):
     batch = executions({}, {}, outputs={"one": [1, 2], "two": [{"b": 1}, None]})
     publish(earlier=["one", "two"]).run(batch, range(2))
