@@ -115,9 +115,9 @@ class PostgresCdcReader:
                 self._take_rows(self._chunk, room, runs)
             else:
                 self._take_messages(self._chunk, room, runs)
-            for run in runs[before:]:
-                room -= len(run.messages)
-                weight += sum(map(len, run.messages))
+            # The last run of before may have grown: a transaction goes on from chunk to chunk.
+            room = limit - sum(len(run.messages) for run in runs)
+            weight += sum(sum(map(len, run.messages)) for run in runs[before:])
             if not runs and self._idle_position():
                 break
         if runs:

@@ -35,9 +35,16 @@ class RowWalk:
         self._threads: list[threading.Thread] = []
         self.errors: list[BaseException] = []
 
-    def prepare(self) -> None:
+    def prepare(self, still: int = 3000) -> None:
+        """Make the table, with `still` rows that never change: the snapshot has to be large."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(TABLE)
+            connection.execute(
+                "INSERT INTO walk SELECT 1000 + k, 1, 'still' FROM generate_series(1, %s) k",
+                (still,),
+            )
+        for row in range(1001, 1001 + still):
+            self.history[row].append(("INSERT", 1))
 
     def start(self, pause: float = 0.0) -> None:
         for part in (0, 1):
@@ -62,7 +69,7 @@ class RowWalk:
     def _write(self, part: int, pause: float) -> None:
         try:
             self._run(part, random.Random(self._seed + part), pause, None, of=2)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - shown by `stop`
             self.errors.append(error)
 
     def _run(self, part: int, rng: random.Random, pause: float, count: int | None, of: int) -> None:
@@ -95,7 +102,9 @@ class RowWalk:
         if not alive.get(row):
             numbers[row] += 1
             alive[row] = True
-            connection.execute("INSERT INTO walk VALUES (%s, %s, %s)", (row, numbers[row], "x" * 80))
+            connection.execute(
+                "INSERT INTO walk VALUES (%s, %s, %s)", (row, numbers[row], "x" * 80)
+            )
             return ("INSERT", numbers[row])
         if rng.random() < 0.2:
             alive[row] = False
@@ -107,23 +116,40 @@ class RowWalk:
         return ("UPDATE", numbers[row])
 
 
-def assert_tells_all(history: dict[int, list[Change]], seen: dict[int, list[Change]]) -> None:
-    """Fail unless what was seen of each row is a READ or nothing, then all that came after it."""
+def assert_tells_all(
+    history: dict[int, list[Change]],
+    seen: dict[int, list[Change]],
+    interrupted: dict[int, int] | None = None,
+) -> None:
+    """Fail unless what was seen of each row is a READ or nothing, then all that came after it.
+
+    A snapshot that was interrupted reads rows again that were not settled, so there may be several
+    READs, the last of which counts. And a row that was gone by then shows its changes since the
+    first reading, without a READ: `interrupted` says how many changes it had had at most, at the
+    time of the last restart.
+    """
     assert set(seen) <= set(history)
     for row, changes in history.items():
         shown = seen.get(row, [])
-        start = 0
-        if shown and shown[0][0] == "READ":
-            read = shown[0][1]
-            start = max(k for k, (operation, n) in enumerate(changes) if n == read and operation != "DELETE") + 1
-            shown = shown[1:]
-        elif shown:
-            # Not in the snapshot: either it came to be later, or had been deleted by then.
-            starts = [k for k in range(len(changes)) if changes[k:] == shown]
-            assert starts, f"row {row}: saw {shown}, of {changes}"
+        reads = [n for operation, n in shown if operation == "READ"]
+        rest = shown[len(reads) :]
+        if reads:
+            assert shown[: len(reads)] == [("READ", n) for n in sorted(reads)], (
+                f"row {row}: {shown}"
+            )
+            versions = [k for k, change in enumerate(changes) if change[1] == reads[-1]]
+            written = [k for k in versions if changes[k][0] != "DELETE"]
+            assert written, f"row {row}: read version {reads[-1]} of {changes}"
+            expected = changes[written[0] + 1 :]
+            assert rest == expected, f"row {row}: saw {shown}, expected {expected} after the READ"
+        elif rest:
+            starts = [k for k in range(len(changes)) if changes[k:] == rest]
+            assert starts, f"row {row}: saw {rest}, of {changes}"
             start = starts[0]
-            assert start == 0 or changes[start - 1][0] == "DELETE", f"row {row}: missing before {shown}"
+            if start and changes[start - 1][0] != "DELETE":
+                gone = any(operation == "DELETE" for operation, _ in rest)
+                latest = -1 if interrupted is None else interrupted.get(row, 0)
+                assert gone, f"row {row}: missing before {rest}, of {changes}"
+                assert start <= latest, f"row {row}: missing before {rest}, of {changes}"
         else:
             assert not changes or changes[-1][0] == "DELETE", f"row {row}: saw nothing of {changes}"
-            continue
-        assert shown == changes[start:], f"row {row}: saw {shown}, expected {changes[start:]}"

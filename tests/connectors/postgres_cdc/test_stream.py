@@ -124,6 +124,23 @@ def test_a_large_transaction_comes_in_bounded_batches(flow):
     assert number_of_last(flow) > 0
 
 
+def test_a_filtered_transaction_that_spans_many_reads_counts_each_of_its_events(database):
+    # One transaction, judged change by change: its run grows while the batch is being filled.
+    execute(database, "CREATE TABLE t (id int PRIMARY KEY, n int)")
+    flow = Flow(database, filter={"condition": "NEW.n = 0"})
+    with flow.open() as reading:
+        reading.idle()
+        execute(database, "INSERT INTO t SELECT i, i % 2 FROM generate_series(1, 20000) i")
+        seen = []
+        while len(seen) < 10000:
+            batch = reading.batch(1000)
+            columns = [batch.column(name) for name in ("id", "raw", "key", "operation")]
+            assert {len(column) for column in columns} == {batch.size}
+            assert batch.size <= 1000
+            seen += [row["id"] for row in batch.column("data")]
+    assert seen == list(range(2, 20001, 2))
+
+
 def number_of_last(flow):
     return int(flow.positions[flow.slot].split("/")[1], 16)
 
