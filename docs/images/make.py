@@ -21,6 +21,9 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 COLUMNS, ROWS, SECONDS = 104, 48, 14
+CELL = 12.2
+"""Width of a character in rich's picture."""
+
 SOCKET = f"penstock-picture-{os.getpid()}"
 HERE = Path(__file__).parent
 
@@ -53,6 +56,13 @@ def without_the_explanation(screen: str) -> list[str]:
     return ["\x1b[1m$ penstock demo\x1b[0m", "", *lines[first:]]
 
 
+def shift(run: re.Match[str]) -> str:
+    """Move a run of text to its first visible character: not every viewer keeps leading spaces."""
+    spaces = run[5].count("&#160;") * CELL
+    x, length = float(run[1]) + spaces, float(run[3]) - spaces
+    return f'x="{x:.1f}"{run[2]} textLength="{max(length, CELL):.1f}"{run[4]}>'
+
+
 def draw(lines: list[str]) -> None:
     """Write demo.svg."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
@@ -61,6 +71,9 @@ def draw(lines: list[str]) -> None:
     svg = console.export_svg(title="penstock demo", theme=MONOKAI, unique_id="demo")
     # A web font would be fetched by whoever looks at the picture.
     svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+    svg = re.sub(
+        r'x="([\d.]+)"( y="[\d.]+") textLength="([\d.]+)"([^>]*)>((?:&#160;)+)', shift, svg
+    )
     svg = svg.replace("Fira Code, monospace", "Fira Code, Menlo, Consolas, monospace")
     (HERE / "demo.svg").write_text(svg, encoding="utf-8")
 
