@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from connectors.postgres_cdc.condition import Condition, ConditionError
 from connectors.settings import Duration, Secret, Settings, Template
@@ -12,6 +14,18 @@ from connectors.settings import Duration, Secret, Settings, Template
 ChangeOperation = Literal["INSERT", "UPDATE", "DELETE", "TRUNCATE"]
 
 DEFAULT_TYPE = "{{ .schema }}.{{ .table }}.{{ .operation | lower }}"
+
+
+def _check_connection(value: str) -> str:
+    try:
+        conninfo_to_dict(value)
+    except psycopg.ProgrammingError:
+        # What libpq says of it repeats a piece of the text, which may be one of the password.
+        raise ValueError(
+            "postgresql://user:password@host:5432/database, with %20 for a blank, %40 for @ and "
+            "%2F for / in a password, or host=… user=… password='…' dbname=…"
+        ) from None
+    return value
 
 
 class TableSettings(Settings):
@@ -82,7 +96,7 @@ class OutputSettings(Settings):
 class PostgresCdcSettings(Settings):
     """Changes of PostgreSQL tables, through a logical replication slot (pgoutput)."""
 
-    connection: Secret = Field(min_length=1)
+    connection: Annotated[Secret, AfterValidator(_check_connection)] = Field(min_length=1)
     """Connection string: `postgresql://user:password@host/database` or `host=… dbname=…`. The user
     needs REPLICATION, and SELECT on the tables for a snapshot."""
     slot_name: str = Field(pattern=r"^[a-z0-9_]{1,63}$")

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from transforms.expressions import compile_jq
-
 from connectors.contracts import Sink
 from connectors.errors import FatalError
 from connectors.failpoints import fail_point
@@ -20,6 +18,7 @@ from flows.state.history import encode_chunk
 from flows.state.letters import dead_letter
 from flows.state.records import Counts, DeadLetter, HistoryChunk, Settlement
 from transforms.executions import Executions
+from transforms.expressions import compile_jq
 
 if TYPE_CHECKING:
     from flows.plan import FlowPlan, PipelinePlan, SourcePlan
@@ -124,6 +123,7 @@ class Settle:
             source_module=self._source,
             tenant=str(tenant),
             now=now,
+            redact=self._flow.redact,
         )
 
     def _history(

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -84,6 +84,8 @@ class Reporter:
     def __init__(self, fd: int, halt: Halt) -> None:
         self.state: State = "starting"
         self.status = ""
+        self.redact: Callable[[str], str] = str
+        """Masks the flow's secrets, once the flow is read."""
         self._fd = fd
         self._halt = halt
         self._reader: Reader | None = None
@@ -149,19 +151,19 @@ class Reporter:
             waits.append(self._reader.status())
         return Report(
             state=state,
-            status="; ".join(wait for wait in waits if wait),
+            status=self.redact("; ".join(wait for wait in waits if wait)),
             pipelines=counts,
             lags=dict(self._reader.lag()) if self._reader is not None else {},
             failures=failures,
-            error=_error_report(error),
+            error=_error_report(error, self.redact),
         )
 
 
-def _error_report(error: PenstockError | None) -> ErrorReport | None:
+def _error_report(error: PenstockError | None, redact: Callable[[str], str]) -> ErrorReport | None:
     if error is None:
         return None
     unreachable = getattr(error, "unreachable", False)
-    return ErrorReport(error.code, error.message, error.hint, unreachable)
+    return ErrorReport(error.code, redact(error.message), redact(error.hint), unreachable)
 
 
 def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporter) -> None:
@@ -276,6 +278,7 @@ def main(argument: str) -> int:
     error: PenstockError | None
     try:
         plan = load_flow([Path(name) for name in order.files])
+        reporter.redact = plan.redact
         set_up_logging(order.log_level or plan.log.level, order.log_format, plan.redact)
         run_worker(order, plan, halt, reporter)
         error = halt.error

@@ -22,6 +22,10 @@ _COMPILERS: dict[str, Callable[[str], Any]] = {
     "path": parse_path,
 }
 _MEDIA_TYPE = re.compile(r"(application|text|image|audio|video)/[\w.+-]+(;.*)?")
+_HTTP = re.compile(r"https?://")
+_URL = re.compile(r"\w[\w+.-]*://\S*")
+_DSN = re.compile(r"\s*(\w+\s*=\s*('(?:[^'\\]|\\.)*'|[^\s']\S*|(?=\s|$))\s*)+")
+_TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _NOUNS = {"jq": "jq program", "template": "template", "path": "path"}
 
 
@@ -38,20 +42,25 @@ def remember_secrets(model: type[BaseModel], node: Mapping, problems: Problems) 
     for scalar, marks in marked(model, node):
         if "secret" not in marks:
             continue
-        if passwords_in(scalar.value) or _is_address(scalar.value):
+        if _is_address(scalar.value) or (_HTTP.match(scalar.value) and passwords_in(scalar.value)):
             continue  # its password is remembered already; the rest helps to find the server
         if _MEDIA_TYPE.fullmatch(scalar.value):
             continue  # headers may all be secrets, but this one is said in every other line
+        if "{{" in scalar.value and len(_TEMPLATE.sub("", scalar.value).strip()) < len("Basic "):
+            continue  # it says where the value is: what was put into it is remembered by itself
         problems.secrets.add(scalar.value)
         if not scalar.edits:
             problems.written_secrets.add(scalar.value)
 
 
 def _is_address(text: str) -> bool:
-    """Whether a text says where a server is; a web hook's URL is a secret as a whole."""
+    """Whether a text says where a server is; a web hook's URL is a secret as a whole.
+
+    One with blanks where none may be is not taken for one: a piece of a password may be anywhere.
+    """
     if text.startswith(("http://", "https://")):
         return False
-    return "://" in text or "host=" in text or text == "state"
+    return text == "state" or bool(_URL.fullmatch(text) or _DSN.fullmatch(text))
 
 
 def _compile(language: str, scalar: Scalar, problems: Problems) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from annotated_types import Ge
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -25,7 +26,11 @@ def _check_record(value: str) -> str:
 
 def check_state_url(value: str) -> str:
     """Return the URL of a state store. Raises ValueError with what is expected."""
-    if not _STATE_URL.fullmatch(value):
+    try:
+        readable = bool(_STATE_URL.fullmatch(value)) and urlsplit(value).port != 0
+    except ValueError:  # a port that is no number: often a password with a slash in it
+        readable = False
+    if not readable:
         raise ValueError("a URL such as sqlite:///penstock.db or postgresql://user@host/database")
     return value
 

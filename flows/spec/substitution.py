@@ -1,7 +1,8 @@
 """Replaces `${NAME}`, `${NAME:-default}` and `${file:/path}` in a tree's texts, once.
 
 `$${` stands for a literal `${`, and `${{ … }}` is a dollar sign before a template. A text that is
-exactly one `${NAME}` stays a text. What was read is remembered as a secret.
+exactly one `${NAME}` stays a text. What was read is remembered as a secret where it comes from a
+file, or where the variable's name or the key it fills says that it is one (see secrets.py).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from flows.spec.nodes import Edit, Node, Scalar, scalars
 from flows.spec.offsets import place_of
 from flows.spec.problems import Problems, close_name
-from flows.spec.secrets import is_secret_key
+from flows.spec.secrets import is_secret_key, is_secret_name
 
 _PART = re.compile(r"\$\$\{|\$\{(?!\{)(?P<inside>[^}]*)(?P<end>\}?)")
 _NAME = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-(.*))?", re.DOTALL)
@@ -29,7 +30,7 @@ def substitute(node: Node, environ: Mapping[str, str], problems: Problems) -> No
             continue
         seen.add(id(scalar))
         if "${" in scalar.value:
-            _substitute(scalar, environ, problems)
+            _substitute(scalar, key, environ, problems)
         if is_secret_key(key) and not _is_expression(scalar.value):
             problems.secrets.add(scalar.value)
             if not scalar.edits:
@@ -37,7 +38,7 @@ def substitute(node: Node, environ: Mapping[str, str], problems: Problems) -> No
         problems.secrets.add_address(scalar.value)
 
 
-def _substitute(scalar: Scalar, environ: Mapping[str, str], problems: Problems) -> None:
+def _substitute(scalar: Scalar, key: str, environ: Mapping[str, str], problems: Problems) -> None:
     raw: str = scalar.raw
     out: list[str] = []
     edits: list[Edit] = []
@@ -46,6 +47,8 @@ def _substitute(scalar: Scalar, environ: Mapping[str, str], problems: Problems) 
         out.append(raw[done : match.start()])
         done = match.end()
         made = "${" if match["inside"] is None else _value(scalar, match, environ, problems)
+        if match["inside"] is not None and _is_secret(match["inside"], key, scalar.raw):
+            problems.secrets.add_value(made)
         out.append(made)
         edits.append(Edit(match.start(), match.end() - match.start(), len(made)))
     out.append(raw[done:])
@@ -94,7 +97,6 @@ def _value(
             width=width,
         )
         return ""
-    problems.secrets.add(found)
     return found
 
 
@@ -113,8 +115,15 @@ def _file(scalar: Scalar, name: str, match: re.Match[str], problems: Problems) -
             width=match.end() - match.start(),
         )
         return ""
-    problems.secrets.add(text)
     return text
+
+
+def _is_secret(inside: str, key: str, raw: str) -> bool:
+    """Whether what `${inside}` stands for is a secret; `raw` is the whole text it is a part of."""
+    if inside.startswith("file:") or is_secret_name(inside.partition(":-")[0]):
+        return True
+    # A bare `key:` is the partition key; addresses hide their own password and nothing else.
+    return key.lower() != "key" and is_secret_name(key) and not _is_expression(raw)
 
 
 def _is_expression(text: str) -> bool:

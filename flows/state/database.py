@@ -128,7 +128,7 @@ def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise _bad_url("the URL of the state store can't be read.") from None
     if backend == "postgres":
         parsed, backend = parsed.set(drivername="postgresql"), "postgresql"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -31,8 +32,12 @@ def dead_letter(
     source_module: str,
     tenant: str,
     now: float,
+    redact: Callable[[str], str] = str,
 ) -> DeadLetter:
     """Return the dead letter of the failed execution `index`; never raises for its event.
+
+    `redact` masks the flow's secrets in the error, where a server may have said them back. Event
+    and outputs are kept as they are: a replay needs them.
 
     The event's data is embedded byte for byte, so a replay sees the digits that arrived. Data that
     is not JSON stands as `data_base64`, and in `wire` unless the source kept what arrived there.
@@ -60,9 +65,9 @@ def dead_letter(
         tenant=tenant,
         error_code=error.code,
         error_kind=error.kind,
-        error_message=error.message,
-        error_hint=error.hint,
-        context=json_text(error.context).decode(),
+        error_message=redact(error.message),
+        error_hint=redact(error.hint),
+        context=redact(json_text(error.context).decode()),
         event=_event_text(event.attributes(), raw, is_json=is_json),
         wire=wire,
         outputs=_outputs_text(executions, index),

@@ -7,6 +7,7 @@ import sys
 
 from connectors.errors import FatalError, FlowFileError, PenstockError, RetryableError
 from flows.runtime import exits
+from flows.spec.secrets import Secrets
 from penstock.cli.output import printable
 
 BUG = 70
@@ -38,8 +39,10 @@ def exit_code(error: PenstockError) -> int:
 
 def print_error(code: str, message: str, hint: str = "") -> None:
     """Print `error[code]: message` and the hint below it to stderr."""
-    print(f"{_red(f'error[{code}]')}: {printable(message)}", file=sys.stderr)
-    for line in hint.splitlines():
+    # The flow's own secrets are masked where they are known; this is for a URL that was typed in.
+    redact = Secrets().redact
+    print(f"{_red(f'error[{code}]')}: {printable(redact(message))}", file=sys.stderr)
+    for line in redact(hint).splitlines():
         print(f"  {printable(line)}", file=sys.stderr)
 
 

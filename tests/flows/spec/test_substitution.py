@@ -73,7 +73,9 @@ def test_what_was_substituted_is_masked(load, tmp_path):
         server: {tokens: "${file:tokens}"}
     """
     plan = load(text, L="info")
-    assert plan.redact("to postgresql://shop:s3cr3tpw@db.internal/shop") == "to ***"
+    address = "to postgresql://shop:s3cr3tpw@db.internal/shop"
+    assert plan.redact(address) == "to postgresql://shop:***@db.internal/shop"
+    assert plan.redact("level info") == "level info"
     assert plan.redact("password s3cr3tpw, second-token") == "password ***, ***"
     assert plan.redact("another://user:pass@host") == "another://user:***@host"
     assert "s3cr3tpw" not in repr(plan)

@@ -56,6 +56,23 @@ def test_it_tells_what_failed_where_and_why():
     assert (letter.attempts, letter.first_failed_at, letter.last_failed_at) == (1, 5.0, 5.0)
 
 
+def test_a_secret_that_a_server_said_back_is_not_in_it():
+    error = PermanentError("it said hunter2.", code="x", hint="Not hunter2?", said="hunter2")
+    made, _ = _letter(error=error)
+    letter = dead_letter(
+        made,
+        1,
+        flow="shop",
+        flow_version="v1",
+        source_module="orders",
+        tenant="acme",
+        now=5.0,
+        redact=lambda text: text.replace("hunter2", "***"),
+    )
+    assert (letter.error_message, letter.error_hint) == ("it said ***.", "Not ***?")
+    assert json.loads(letter.context) == {"said": "***"}
+
+
 def test_its_event_is_a_cloudevent_with_the_data_digit_for_digit():
     _, letter = _letter()
     assert letter.event == (

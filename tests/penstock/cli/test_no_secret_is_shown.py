@@ -1,0 +1,64 @@
+"""No command prints a password, whatever is wrong with the address it stands in."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.cli.app import main
+
+FLOW = """
+version: 1
+name: shop
+state: {url: "sqlite:///STATE"}
+modules:
+  - name: rows
+    type: source.postgres_cdc
+    config: {connection: "ADDRESS", slot_name: s, tables: [{table: orders}]}
+  - name: out
+    type: sink.kafka
+    config:
+      brokers: ["127.0.0.1:1"]
+      topic: t
+      options: {security.protocol: SASL_PLAINTEXT, sasl.mechanism: PLAIN, sasl.username: u, sasl.password: hunter2-kafka}
+pipelines:
+  p:
+    trigger: {type: event, source: rows}
+    steps:
+      - {name: publish, type: step.publish, config: {sink: out}}
+"""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://app:hunter2@127.0.0.1:1/shop",
+        "postgresql://app:hunter2%20%40x@127.0.0.1:1/shop",
+        "postgresql://app:hunter2/x@127.0.0.1:1/shop",
+        "postgresql://app:x y hunter2@127.0.0.1:1/shop",
+        "host=127.0.0.1 port=1 user=app password=hunter2",
+        "host=127.0.0.1 port=1 user=app password='x hunter2'",
+        "host=127.0.0.1 port=1 user=app password='hunter2",
+        "host=127.0.0.1 port=1 user=app password=x hunter2",
+        "hunter2",
+    ],
+)
+@pytest.mark.parametrize("command", [["validate"], ["validate", "--connect"], ["explain"]])
+def test_a_password_in_an_address_is_never_printed(command, address, tmp_path, capfd):
+    flow = tmp_path / "flow.yaml"
+    text = FLOW.replace("STATE", f"{tmp_path}/state.db").replace("ADDRESS", address)
+    flow.write_text(text)
+    main([*command, str(flow)])
+    said = "".join(capfd.readouterr())
+    assert said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("command", [["state", "show"], ["dlq", "list"]])
+@pytest.mark.parametrize(
+    "url", ["postgresql://app:hunter2@127.0.0.1:1/shop", "postgresql://app:hunter2@127.0.0.1:x/y"]
+)
+def test_nor_one_in_a_state_url(command, url, capfd):
+    assert main([*command, "--state", url]) in {2, 3, 4}
+    said = "".join(capfd.readouterr())
+    assert "error[" in said
+    assert "hunter2" not in said
