@@ -16,7 +16,6 @@ from typing import Any
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
-from transforms.expressions import Program
 
 from connectors.batch import Batch
 from flows.runtime.exchange import Exchange, Splitter
@@ -25,6 +24,7 @@ from flows.runtime.intake import Intake, IntakeSource
 from flows.runtime.settle import Settle
 from flows.runtime.stepping import StepRunner
 from transforms.executions import Executions
+from transforms.expressions import Program
 
 
 @dataclass(frozen=True, slots=True)

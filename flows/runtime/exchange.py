@@ -18,10 +18,10 @@ from typing import Any
 from zlib import crc32
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from transforms.expressions import Program
 
 from connectors.batch import Batch, Column
 from transforms.executions import Ended, Executions
+from transforms.expressions import Program
 
 CARRIED = (
     "raw",

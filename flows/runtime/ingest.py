@@ -8,12 +8,11 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from transforms.expressions import Program, compile_jq
-
 from connectors.batch import Batch, Column
 from connectors.errors import PenstockError, PermanentError
 from schema_registry.validation import Validator
 from transforms.executions import Ended, Executions
+from transforms.expressions import Program, compile_jq
 
 if TYPE_CHECKING:
     from flows.plan import PipelinePlan

@@ -6,13 +6,12 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from transforms.expressions import compile_jq
-
 from connectors.batch import Column
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from flows.runtime.halt import Halt
 from transforms.contracts import Step
 from transforms.executions import UNSET, Ended, Executions
+from transforms.expressions import compile_jq
 
 if TYPE_CHECKING:
     from flows.plan import StepPlan
