@@ -52,8 +52,11 @@ def validate(
     checks: list[ModuleCheck] | None = None
     code = exits.DONE
     if connect:
+        from flows.runtime.logs import set_up_logging  # noqa: PLC0415
         from penstock.cli.preflight import check_servers, outcome  # noqa: PLC0415
 
+        # What fails is in the table: a client's own lines beside it would only say it again.
+        set_up_logging("error", "console", plan.redact)
         checks = [line.redacted(plan.redact) for line in check_servers(plan)]
         code = outcome(checks)
     if output == "json":

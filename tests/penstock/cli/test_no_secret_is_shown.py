@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from penstock.cli.app import main
@@ -62,3 +64,13 @@ def test_nor_one_in_a_state_url(command, url, capfd):
     said = "".join(capfd.readouterr())
     assert "error[" in said
     assert "hunter2" not in said
+
+
+def test_what_clients_log_while_servers_are_checked_is_not_in_the_answer(tmp_path, capfd):
+    flow = tmp_path / "flow.yaml"
+    address = "postgresql://app:hunter2@127.0.0.1:1/shop"
+    flow.write_text(FLOW.replace("STATE", f"{tmp_path}/state.db").replace("ADDRESS", address))
+    assert main(["validate", "--connect", "-o", "json", str(flow)]) == 3
+    answer = capfd.readouterr()
+    assert json.loads(answer.out)["ok"] is False
+    assert answer.err == ""
