@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from connectors.settings import Settings
 from flows.spec.configs import Configs, belongs_to_config, read_configs
 from flows.spec.expressions import check_expressions, remember_secrets
+from flows.spec.loops import check_loops
 from flows.spec.merge import merge
 from flows.spec.model import FlowFile
 from flows.spec.nodes import Mapping, plain
@@ -60,6 +61,7 @@ def read_flow(paths: AbstractSequence[Path], environ: AbstractMapping[str, str])
     check_schemas(tree, problems)
     if not unread:  # what a file that can't be read declares is not missing
         check_references(tree, configs, problems)
+        check_loops(tree, configs, problems)
     problems.raise_if_any()
     assert model is not None  # noqa: S101 - else there would be problems
     return CheckedFlow(tree, model, configs, problems)
