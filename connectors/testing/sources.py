@@ -182,7 +182,7 @@ class SourceConformance:
                         batch = reader.poll(5, 0.1)
                     except EndOfSource:
                         break
-                    if batch is not None:
+                    if batch is not None and batch.size:
                         numbers += subject.numbers(batch)
                 expect(sorted(numbers) == list(range(count)), f"{count} events, not {numbers}")
 

@@ -1,0 +1,92 @@
+"""The promises of connectors.contracts, kept by the Kafka source and sink."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from connectors.kafka import SINK_KAFKA
+from connectors.testing import SinkConformance, SourceConformance
+from tests.connectors.kafka.driving import source
+
+pytestmark = pytest.mark.kafka
+
+
+class TopicUnderTest:
+    """One partition and three keys; what is committed to the group is what is acknowledged."""
+
+    def __init__(self, kafka):
+        self.kafka = kafka
+        self.topic = kafka.create_topic()
+        self.group = f"group-{self.topic}"
+        self.source = source(kafka, self.topic, group=self.group)
+        self.emitted = 0
+
+    def emit(self, count):
+        producer = Producer({"bootstrap.servers": self.kafka.bootstrap, "linger.ms": 0})
+        for n in range(self.emitted, self.emitted + count):
+            producer.produce(self.topic, json.dumps({"n": n}), key=f"k{n % 3}")
+        assert producer.flush(30) == 0
+        producer.close()
+        self.emitted += count
+
+    def numbers(self, batch):
+        return [data["n"] for data in batch.column("data")]
+
+    def acknowledged(self):
+        looking = Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": self.group})
+        try:
+            (found,) = looking.committed([TopicPartition(self.topic, 0)], timeout=20)
+        finally:
+            looking.close()
+        return max(found.offset, 0)
+
+
+class TestKafkaSource(SourceConformance):
+    @pytest.fixture
+    def subject(self, kafka):
+        return TopicUnderTest(kafka)
+
+
+class SinkTopic:
+    """Two partitions; refuses nothing that is not too large."""
+
+    def __init__(self, kafka, **config):
+        self.kafka = kafka
+        self.topic = kafka.create_topic(2)
+        self.settings = SINK_KAFKA.settings(brokers=kafka.bootstrap, topic=self.topic, **config)
+
+    def make(self):
+        return SINK_KAFKA.sink("out", self.settings)
+
+    def arrived(self):
+        messages = self.kafka.read_all(self.topic, 0)
+        return [self.data(message) for message in messages if message.value()]
+
+    def data(self, message):
+        return json.loads(message.value())
+
+    def refuse(self, numbers):
+        return False
+
+
+class StructuredTopic(SinkTopic):
+    def __init__(self, kafka):
+        super().__init__(kafka, publish_format="cloudevents_structured")
+
+    def data(self, message):
+        return super().data(message).get("data")
+
+
+class TestKafkaSink(SinkConformance):
+    @pytest.fixture
+    def subject(self, kafka):
+        return SinkTopic(kafka)
+
+
+class TestKafkaSinkInStructuredMode(SinkConformance):
+    @pytest.fixture
+    def subject(self, kafka):
+        return StructuredTopic(kafka)
