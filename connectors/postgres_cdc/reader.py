@@ -332,7 +332,8 @@ class PostgresCdcReader:
             if position and position != self._handed:
                 self._handed = position
                 self._checkpointed = time.monotonic()
-                return Batch(0, {}, after={self._slot: position})
+                makers = self._columns.of_stream
+                return Batch(0, {}, after={self._slot: position}, makers=makers, state=[])
         if over:
             raise EndOfSource
         if self._failure is not None:
