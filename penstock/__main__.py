@@ -26,7 +26,10 @@ def main() -> int:
     if refusal is not None:
         print(refusal, file=sys.stderr)
         return 2
-    from penstock.cli.app import main as run  # noqa: PLC0415 - only a fitting Python can import it
+    try:
+        from penstock.cli.app import main as run  # noqa: PLC0415 - needs a fitting Python
+    except KeyboardInterrupt:
+        return 130  # as flows.runtime.exits.INTERRUPTED, which is still being imported
 
     return run(sys.argv[1:])
 

@@ -117,7 +117,12 @@ def verdict(error: psycopg.Error) -> Verdict:
 def one_line(error: BaseException) -> str:
     """Return an error's text on one line, without the statement it quotes."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("LINE ", "^"))]
+    # libpq asks "Is the server running on that host …?" on a line of its own: our hint does.
+    kept = [
+        line
+        for line in lines
+        if line and not line.startswith(("LINE ", "^")) and not line.endswith("?")
+    ]
     return " ".join(kept) or type(error).__name__
 
 

@@ -6,9 +6,14 @@ through a pipe, has no use for. So rich is hidden before anything is imported.
 
 from __future__ import annotations
 
+import signal
 import sys
 
 if __name__ == "__main__":
+    # The terminal's Ctrl-C is the supervisor's to answer; it comes blocked (see supervisor.py), so
+    # that none kills us before this line.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sys.modules["rich"] = None  # type: ignore[assignment]  # importing it raises ImportError now
     from flows.runtime.worker import main
 

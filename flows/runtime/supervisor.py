@@ -218,12 +218,18 @@ class Supervisor:
     def _start(self, slot: _Slot) -> None:
         read_end, write_end = os.pipe()
         order = replace(slot.order, report_fd=write_end)
-        process = subprocess.Popen(  # noqa: S603 - our own module, arguments of our own
-            [sys.executable, "-m", "flows.runtime.process", order.encode()],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=[write_end],
-        )
+        # A terminal sends Ctrl-C to the workers too, and one that is still importing would die of
+        # it with a traceback: it is blocked until the worker ignores it (process.py). The drain is our signal.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own module, arguments of our own
+                [sys.executable, "-m", "flows.runtime.process", order.encode()],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[write_end],
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(write_end)
         slot.process, slot.started, slot.start_at = process, time.monotonic(), None
         assert process.stderr is not None  # noqa: S101 - asked for above
@@ -284,7 +290,7 @@ class Supervisor:
             return
         if self._stopping_since is not None:
             if error is not None and self._code is None:
-                self._code = code
+                self._code = code if code > 0 else _code_of(error)
                 self._watcher.error(error)
             return
         if code in (exits.USAGE, exits.FATAL) or (code == exits.UNREACHABLE and first):
@@ -308,6 +314,11 @@ class Supervisor:
                     other.process = None
                 other.start_at = time.monotonic() + delay
                 other.view.restarted()
+
+
+def _code_of(error: ErrorReport) -> int:
+    """Return the exit code of an error whose worker was ended by a signal when it had said so."""
+    return exits.UNREACHABLE if error.unreachable else exits.FATAL
 
 
 def plan_workers(files: Sequence[Path], plan: FlowPlan, options: RunOptions) -> list[WorkerOrder]:
