@@ -13,7 +13,6 @@ import pytest
 
 from penstock.cli.app import main
 
-
 _COMMAND = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
