@@ -181,9 +181,17 @@ class Supervisor:
 
     def _drain(self) -> None:
         self._stopping_since = time.monotonic()
+        # A process that waits for its cluster to be complete hears no signal, and has read nothing.
+        unheard = {
+            slot.cluster
+            for slot in self._slots
+            if slot.process is None and slot.cluster and self._leads(slot.cluster)
+        }
         for slot in self._slots:
             slot.start_at = None
-            if slot.process is not None:
+            if slot.process is not None and slot.cluster in unheard:
+                slot.process.kill()
+            elif slot.process is not None:
                 slot.process.terminate()
 
     def _enforce_drain(self) -> None:
@@ -202,18 +210,29 @@ class Supervisor:
         for slot in self._slots:
             if slot.start_at is None or slot.start_at > now:
                 continue
-            if slot.cluster:
-                self._start_cluster(slot.cluster)
-            else:
-                self._start(slot)
+            if slot.cluster and slot.order.process == 0:
+                self._assign_addresses(slot.cluster)
+            elif slot.cluster and not self._leads(slot.cluster):
+                continue
+            self._start(slot)
 
-    def _start_cluster(self, source: str) -> None:
-        """Start all processes of a cluster, on ports that are free now."""
+    def _leads(self, source: str) -> bool:
+        """Whether the cluster's first process has its lease; the others start only then.
+
+        So a standby is one process, and two clusters never hold a share each, waiting for the rest.
+        """
+        return any(
+            slot.process is not None and slot.view.report.state == "running"
+            for slot in self._slots
+            if slot.cluster == source and slot.order.process == 0
+        )
+
+    def _assign_addresses(self, source: str) -> None:
+        """Give all processes of a cluster ports that are free now."""
         slots = [slot for slot in self._slots if slot.cluster == source]
         addresses = free_addresses(len(slots))
         for slot in slots:
             slot.order = replace(slot.order, addresses=addresses)
-            self._start(slot)
 
     def _start(self, slot: _Slot) -> None:
         read_end, write_end = os.pipe()
