@@ -80,8 +80,10 @@ def after_crash(effects: Sequence[str], edges: Sequence[tuple[str, Guarantee]]) 
     return f"The events in flight are worked on again: {names} {verb} a second time for those."
 
 
-def usable_workers(source: SourceTraits) -> str:
-    """Return how many workers the source can use, and why."""
+def usable_workers(source: SourceTraits, *, spread: bool = False) -> str:
+    """Return how many workers the source can use, and why. `spread`: a pipeline has `partition_by`."""
+    if spread:
+        return "as many as there are: partition_by spreads events over them by key"
     if source.partitioned:
         return "as many as it has partitions: they are shared out between workers"
     return "1: it has a single partition"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from connectors.contracts import Opening, Reader, Sink, SinkOpening, Source
 from connectors.registry import connector_type
 from flows.runtime.build import Branch
 from flows.runtime.committer import Committer
+from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt
 from flows.runtime.ingest import Ingest
 from flows.runtime.settle import Settle
@@ -90,12 +92,17 @@ def assemble_branches(
     committer: Committer,
     halt: Halt,
     opened: ExitStack,
+    marks: Mapping[str, Marks],
 ) -> list[Branch]:
-    """Return the branches of the source's pipelines, their steps made; `opened` closes them."""
-    return [
+    """Return the branches of the source's pipelines, their steps made; `opened` closes them.
+
+    `marks`: pipeline → what this process has settled for others, in a cluster.
+    """
+    branches = [
         _branch(plan, source, pipeline, sinks, committer=committer, halt=halt, opened=opened)
         for pipeline in source.pipelines
     ]
+    return [replace(branch, marks=marks.get(branch.name)) for branch in branches]
 
 
 def _branch(

@@ -18,7 +18,7 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from connectors.batch import Batch
-from flows.runtime.exchange import Exchange, Splitter
+from flows.runtime.exchange import Exchange, Marks, Splitter
 from flows.runtime.ingest import Ingest
 from flows.runtime.intake import Intake, IntakeSource
 from flows.runtime.settle import Settle
@@ -44,12 +44,22 @@ class Branch:
     steps: Sequence[StepRunner]
     settle: Settle
     partition_by: Program | None = None
+    marks: Marks | None = None
+    """What this process has settled of what others sent it; only in a cluster."""
 
-    def run(self, executions: Executions) -> None:
-        """Take executions through steps and settle at once, durably: the far side of an exchange."""
+    def run(self, part: Executions | bytes) -> None:
+        """Take one part of a batch through steps and settle: the far side of an exchange.
+
+        Our own part is settled with the source's position; one that was sent here, at once.
+        """
+        assert self.marks is not None  # noqa: S101 - only clusters exchange
+        executions = part if isinstance(part, Executions) else self.marks.received(part)
         for runner in self.steps:
             runner(executions)
-        self.settle.durably(executions)
+        if isinstance(part, Executions):
+            self.settle(executions)
+        else:
+            self.settle.durably(executions, self.marks.owner)
 
 
 def build_dataflow(
@@ -94,7 +104,7 @@ def _exchange(
         return [part for executions in items for part in splitter(executions)]
 
     parts = op.flat_map_batch(f"{prefix}/split", stream, split)
-    op.output(f"{prefix}/exchange", parts, Exchange(cluster.process, cluster.of, branch.run))
+    op.output(f"{prefix}/exchange", parts, Exchange(cluster.process, branch.run))
 
 
 def _steps(stream: Stream[Executions], branch: Branch) -> Stream[Any]:

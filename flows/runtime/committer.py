@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from connectors.batch import Position
 from connectors.contracts import Lag
@@ -35,10 +36,12 @@ FIRST_DELAY, LONGEST_DELAY = 0.05, 5.0
 """Backoff in seconds while the state store is away."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Unit:
     settlements: list[Settlement]
     positions: dict[str, Position] = field(default_factory=dict)
+    owner: str | None = None
+    """Whose positions they are, when not the source's: see `flush`."""
 
     @property
     def events(self) -> int:
@@ -113,11 +116,20 @@ class Committer:
     def _is_full(self) -> bool:
         return len(self._queue) >= OUTSTANDING_BATCHES or self._events >= OUTSTANDING_EVENTS
 
-    def flush(self) -> None:
-        """Store what was settled so far and wait for it. Returns early on a halt with an error."""
-        self.checkpoint({})
+    def flush(self, owner: str, positions: Mapping[str, Position]) -> None:
+        """Store what was settled so far, and `positions` as those of `owner`, and wait for it.
+
+        For a batch that another process will checkpoint; nothing of it is acknowledged here.
+        Returns early on a halt with an error.
+        """
+        unit, self._open = self._open, _Unit([])
+        unit.positions.update(positions)
+        unit.owner = owner
         with self._condition:
-            while self._queue and not self._halt.error:
+            self._queue.append(unit)
+            self._events += unit.events
+            self._condition.notify_all()
+            while unit in self._queue and not self._halt.error:
                 self._condition.wait(0.1)
 
     def take(self) -> dict[str, Position] | None:
@@ -176,21 +188,32 @@ class Committer:
                 pruned = now
 
     def _commit(self, store: StateStore, units: list[_Unit]) -> None:
-        settlements = [settlement for unit in units for settlement in unit.settlements]
-        positions: dict[str, Position] = {}
-        for unit in units:
-            positions.update(unit.positions)
-        lags = self._lags()
-        self._retrying(
-            lambda: store.commit(self._lease, self._source, settlements, positions, lags)
-        )
+        """Store units in order, as many in one transaction as have the same owner."""
+        for owner, group in groupby(units, key=lambda unit: unit.owner):
+            together = list(group)
+            settlements = [each for unit in together for each in unit.settlements]
+            positions: dict[str, Position] = {}
+            for unit in together:
+                positions.update(unit.positions)
+            self._store(store, owner, settlements, positions)
+            with self._condition:
+                del self._queue[: len(together)]
+                self._events -= sum(unit.events for unit in together)
+                if owner is None:
+                    self._durable.update(positions)
+                self._last_commit = time.time()
+                self._condition.notify_all()
+
+    def _store(
+        self,
+        store: StateStore,
+        owner: str | None,
+        settlements: list[Settlement],
+        positions: dict[str, Position],
+    ) -> None:
+        source, lags = owner or self._source, self._lags()
+        self._retrying(lambda: store.commit(self._lease, source, settlements, positions, lags))
         fail_point("after_checkpoint_before_acknowledge")
-        with self._condition:
-            del self._queue[: len(units)]
-            self._events -= sum(unit.events for unit in units)
-            self._durable.update(positions)
-            self._last_commit = time.time()
-            self._condition.notify_all()
 
     def _renew(self, store: StateStore) -> None:
         if not store.renew_lease(self._lease, LEASE_TTL):

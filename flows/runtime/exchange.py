@@ -8,18 +8,23 @@ with one partition per process: an output holds the epoch open until it has writ
 (tests/flows/runtime/test_epoch_gate.py), so steps and settle run inside it and are durable before
 the process that read the batch may checkpoint it. All events of one key go to the same process, and
 batch follows batch, so their order is kept.
+
+A process settles what it was sent in a transaction of its own, before the source's position is
+stored. So that a crash between the two repeats nothing, it stores how far it has come in the same
+transaction (`Marks`), and leaves out what comes again. What a process keeps for itself needs none
+of that: it is settled together with the source's position.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from zlib import crc32
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
-from connectors.batch import Batch, Column
+from connectors.batch import Batch, Column, Position
 from transforms.executions import Ended, Executions
 from transforms.expressions import Program
 
@@ -78,7 +83,7 @@ class Splitter:
         }
         keys = executions.keys
         part = Executions(
-            events=Batch(len(chosen), columns, after={}),
+            events=Batch(len(chosen), columns, after=dict(events.after)),
             pipeline=executions.pipeline,
             started=executions.started,
             base_meta=executions.base_meta,
@@ -88,31 +93,63 @@ class Splitter:
             places = {index: place for place, index in enumerate(chosen)}
             part.ended = {places[index]: end for index, end in executions.ended.items()}
             return part
-        return pickle.dumps((part.pipeline, columns, part.keys, part.started, part.base_meta), 5)
+        sent = (columns, part.events.after, part.keys, part.started, part.base_meta)
+        return pickle.dumps((part.pipeline, *sent), 5)
 
 
-def received(part: Executions | bytes) -> Executions:
-    """Return a part's executions on the process it was sent to."""
-    if isinstance(part, Executions):
-        return part
-    # Our own process wrote it: the cluster's sockets are bound to 127.0.0.1.
-    pipeline, columns, keys, started, meta = pickle.loads(part)  # noqa: S301
-    size = len(columns["raw"])
-    return Executions(
-        events=Batch(size, columns, after={}),
-        pipeline=pipeline,
-        keys=keys,
-        started=started,
-        base_meta=meta,
-    )
+class Marks:
+    """How far this process had settled what others sent it, per source partition, at the start.
+
+    Valid only for the process's own share of the keys: its `owner` name in the state store has
+    the number of processes and the key's expression in it, so another share begins without marks.
+    What comes again lies behind the source's checkpoint (`begins`). A source that begins before
+    it has gone back on purpose, as one does whose topic was made anew: its positions mean other
+    events now, and the partition's mark means nothing any more.
+    """
+
+    def __init__(
+        self, owner: str, positions: Mapping[str, Position], begins: Mapping[str, Position]
+    ) -> None:
+        self.owner = owner
+        self._begins = begins
+        self._positions = {
+            partition: at for partition, at in positions.items() if at > begins.get(partition, "")
+        }
+
+    def received(self, part: bytes) -> Executions:
+        """Return a part that another process sent, without what was settled here before."""
+        # Our own process wrote it: the cluster's sockets are bound to 127.0.0.1.
+        pipeline, columns, after, keys, started, meta = pickle.loads(part)  # noqa: S301
+        if self._positions:
+            fresh = self._fresh(columns["partition"], columns["position"])
+            columns = {name: [column[k] for k in fresh] for name, column in columns.items()}
+            keys = None if keys is None else [keys[k] for k in fresh]
+        return Executions(
+            events=Batch(len(columns["raw"]), columns, after=after),
+            pipeline=pipeline,
+            keys=keys,
+            started=started,
+            base_meta=meta,
+        )
+
+    def _fresh(self, partitions: Column, positions: Column) -> list[int]:
+        """Return the places of what was not settled before; forget the marks that are passed."""
+        marks = self._positions
+        fresh = []
+        for place, (partition, at) in enumerate(zip(partitions, positions, strict=True)):
+            mark = marks.get(partition)
+            if mark is not None and self._begins.get(partition, "") < at <= mark:
+                continue
+            marks.pop(partition, None)
+            fresh.append(place)
+        return fresh
 
 
 class Exchange(FixedPartitionedSink[Any, None]):
-    """The output through which parts cross; `run` takes them through steps and settle."""
+    """The output through which parts cross; `run` takes each through steps and settle."""
 
-    def __init__(self, own: int, of: int, run: Callable[[Executions], None]) -> None:
+    def __init__(self, own: int, run: Callable[[Executions | bytes], None]) -> None:
         self._own = own
-        self._of = of
         self._run = run
 
     def list_parts(self) -> list[str]:
@@ -129,12 +166,12 @@ class Exchange(FixedPartitionedSink[Any, None]):
 
 
 class _Part(StatefulSinkPartition[Any, None]):
-    def __init__(self, run: Callable[[Executions], None]) -> None:
+    def __init__(self, run: Callable[[Executions | bytes], None]) -> None:
         self._run = run
 
     def write_batch(self, values: Iterable[Executions | bytes]) -> None:
         for value in values:
-            self._run(received(value))
+            self._run(value)
 
     def snapshot(self) -> None:
         """Bytewax stores nothing (no RecoveryConfig)."""

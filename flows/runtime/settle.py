@@ -96,15 +96,16 @@ class Settle:
         tally.skipped += skipped
         tally.failures.extend(letters)
 
-    def durably(self, executions: Executions) -> None:
+    def durably(self, executions: Executions, owner: str) -> None:
         """Settle and wait until it is stored: for a batch that another process will checkpoint.
 
-        An error that stops the worker is raised: Bytewax then ends this process in mid-epoch, no
-        process can checkpoint that epoch, and the supervisor starts the whole cluster again.
+        The batch's positions are stored with it as those of `owner`. An error that stops the
+        worker is raised: Bytewax then ends this process in mid-epoch, no process can checkpoint
+        that epoch, and the supervisor starts the whole cluster again.
         """
         self(executions)
         if not self._halt.error:
-            self._committer.flush()
+            self._committer.flush(owner, executions.events.after)
         error = self._halt.error
         if error is not None:
             raise error

@@ -18,11 +18,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
+from zlib import crc32
 
 import orjson
 import structlog
 from bytewax._bytewax import cluster_main, run_main
 
+from connectors.batch import Position
 from connectors.contracts import Lag, Opening, Reader, Shard
 from connectors.errors import FatalError, FlowFileError, PenstockError
 from flows.plan import FlowPlan, load_flow
@@ -30,6 +32,7 @@ from flows.runtime import exits
 from flows.runtime.assemble import assemble_branches, open_sinks, open_source, renderer
 from flows.runtime.build import Branch, Cluster, build_dataflow
 from flows.runtime.committer import LEASE_TTL, Committer
+from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
 from flows.runtime.logs import Level, set_up_logging
@@ -179,6 +182,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             if lease is None:
                 return
             positions = store.checkpoints(plan.name, source_plan.name)
+            marks = _marks(order, plan, store, positions)
             sink_states = store.sink_states(plan.name, lease.shard)
         finally:
             store.close()
@@ -199,7 +203,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         opened.callback(committer.close)
         sinks = open_sinks(plan, source_plan, sink_states, order.writers, opened)
         branches = assemble_branches(
-            plan, source_plan, sinks, committer=committer, halt=halt, opened=opened
+            plan, source_plan, sinks, committer=committer, halt=halt, opened=opened, marks=marks
         )
         intake: Intake | None = None
         if order.reads:
@@ -222,6 +226,20 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             if not halt.error:
                 raise
         _finish(intake, committer, halt)
+
+
+def _marks(
+    order: WorkerOrder, plan: FlowPlan, store: StateStore, begins: Mapping[str, Position]
+) -> dict[str, Marks]:
+    """Return pipeline → what this process of a cluster has settled of its share of the keys."""
+    found = {}
+    for pipeline in plan.source(order.source).pipelines:
+        if order.addresses and pipeline.partition_by:
+            share = f"{order.process}/{len(order.addresses)}"
+            key = crc32(pipeline.partition_by.encode())
+            owner = f"{order.source}@{pipeline.name}:{share}:{key:08x}"
+            found[pipeline.name] = Marks(owner, store.checkpoints(plan.name, owner), begins)
+    return found
 
 
 def _run_dataflow(order: WorkerOrder, intake: Intake | None, branches: list[Branch]) -> None:

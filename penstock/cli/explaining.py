@@ -122,7 +122,8 @@ def explain_plan(plan: FlowPlan) -> Explanation:
 def _source(plan: FlowPlan, module: SourcePlan, made: Source | None) -> ModuleText:
     facts = [NOT_MADE]
     if made is not None:
-        facts = [f"workers it can use: {usable_workers(made.traits)}"]
+        spread = any(pipeline.partition_by for pipeline in module.pipelines)
+        facts = [f"workers it can use: {usable_workers(made.traits, spread=spread)}"]
         if not made.traits.ordered:
             facts.append("gives no order")
         if not module.pipelines:

@@ -82,9 +82,10 @@ def _say_what_starts(plan: FlowPlan, settings: RunSettings) -> None:
     if settings.workers == 1:
         return
     for source in plan.sources:
-        if source.pipelines and not make_source(source).traits.partitioned:
+        spread = any(pipeline.partition_by for pipeline in source.pipelines)
+        if source.pipelines and not spread and not make_source(source).traits.partitioned:
             log.warning(
-                "one worker only: this source can't be shared out",
+                "one worker only: this source can't be shared out; partition_by would spread it",
                 source=source.name,
                 asked_for=settings.workers,
             )

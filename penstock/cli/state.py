@@ -55,7 +55,7 @@ def show(
 def _flow(store: Any, name: str) -> dict[str, Any]:
     return {
         "flow": name,
-        "partitions": [asdict(row) for row in store.partitions(name)],
+        "partitions": [asdict(row) for row in store.partitions(name) if "@" not in row.source],
         "pipelines": [asdict(row) for row in store.totals(name)],
     }
 

@@ -185,7 +185,7 @@ def test_a_failing_event_is_a_dead_letter_whichever_process_worked_it(spread):
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("which", [0, 1], ids=["the reader", "the other"])
-def test_a_kill_of_either_process_loses_nothing(spread, which):
+def test_a_kill_of_either_process_loses_nothing_and_repeats_nothing_in_a_file(spread, which):
     run = spread.start()
     for turn in range(3):
         spread.rows.change(300, size=1)
@@ -196,6 +196,8 @@ def test_a_kill_of_either_process_loses_nothing(spread, which):
     wait_for(lambda: spread.count() == spread.rows.done, "all events")
     assert run.stop() == 0, run.text()
     spread.check()
+    ids = [line["id"] for line in spread.flow.lines()]
+    assert len(ids) == len(set(ids))
     assert run.workers_left() == []
 
 
