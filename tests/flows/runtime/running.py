@@ -17,7 +17,7 @@ import psutil
 
 from flows.state.store import open_store
 
-SECONDS = 20.0
+SECONDS = 40.0
 """How long anything may take before the test fails."""
 
 Json = dict[str, Any]
