@@ -84,9 +84,10 @@ _POSTGRESQL_REFUSED = (
     ("password", "28"),
     ("authentication", "28"),
     ("pg_hba.conf", "28"),
-    ("role ", "28"),
-    ("database ", "3D"),
+    ('role "', "28"),
+    ('database "', "3D"),
 )
+"""With its quotation mark: "the database system is shutting down" passes by itself."""
 
 
 def translate(error: DBAPIError, label: str, stage: Stage) -> PenstockError:
@@ -122,7 +123,7 @@ def _sqlite(text: str, label: str) -> PenstockError:
 
 def _refused(text: str, label: str, stage: Stage) -> PenstockError:
     """Return the error of a connection that was refused or lost."""
-    if "FATAL:" in text:
+    if "FATAL:" in text and "too many connections" not in text:
         for known, state in _POSTGRESQL_REFUSED:
             if known in text.rpartition("FATAL:")[2]:
                 code, hint = _POSTGRESQL[state]
