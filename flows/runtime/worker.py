@@ -26,7 +26,7 @@ from bytewax._bytewax import cluster_main, run_main
 
 from connectors.batch import Position
 from connectors.contracts import Lag, Opening, Reader, Shard
-from connectors.errors import FatalError, FlowFileError, PenstockError
+from connectors.errors import FatalError, FlowFileError, PenstockError, RetryableError
 from flows.plan import FlowPlan, load_flow
 from flows.runtime import exits
 from flows.runtime.assemble import assemble_branches, open_sinks, open_source, renderer
@@ -271,14 +271,22 @@ def _take_lease(
 ) -> Lease | None:
     """Wait as a standby until the shard is ours; None when asked to stop before."""
     while True:
-        lease = store.acquire_lease(plan.name, order.shard, order.holder, LEASE_TTL)
+        try:
+            lease = store.acquire_lease(plan.name, order.shard, order.holder, LEASE_TTL)
+        except RetryableError as error:
+            # A standby outlives a restart of the state store, as the worker that it stands by does.
+            log.warning("waiting for the state store", flow=plan.name, error=error.message)
+            reporter.status = f"state store: {error.message}"
+            if halt.wait(LEASE_TTL / 10):
+                return None
+            continue
         if lease is not None:
             reporter.status = ""
             return lease
         if reporter.state != "standby":
             log.info("standby: another worker runs this", flow=plan.name, shard=order.shard)
             reporter.state = "standby"
-            reporter.status = "another worker runs this; waiting to take over"
+        reporter.status = "another worker runs this; waiting to take over"
         if halt.wait(LEASE_TTL / 10):
             return None
 
@@ -349,6 +357,6 @@ def _tune_memory() -> None:
     m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8
     with suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(m_mmap_threshold, 4 << 20)
-        mallopt(m_trim_threshold, 8 << 20)
+        mallopt(m_mmap_threshold, 512 << 10)
+        mallopt(m_trim_threshold, 1 << 20)
         mallopt(m_arena_max, 1)
