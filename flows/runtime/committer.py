@@ -35,6 +35,9 @@ LEASE_TTL = 10.0
 FIRST_DELAY, LONGEST_DELAY = 0.05, 5.0
 """Backoff in seconds while the state store is away."""
 
+PATIENCE = 20.0
+"""Seconds that a drain waits for a state store that is away, before its events are left to come again."""
+
 
 @dataclass(slots=True, eq=False)
 class _Unit:
@@ -140,7 +143,7 @@ class Committer:
             taken, self._durable = self._durable, {}
         return taken
 
-    def close(self, timeout: float = 20.0) -> None:
+    def close(self, timeout: float = PATIENCE) -> None:
         """Commit what is queued, give the lease back and stop, within `timeout` seconds.
 
         After an error in the dataflow nothing of the batch in flight is queued, so nothing of it
@@ -224,14 +227,17 @@ class Committer:
             )
 
     def _retrying(self, call: Callable[[], None]) -> None:
-        """Call until it succeeds; a retryable error waits, and gives up only when closing."""
+        """Call until it succeeds; a retryable error waits. Gives up when closing or long draining."""
         delay = FIRST_DELAY
+        draining_since: float | None = None
         while True:
             try:
                 call()
             except RetryableError as error:
                 self._status = f"state store: {error.message}"
-                if self._closing or self._halt.error:
+                if self._halt.asked() and draining_since is None:
+                    draining_since = time.monotonic()
+                if self._closing or self._halt.error or _is_over(draining_since):
                     raise
                 with self._condition:
                     self._condition.wait(delay)
@@ -239,3 +245,7 @@ class Committer:
             else:
                 self._status = ""
                 return
+
+
+def _is_over(draining_since: float | None) -> bool:
+    return draining_since is not None and time.monotonic() - draining_since >= PATIENCE
