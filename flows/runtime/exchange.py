@@ -124,6 +124,7 @@ class Marks:
             fresh = self._fresh(columns["partition"], columns["position"])
             columns = {name: [column[k] for k in fresh] for name, column in columns.items()}
             keys = None if keys is None else [keys[k] for k in fresh]
+            after = {partition: self._furthest(partition, at) for partition, at in after.items()}
         return Executions(
             events=Batch(len(columns["raw"]), columns, after=after),
             pipeline=pipeline,
@@ -131,6 +132,11 @@ class Marks:
             started=started,
             base_meta=meta,
         )
+
+    def _furthest(self, partition: str, at: Position) -> Position:
+        """Return how far we are once a batch up to `at` is settled: a repeat is behind our mark."""
+        mark = self._positions.get(partition, "")
+        return mark if self._begins.get(partition, "") < at < mark else at
 
     def _fresh(self, partitions: Column, positions: Column) -> list[int]:
         """Return the places of what was not settled before; forget the marks that are passed."""

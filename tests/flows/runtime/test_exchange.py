@@ -61,6 +61,16 @@ def test_what_was_settled_here_before_is_left_out_when_it_comes_again():
     assert again.events.after == {"p": "0039"}
 
 
+def test_a_batch_that_ends_before_what_was_settled_here_does_not_take_the_mark_back():
+    """Else a second crash, before the rest has come again, would repeat that rest."""
+    settled = {"p": "0019"}
+    marks = Marks("owner", settled, {"p": "0004"})
+    again = marks.received(sent(range(5, 12)))
+    assert (again.events.size, again.events.after) == (0, settled)
+    later = marks.received(sent(range(12, 40)))
+    assert later.events.after == {"p": "0039"}
+
+
 def test_a_source_that_begins_again_is_not_taken_for_one_that_repeats():
     """A topic that was made anew counts from the start: its offsets mean other events."""
     marks = Marks("owner", {"p": "0500"}, {"p": "0400"})
