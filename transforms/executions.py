@@ -70,6 +70,14 @@ class Executions:
     """The pipeline's own `key:` per event, where it sets one; see `key_column`."""
     base_meta: dict[str, Any] = field(default_factory=dict)
     """What `.meta` holds: flow, pipeline, started_at."""
+    scope: dict[str, Column] = field(default_factory=dict)
+    """Name → value per index: what a loop adds to the context's root (`item`, `index`)."""
+    passes: Column | None = None
+    """In a loop: the pass of its event that each index is, as text (`3`, `3.0` in an inner loop)."""
+    takes_turns: bool = True
+    """Whether calls for one key are made one after another; a loop sees to that itself."""
+    failed_at: dict[int, str] = field(default_factory=dict)
+    """Index → place within the running step that its failure comes from, such as `lines[3].charge`."""
 
     def going(self, number: int) -> Sequence[int]:
         """Return the indexes that run the step `number` (0, 1, …), in order."""
@@ -85,6 +93,10 @@ class Executions:
         """Return the key per event that order is kept by: the pipeline's, else the source's."""
         return self.events.column("key") if self.keys is None else self.keys
 
+    def turn_column(self) -> Column:
+        """Return the key per event whose calls are made one after another; None: at any time."""
+        return self.key_column() if self.takes_turns else [None] * self.events.size
+
     def end(self, index: int, ended: Ended) -> None:
         """End the execution `index`; the first end stands."""
         self.ended.setdefault(index, ended)
@@ -92,15 +104,22 @@ class Executions:
     def root(self, index: int, name: str) -> Any:
         """Return what `.<name>` is at the root of the context of `index`; None when absent.
 
-        Precedence: trigger, steps, meta, event → data, before, after, operation → the fields of
-        an object `data` → the envelope's attributes. Only what it takes to tell is built.
+        Precedence: trigger, steps, meta, event → data, before, after, operation → a loop's item
+        and index → the fields of an object `data` → the envelope's attributes. Only what it takes
+        to tell is built.
         """
-        if name == "data":
-            return self.events.column("data")[index]
+        if name in self.scope:  # never one of the names that come before it
+            return self.scope[name][index]
         if name == "steps":
             return self.steps_view(index)
         if name == "meta":
             return self.base_meta
+        return self.trigger_field(index, name)
+
+    def trigger_field(self, index: int, name: str) -> Any:
+        """Return what `.trigger.<name>` is: the root without steps, meta and a loop's names."""
+        if name == "data":
+            return self.events.column("data")[index]
         if name in _CHANGE:
             change = self.events.column("change")[index]
             if change is not None:
@@ -151,6 +170,7 @@ class Executions:
         trigger = self.trigger_view(index)
         return {
             **trigger,
+            **{name: column[index] for name, column in self.scope.items()},
             "trigger": trigger,
             "steps": self.steps_view(index),
             "meta": self.base_meta,

@@ -190,8 +190,10 @@ def _split(keys: Sequence[str | int]) -> tuple[Place, Sequence[str | int]]:
     match keys:
         case ["steps", str(name), "output", *rest]:
             return ("steps", name), rest
+        case ["trigger", "data", *rest]:
+            return ("data",), rest
         case ["trigger", str(name), *rest] if name not in {"trigger", "steps", "meta"}:
-            return (name,), rest  # the same there as at the root
+            return ("trigger", name), rest
         case [str(root), *rest]:
             return (root,), rest
     raise NotUnderstood("a path begins with a number")
@@ -201,6 +203,9 @@ def _column_at(place: Place, executions: Executions, indexes: Sequence[int]) -> 
     whole = len(indexes) == executions.events.size
     if place == ("data",):
         column = executions.events.column("data")
+    elif len(place) == 2 and place[0] == "trigger":
+        field, name = executions.trigger_field, place[1]
+        return [field(k, name) for k in indexes]
     elif len(place) == 2:
         outputs = executions.outputs.get(place[1])
         if outputs is None:

@@ -32,8 +32,8 @@ class View:
         made: dict[str, Any] = {}
         for root, keys in reads.items():
             if root == "trigger" and keys is not None:
-                # Its fields are those of the root, save for three that `reads` asks for whole.
-                made[root] = {key: executions.root(index, key) for key in keys}
+                # `reads` asks for the whole where these are not fields of the event.
+                made[root] = {key: executions.trigger_field(index, key) for key in keys}
             else:
                 made[root] = part_of(executions.root(index, root), keys)
         return made
