@@ -51,6 +51,7 @@ def main(dsn: str, slot: str, publication: str, bootstrap: str, topic: str) -> N
         if length == 0:
             if pending:
                 producer.flush()
+                print(count, flush=True)
                 pending = 0
                 flushed = commit
                 now = int((time.time() - 946684800) * 1e6)
@@ -78,7 +79,7 @@ def main(dsn: str, slot: str, publication: str, bootstrap: str, topic: str) -> N
                 if pending >= 1000:
                     producer.poll(0)
                 if count % 20_000 == 0:
-                    print(count, flush=True)
+                    print(count - len(producer), flush=True)
             elif kind == 0x42:
                 commit, stamp, xid = struct.unpack(">QQI", payload[1:21])
             elif kind == 0x52:
