@@ -1,0 +1,1 @@
+"""jq, compiled to Python."""
