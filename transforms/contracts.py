@@ -67,4 +67,7 @@ class StepType:
     make: Callable[[Any, StepEnvironment], Step] | None = None
     effect: bool = False
     """It changes something outside (publish, a non-GET call)."""
+    outside: bool = False
+    """It asks something outside, if only to read: a test of a flow has to mock it. What has an
+    `effect` does anyway."""
     has_output: bool = True

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from connectors.contracts import Opening, Reader, Sink, SinkOpening, Source
 from connectors.registry import connector_type
-from flows.runtime.build import Branch
-from flows.runtime.committer import Committer
-from flows.runtime.exchange import Marks
+from flows.runtime.branch import Branch
 from flows.runtime.halt import Halt
 from flows.runtime.ingest import Ingest
-from flows.runtime.settle import Settle
+from flows.runtime.settle import Outcomes, Settle
 from flows.runtime.stepping import StepRunner
 from schema_registry.validation import Validator
-from transforms.contracts import StepEnvironment
+from transforms.contracts import Step, StepEnvironment
 from transforms.expressions import compile_jq, compile_template
 from transforms.registry import step_type
 
 if TYPE_CHECKING:
-    from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan
+    from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan, StepPlan
+    from flows.runtime.exchange import Marks
 
 
 def make_source(plan: SourcePlan) -> Source:
@@ -84,23 +83,33 @@ def renderer(text: str) -> Callable[[Mapping[str, Any]], str]:
     return lambda context: template.render(context, required=True)
 
 
+def make_step(plan: StepPlan, environment: StepEnvironment) -> Step:
+    """Return the step, ready to run. Raises FlowFileError for what only shows when it is made."""
+    kind = step_type(plan.type)
+    assert kind is not None  # noqa: S101 - the plan was checked when it was loaded
+    assert kind.make is not None  # noqa: S101 - `run` refuses types without a factory
+    return kind.make(plan.settings, environment)
+
+
 def assemble_branches(
     plan: FlowPlan,
     source: SourcePlan,
     sinks: Mapping[str, Sink],
     *,
-    committer: Committer,
+    committer: Outcomes,
     halt: Halt,
     opened: ExitStack,
     marks: Mapping[str, Marks],
+    make: Callable[[StepPlan, StepEnvironment], Step] = make_step,
 ) -> list[Branch]:
     """Return the branches of the source's pipelines, their steps made; `opened` closes them.
 
-    `marks`: pipeline → what this process has settled for others, in a cluster.
+    `marks`: pipeline → what this process has settled for others, in a cluster. `make` makes the
+    steps; tests of a flow put others in the place of those that reach outside.
     """
     branches = [
-        _branch(plan, source, pipeline, sinks, committer=committer, halt=halt, opened=opened)
-        for pipeline in source.pipelines
+        _branch(plan, source, each, sinks, committer=committer, halt=halt, opened=opened, make=make)
+        for each in source.pipelines
     ]
     return [replace(branch, marks=marks.get(branch.name)) for branch in branches]
 
@@ -111,19 +120,17 @@ def _branch(
     pipeline: PipelinePlan,
     sinks: Mapping[str, Sink],
     *,
-    committer: Committer,
+    committer: Outcomes,
     halt: Halt,
     opened: ExitStack,
+    make: Callable[[StepPlan, StepEnvironment], Step],
 ) -> Branch:
     numbers = {step.name: step.number for step in pipeline.steps}
     earlier: list[str] = []
     runners = []
     for step in pipeline.steps:
-        kind = step_type(step.type)
-        assert kind is not None  # noqa: S101 - the plan was checked when it was loaded
-        assert kind.make is not None  # noqa: S101 - `run` refuses types without a factory
-        made = kind.make(
-            step.settings,
+        made = make(
+            step,
             StepEnvironment(
                 flow=plan.name,
                 pipeline=pipeline.name,
@@ -171,5 +178,5 @@ def _reads_data(source: SourcePlan, pipeline: PipelinePlan, sinks: Mapping[str, 
         settings = step.settings
         if settings.data_from or settings.key or settings.schema_:
             return True
-    vouched = make_source(source).traits.json
-    return not vouched and any(sink.traits.embeds for sink in sinks.values())
+    embedded = any(sink.traits.embeds for sink in sinks.values())
+    return embedded and not make_source(source).traits.json

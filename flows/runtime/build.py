@@ -18,11 +18,9 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from connectors.batch import Batch
-from flows.runtime.exchange import Exchange, Marks, Splitter
-from flows.runtime.ingest import Ingest
+from flows.runtime.branch import Branch
+from flows.runtime.exchange import Exchange, Splitter
 from flows.runtime.intake import Intake, IntakeSource
-from flows.runtime.settle import Settle
-from flows.runtime.stepping import StepRunner
 from transforms.executions import Executions
 from transforms.expressions import Program
 
@@ -33,33 +31,6 @@ class Cluster:
 
     process: int
     of: int
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One pipeline's operators, in order."""
-
-    name: str
-    ingest: Ingest
-    steps: Sequence[StepRunner]
-    settle: Settle
-    partition_by: Program | None = None
-    marks: Marks | None = None
-    """What this process has settled of what others sent it; only in a cluster."""
-
-    def run(self, part: Executions | bytes) -> None:
-        """Take one part of a batch through steps and settle: the far side of an exchange.
-
-        Our own part is settled with the source's position; one that was sent here, at once.
-        """
-        assert self.marks is not None  # noqa: S101 - only clusters exchange
-        executions = part if isinstance(part, Executions) else self.marks.received(part)
-        for runner in self.steps:
-            runner(executions)
-        if isinstance(part, Executions):
-            self.settle(executions)
-        else:
-            self.settle.durably(executions, self.marks.owner)
 
 
 def build_dataflow(
@@ -115,7 +86,9 @@ def _steps(stream: Stream[Executions], branch: Branch) -> Stream[Any]:
     return op.flat_map_batch(f"{prefix}/settle", stream, _swallow(branch.settle))
 
 
-def _pass_on(call: Callable[[Executions], None]) -> Callable[[list[Executions]], list[Executions]]:
+def _pass_on(
+    call: Callable[[Executions], object],
+) -> Callable[[list[Executions]], list[Executions]]:
     def operator(items: list[Executions]) -> list[Executions]:
         for executions in items:
             call(executions)

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from connectors.batch import Position
 from connectors.contracts import Sink
 from connectors.errors import FatalError
 from connectors.failpoints import fail_point
-from flows.runtime.committer import Committer
 from flows.runtime.halt import Halt
 from flows.state.history import encode_chunk
 from flows.state.letters import dead_letter
@@ -36,6 +36,16 @@ class Tally:
     """The last ones, until the reporter takes them."""
 
 
+class Outcomes(Protocol):
+    """Where outcomes go: the committer, which makes them durable."""
+
+    def settle(self, settlement: Settlement) -> None:
+        """Take one batch's outcome in one pipeline; see `Committer.settle`."""
+
+    def flush(self, owner: str, positions: Mapping[str, Position]) -> None:
+        """Store what was taken, with positions of `owner`, and wait; see `Committer.flush`."""
+
+
 class Settle:
     """One pipeline's last operator."""
 
@@ -46,7 +56,7 @@ class Settle:
         plan: PipelinePlan,
         *,
         sinks: Mapping[str, Sink],
-        committer: Committer,
+        committer: Outcomes,
         halt: Halt,
     ) -> None:
         self.tally = Tally()

@@ -30,7 +30,8 @@ from connectors.errors import FatalError, FlowFileError, PenstockError, Retryabl
 from flows.plan import FlowPlan, load_flow
 from flows.runtime import exits
 from flows.runtime.assemble import assemble_branches, open_sinks, open_source, renderer
-from flows.runtime.build import Branch, Cluster, build_dataflow
+from flows.runtime.branch import Branch
+from flows.runtime.build import Cluster, build_dataflow
 from flows.runtime.committer import LEASE_TTL, Committer
 from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt

@@ -13,7 +13,7 @@ from connectors.settings import Settings
 from flows.spec.configs import Configs, belongs_to_config, read_configs
 from flows.spec.expressions import check_expressions, remember_secrets
 from flows.spec.loops import check_loops
-from flows.spec.merge import merge
+from flows.spec.merge import is_test_document, merge
 from flows.spec.model import FlowFile
 from flows.spec.nodes import Mapping, plain
 from flows.spec.problems import Place, Problems
@@ -21,6 +21,7 @@ from flows.spec.references import check_references
 from flows.spec.schemas import check_schemas
 from flows.spec.source import read_documents
 from flows.spec.substitution import substitute
+from flows.spec.timeouts import check_timeouts
 from flows.spec.wording import report
 
 
@@ -40,8 +41,17 @@ def read_flow(paths: AbstractSequence[Path], environ: AbstractMapping[str, str])
     problems = Problems()
     if not paths:
         problems.add(Place("", 1, 1), "no flow file is named.", code="file_missing")
-    documents = [node for path in paths for node in read_documents(path, problems)]
+    found = [node for path in paths for node in read_documents(path, problems)]
     unread = len(problems)
+    documents = [node for node in found if not is_test_document(node)]
+    if found and not documents:
+        problems.add(
+            found[0].place,
+            "this file holds tests, and no flow.",
+            code="not_a_flow_file",
+            hint="Name the flow file. `penstock test` takes both.",
+        )
+        problems.raise_if_any()
     for document in documents:
         substitute(document, environ, problems)
     tree = merge(documents, problems)
@@ -62,6 +72,7 @@ def read_flow(paths: AbstractSequence[Path], environ: AbstractMapping[str, str])
     if not unread:  # what a file that can't be read declares is not missing
         check_references(tree, configs, problems)
         check_loops(tree, configs, problems)
+    check_timeouts(configs, problems)
     problems.raise_if_any()
     assert model is not None  # noqa: S101 - else there would be problems
     return CheckedFlow(tree, model, configs, problems)

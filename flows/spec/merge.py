@@ -10,6 +10,7 @@ from flows.spec.problems import Place, Problems
 
 _LISTS = ("modules", "alerts")
 _MAPS = ("schemas", "pipelines")
+_FLOW = {*_LISTS, *_MAPS, "steps"}
 _NOUNS = {"schemas": "schema", "pipelines": "pipeline"}
 
 
@@ -28,6 +29,11 @@ def merge(documents: Iterable[Node], problems: Problems) -> Mapping:
         for name, entry in document.entries.items():
             _merge_entry(whole, name, entry, problems)
     return whole
+
+
+def is_test_document(node: Node) -> bool:
+    """Whether a document holds tests of a flow, for `penstock test`, and nothing of a flow itself."""
+    return isinstance(node, Mapping) and "tests" in node.entries and not _FLOW & set(node.entries)
 
 
 def _merge_entry(whole: Mapping, name: str, entry: Entry, problems: Problems) -> None:

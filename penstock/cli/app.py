@@ -12,7 +12,7 @@ import typer
 
 from connectors.errors import PenstockError
 from flows.runtime import exits
-from penstock.cli import connectors, demo, dlq, explain, init, run, schema, state, validate
+from penstock.cli import cases, connectors, demo, dlq, explain, init, run, schema, state, validate
 from penstock.cli.errors import BUG, PIPE_CLOSED, print_bug, print_error, report_error
 from penstock.cli.help import GroupedCommands
 
@@ -35,14 +35,15 @@ not be reached, 4 stopped by a fatal error, 130 interrupted.
 
 `penstock COMMAND --help` shows a command's options, with examples.""",
 )
-for module, command in (
-    (demo, demo.demo),
-    (init, init.init),
-    (validate, validate.validate),
-    (explain, explain.explain),
-    (run, run.run),
+for name, module, command in (
+    ("demo", demo, demo.demo),
+    ("init", init, init.init),
+    ("validate", validate, validate.validate),
+    ("explain", explain, explain.explain),
+    ("test", cases, cases.run_cases),
+    ("run", run, run.run),
 ):
-    app.command(epilog=module.EXAMPLES)(command)
+    app.command(name, epilog=module.EXAMPLES)(command)
 app.add_typer(connectors.connectors, name="connectors")
 app.add_typer(schema.schema, name="schema")
 app.add_typer(state.state, name="state")

@@ -12,7 +12,14 @@ from typer.core import TyperGroup
 
 GROUPS = {
     "Try it": ("demo",),
-    "Write and check a flow": ("init", "validate", "explain", "connectors", "schema"),
+    "Write and check a flow": (
+        "init",
+        "validate",
+        "explain",
+        "test",
+        "connectors",
+        "schema",
+    ),
     "Run it": ("run",),
     "Look inside": ("state", "dlq"),
 }

@@ -1,0 +1,43 @@
+"""`Branch`: one pipeline's operators in order, as the dataflow and tests of flows run them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.runtime.ingest import Ingest
+from flows.runtime.settle import Settle
+from flows.runtime.stepping import StepRunner
+from transforms.executions import Executions
+from transforms.expressions import Program
+
+if TYPE_CHECKING:
+    from flows.runtime.exchange import Marks
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One pipeline's operators, in order."""
+
+    name: str
+    ingest: Ingest
+    steps: Sequence[StepRunner]
+    settle: Settle
+    partition_by: Program | None = None
+    marks: Marks | None = None
+    """What this process has settled of what others sent it; only in a cluster."""
+
+    def run(self, part: Executions | bytes) -> None:
+        """Take one part of a batch through steps and settle: the far side of an exchange.
+
+        Our own part is settled with the source's position; one that was sent here, at once.
+        """
+        assert self.marks is not None  # noqa: S101 - only clusters exchange
+        executions = part if isinstance(part, Executions) else self.marks.received(part)
+        for runner in self.steps:
+            runner(executions)
+        if isinstance(part, Executions):
+            self.settle(executions)
+        else:
+            self.settle.durably(executions, self.marks.owner)
