@@ -9,23 +9,24 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
-from connectors.settings import Settings
 from flows.spec.check import CheckedFlow, read_flow
 from flows.spec.configs import ModuleNode, StepNode
 from flows.spec.model import FlowFile, Log, Server, check_state_url
 from flows.spec.nodes import plain
 from flows.spec.not_built import find_not_built
-from flows.spec.pipelines import DeadLetters, Pipeline
+from flows.spec.pipelines import DeadLetters, Pipeline, Step
 from flows.spec.problems import FlowErrors, Place, Problem
 from flows.spec.secrets import Secrets
 from schema_registry.subjects import SubjectVersions
 from schema_registry.validation import Validator
+from transforms.registry import step_type
+from transforms.steps.substeps import SubStep
 
 _VERSIONED = ("modules", "schemas", "pipelines")
 """What makes a flow's version: not where its state is or how it logs."""
@@ -60,6 +61,35 @@ class StepPlan:
     place: Place
     use: str | None = None
     """The step module it uses."""
+    timeout: float | None = None
+    """Seconds; where the step's own `timeout:` is what its settings' `timeout` was lowered to."""
+    within: str = ""
+    """The steps that it stands in, each followed by a period."""
+    inner: Mapping[str, tuple[StepPlan, ...]] = field(default_factory=dict)
+    """The lists of steps inside it, by their path in its config: `steps`, `branches.gold`."""
+
+    @property
+    def place_in_pipeline(self) -> str:
+        """Return its name with those of the steps it stands in: `lines.charge`."""
+        return f"{self.within}{self.name}"
+
+    @property
+    def acts(self) -> bool:
+        """Whether it changes something outside; an HTTP call does unless it only reads."""
+        if any(step.acts for steps in self.inner.values() for step in steps):
+            return True
+        kind = step_type(self.type)
+        effect = kind is not None and kind.effect
+        if not effect:
+            return bool(getattr(self.settings, "effect", False))
+        return getattr(self.settings, "method", "POST") not in {"GET", "HEAD", "OPTIONS"}
+
+    def every(self) -> Iterator[StepPlan]:
+        """Yield the step, then those inside it, at any depth."""
+        yield self
+        for steps in self.inner.values():
+            for step in steps:
+                yield from step.every()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +109,11 @@ class PipelinePlan:
     dead_letter: DeadLetters
     steps: tuple[StepPlan, ...]
     place: Place
+
+    def every_step(self) -> Iterator[StepPlan]:
+        """Yield the steps in order, each followed by those inside it."""
+        for step in self.steps:
+            yield from step.every()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,29 +280,41 @@ def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
         on_invalid=model.on_invalid,
         dead_letter=model.dead_letter,
         steps=tuple(
-            StepPlan(
-                name=step.name,
-                number=number,
-                type=node.type,
-                settings=_step_settings(node),
-                if_=step.if_,
-                skip_if=step.skip_if,
-                on_error=step.on_error,
-                place=node.node.place,
-                use=step.use,
-            )
+            _step(step, node, number)
             for number, (step, node) in enumerate(zip(model.steps, nodes, strict=True))
         ),
         place=pipelines.entries[name].key.place,
     )
 
 
-def _step_settings(node: StepNode) -> Settings:
+def _step(model: Step | SubStep, node: StepNode, number: int, within: str = "") -> StepPlan:
     settings = node.settings
     assert settings is not None  # noqa: S101 - the flow was checked
-    if node.sink is not None:
-        return settings.model_copy(update={"sink": node.sink})
-    return settings
+    lowered: dict[str, Any] = {} if node.sink is None else {"sink": node.sink}
+    if model.timeout is not None and model.timeout < getattr(settings, "timeout", 0.0):
+        lowered["timeout"] = model.timeout
+    return StepPlan(
+        name=node.name,
+        number=number,
+        type=node.type,
+        settings=settings.model_copy(update=lowered) if lowered else settings,
+        if_=model.if_,
+        skip_if=model.skip_if,
+        on_error=model.on_error,
+        place=node.node.place,
+        use=model.use,
+        timeout=lowered.get("timeout"),
+        within=within,
+        inner={
+            group: tuple(
+                _step(
+                    SubStep.model_validate(plain(each.node)), each, place, f"{within}{node.name}."
+                )
+                for place, each in enumerate(nodes)
+            )
+            for group, nodes in node.inner.items()
+        },
+    )
 
 
 def _version_hash(flow: CheckedFlow) -> str:

@@ -26,10 +26,54 @@ class Step(Protocol):
         An execution that fails gets its error in `executions.failures[index]` (a PenstockError)
         and any output; nothing raises for one event. A step without output returns [].
         Blocks until all are done.
+
+        Inside `step.foreach` and the like it is called with other executions than the batch's,
+        several times per batch; inside `step.parallel` perhaps on another thread, never on two at
+        once. A step whose settings have a `timeout`, in seconds per event, must keep it: the
+        `timeout:` that any step may have is handed to it there, and refused for all others.
         """
 
     def close(self) -> None:
         """Let go of connections. Called once, after the last `run`."""
+
+
+class InnerStep(Protocol):
+    """A step inside a step, with its conditions and with what becomes of its failures."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the list that it stands in."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """The names under which it leaves outputs: its own, and those of steps inside it."""
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether it asks or changes something outside, so that order and number show there."""
+
+    @property
+    def may_be_threaded(self) -> bool:
+        """Whether it waits for servers, and may do so on a thread that is not the dataflow's."""
+
+    def __call__(self, executions: Executions) -> bool:
+        """Run it for those that go on; what fails has then ended, at a place inside the step.
+
+        Returns False when the worker must stop: nothing of the batch will be settled.
+        """
+
+
+class MakeInner(Protocol):
+    """Makes the steps of one list of steps inside a step."""
+
+    def __call__(
+        self, group: str, earlier: Sequence[str], *, apart: bool = False
+    ) -> Sequence[InnerStep]:
+        """Return the steps of `group`, the list's path in the config: `steps`, `branches.gold`.
+
+        `earlier` are the outputs they can read; each reads those before it too, unless `apart`.
+        The runtime closes them.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +96,15 @@ class StepEnvironment:
     """`name` or `name@version` of a schema → function that returns what is wrong with a value."""
     folder: Path = Path()
     """The flow file's folder; python steps import from there first."""
+    inner: MakeInner | None = None
+    """Makes the steps that stand inside this one."""
+    within: str = ""
+    """The steps that this one stands in, each followed by a period."""
+
+    @property
+    def place(self) -> str:
+        """The step's name with those it stands in: `lines.charge`."""
+        return f"{self.within}{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +124,5 @@ class StepType:
     """It asks something outside, if only to read: a test of a flow has to mock it. What has an
     `effect` does anyway."""
     has_output: bool = True
+    shares_names: bool = False
+    """Steps inside it leave their outputs among those of the steps beside it."""

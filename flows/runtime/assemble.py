@@ -12,8 +12,8 @@ from connectors.registry import connector_type
 from flows.runtime.branch import Branch
 from flows.runtime.halt import Halt
 from flows.runtime.ingest import Ingest
+from flows.runtime.runners import RunnerMaker
 from flows.runtime.settle import Outcomes, Settle
-from flows.runtime.stepping import StepRunner
 from schema_registry.validation import Validator
 from transforms.contracts import Step, StepEnvironment
 from transforms.expressions import compile_jq, compile_template
@@ -42,7 +42,7 @@ def make_sink(plan: SinkPlan) -> Sink:
 
 def sinks_of(pipeline: PipelinePlan) -> list[str]:
     """Return the sink modules that the pipeline publishes to, each once, in order."""
-    used = [step.settings.sink for step in pipeline.steps if step.type == "step.publish"]
+    used = [s.settings.sink for s in pipeline.every_step() if s.type == "step.publish"]
     return list(dict.fromkeys(used))
 
 
@@ -125,28 +125,7 @@ def _branch(
     opened: ExitStack,
     make: Callable[[StepPlan, StepEnvironment], Step],
 ) -> Branch:
-    numbers = {step.name: step.number for step in pipeline.steps}
-    earlier: list[str] = []
-    runners = []
-    for step in pipeline.steps:
-        made = make(
-            step,
-            StepEnvironment(
-                flow=plan.name,
-                pipeline=pipeline.name,
-                name=step.name,
-                number=step.number,
-                numbers=numbers,
-                earlier=tuple(earlier),
-                sinks=sinks,
-                validator=lambda name: _validator(plan, name).problems,
-                folder=plan.folder,
-            ),
-        )
-        opened.callback(made.close)
-        runners.append(StepRunner(step, made, halt))
-        if made.has_output:
-            earlier.append(step.name)
+    maker = RunnerMaker(plan, pipeline.name, sinks, halt, opened, make)
     validator = _validator(plan, pipeline.schema) if pipeline.schema else None
     used = {name: sinks[name] for name in sinks_of(pipeline)}
     return Branch(
@@ -154,7 +133,7 @@ def _branch(
         ingest=Ingest(
             pipeline, plan.name, validator, reads_data=_reads_data(source, pipeline, used)
         ),
-        steps=runners,
+        steps=maker.runners(pipeline.steps),
         settle=Settle(plan, source, pipeline, sinks=used, committer=committer, halt=halt),
         partition_by=compile_jq(pipeline.partition_by) if pipeline.partition_by else None,
     )

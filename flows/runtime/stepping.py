@@ -12,6 +12,7 @@ from flows.runtime.halt import Halt
 from transforms.contracts import Step
 from transforms.executions import UNSET, Ended, Executions
 from transforms.expressions import compile_jq
+from transforms.registry import step_type
 
 if TYPE_CHECKING:
     from flows.plan import StepPlan
@@ -21,27 +22,55 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 
 
 class StepRunner:
-    """One step of one pipeline, as the dataflow's operator calls it."""
+    """One step of one pipeline, as the dataflow's operator or the step around it calls it.
 
-    def __init__(self, plan: StepPlan, step: Step, halt: Halt) -> None:
+    `inner` are the runners of the steps inside it, which it calls itself: it is their
+    `transforms.contracts.InnerStep`.
+    """
+
+    def __init__(
+        self, plan: StepPlan, step: Step, halt: Halt, inner: Sequence[StepRunner] = ()
+    ) -> None:
+        kind = step_type(plan.type)
+        assert kind is not None  # noqa: S101 - the plan was checked when it was loaded
         self.plan = plan
         self.step = step
-        self.status = ""
-        """What it waits for, or ""; read by the reporter."""
+        self.name = plan.name
+        self.outputs = [plan.name] if step.has_output else []
+        if kind.shares_names:
+            self.outputs += dict.fromkeys(name for runner in inner for name in runner.outputs)
+        waits = kind.effect or kind.outside
+        self.reaches_out: bool = plan.acts or waits or any(runner.reaches_out for runner in inner)
+        # A sink belongs to the dataflow's thread, and so may what a user's code holds.
+        self.may_be_threaded: bool = (
+            plan.type != "step.publish"
+            and (waits or any(runner.may_be_threaded for runner in inner))
+            and all(runner.may_be_threaded or not runner.reaches_out for runner in inner)
+        )
+        self._waiting = ""
+        self._inner = inner
         self._halt = halt
         self._if = compile_jq(plan.if_) if plan.if_ else None
         self._skip_if = compile_jq(plan.skip_if) if plan.skip_if else None
         self._publishes = plan.type == "step.publish"
 
-    def __call__(self, executions: Executions) -> None:
-        """Run the step for every execution that has come this far and is not held back by `if`."""
+    @property
+    def status(self) -> str:
+        """What it waits for, or ""; read by the reporter."""
+        return self._waiting or next((each.status for each in self._inner if each.status), "")
+
+    def __call__(self, executions: Executions) -> bool:
+        """Run the step for every execution that has come this far and is not held back by `if`.
+
+        Returns False when the worker must stop.
+        """
         if self._halt.error:
-            return
+            return False
         indexes = executions.going(self.plan.number)
         if self._if is not None or self._skip_if is not None:
             indexes = self._applicable(executions, indexes)
         if not indexes:
-            return
+            return True
         outputs = self._run(executions, indexes)
         if executions.failures and self._publishes:
             self._await_sink(executions, indexes)
@@ -49,6 +78,7 @@ class StepRunner:
             self._settle_failures(executions)
         if self.step.has_output:
             self._keep(executions, indexes, outputs)
+        return not self._halt.error
 
     def _run(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Run it. An exception that a step let through is a bug of the step: its events fail."""
@@ -70,7 +100,9 @@ class StepRunner:
         if len(indexes) == size:
             executions.outputs[self.plan.name] = outputs
             return
-        column: Column = [UNSET] * size
+        # A step of the same name in another branch may have made its part already.
+        made = executions.outputs.get(self.plan.name)
+        column: Column = [UNSET] * size if made is None else list(made)
         for index, value in zip(indexes, outputs, strict=True):
             column[index] = value
         executions.outputs[self.plan.name] = column
@@ -103,10 +135,10 @@ class StepRunner:
         while True:
             waiting = [k for k in indexes if isinstance(executions.failures.get(k), RetryableError)]
             if not waiting:
-                self.status = ""
+                self._waiting = ""
                 return
             error = executions.failures[waiting[0]]
-            self.status = f"{self.plan.name}: {error.message}"
+            self._waiting = f"{self.plan.place_in_pipeline}: {error.message}"
             retry_after = getattr(error, "retry_after", None) or 0.0
             if self._halt.wait(max(delay, min(retry_after, 60.0))):
                 self._halt.fail(_stopped_waiting(self.plan.name, error, len(waiting)))
@@ -121,14 +153,28 @@ class StepRunner:
             if isinstance(error, FatalError):
                 self._halt.fail(error)
                 break
+            if self.plan.timeout is not None and error.code.endswith("_timeout"):
+                error = self._overran(error)  # noqa: PLW2901 - the same error, as this step's
             self._fail(executions, index, error)
         executions.failures.clear()
+        executions.failed_at.clear()
+
+    def _overran(self, error: PenstockError) -> PenstockError:
+        """Return an error of a step's own timeout, which was this step's `timeout:`."""
+        kind = RetryableError if isinstance(error, RetryableError) else PermanentError
+        return kind(
+            f"step {self.plan.name} overran its timeout of {self.plan.timeout:g}s: {error.message}",
+            code="step_timeout",
+            hint=error.hint or "Raise `timeout` if it needs longer.",
+            **{**error.context, "cause": error.code},
+        )
 
     def _fail(self, executions: Executions, index: int, error: PenstockError) -> None:
         if self.plan.on_error == "skip":
             executions.passed_over.setdefault(self.plan.name, {})[index] = error
         else:
-            executions.end(index, Ended("failed", self.plan.name, error))
+            place = executions.failed_at.get(index, self.plan.name)
+            executions.end(index, Ended("failed", place, error))
 
 
 def _truthy(value: Any) -> bool:

@@ -11,7 +11,7 @@ from connectors.contracts import ConnectorType
 from connectors.errors import FlowFileError
 from connectors.registry import connector_type, connector_types
 from connectors.settings import Settings
-from flows.spec.nodes import Mapping, Node, Scalar, merged, plain
+from flows.spec.nodes import Mapping, Node, Scalar, Sequence, merged, plain
 from flows.spec.problems import Problems, did_you_mean
 from flows.spec.shape import keys, mappings_of
 from flows.spec.wording import report
@@ -60,6 +60,10 @@ class StepNode:
     settings: Settings | None
     sink: str | None = None
     """The sink module of a publish step, once it is resolved."""
+    around: StepNode | None = None
+    """The step that it stands in."""
+    inner: dict[str, list[StepNode]] = field(default_factory=dict)
+    """The lists of steps inside it, by their path in its config: `steps`, `branches.gold`."""
 
     @property
     def type(self) -> str:
@@ -88,12 +92,7 @@ class Configs:
 def read_configs(tree: Mapping, problems: Problems) -> Configs:
     """Return the flow's modules and steps; what is wrong with types and configs to `problems`."""
     configs = Configs()
-    used = {
-        use.value
-        for _, _, step in _step_mappings(tree)
-        for holder in (step, step.mapping("compensate"))
-        if holder is not None and (use := holder.text("use")) is not None
-    }
+    used = {use for _, _, step in _step_mappings(tree) for use in _uses(step)}
     for node in tree.items("modules"):
         name = node.text("name") if isinstance(node, Mapping) else None
         if not isinstance(node, Mapping) or name is None:
@@ -125,11 +124,33 @@ def _inner_steps(step: StepNode, configs: Configs, problems: Problems) -> list[S
     if step.kind is None:
         return []
     found = []
-    for node in mappings_of(SubStep, step.kind.settings, step.config):
-        name = node.text("name")
-        label = name.value if name else f"a step of {step.name}"
-        found.append(_step(step.pipeline, label, node, configs, problems))
+    for path, node in mappings_of(SubStep, step.kind.settings, step.config):
+        name, number = node.text("name"), path[-1]
+        label = name.value if name else default_name(int(number))
+        made = _step(step.pipeline, label, node, configs, problems)
+        made.around = step
+        step.inner.setdefault(".".join(map(str, path[:-1])), []).append(made)
+        found.append(made)
     return found
+
+
+def default_name(number: int) -> str:
+    """Return the name of a step inside a step that has none, by its place in the list (0, 1, …)."""
+    return f"step-{number + 1}"
+
+
+def _uses(node: Node) -> Iterator[str]:
+    """Yield what stands under `use` anywhere in a step: in `compensate`, in steps inside it."""
+    match node:
+        case Mapping():
+            use = node.text("use")
+            if use is not None:
+                yield use.value
+            for entry in node.entries.values():
+                yield from _uses(entry.value)
+        case Sequence():
+            for item in node.items:
+                yield from _uses(item)
 
 
 def _step_mappings(tree: Mapping) -> Iterator[tuple[str, str, Mapping]]:

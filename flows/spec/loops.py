@@ -25,7 +25,7 @@ def check_loops(tree: Mapping, configs: Configs, problems: Problems) -> None:
             continue
         if any(trigger.get(name) for name in _TRIGGER_BOUNDS):
             continue
-        if any(step.node.get(name) for name in _BOUNDS):
+        if _is_bounded(step):
             continue
         reading = configs.modules.get(source.value)
         writing = configs.modules.get(step.sink)
@@ -44,6 +44,17 @@ def check_loops(tree: Mapping, configs: Configs, problems: Problems) -> None:
                     hint=_hint(step, reading.settings, source.value, topic),
                     width=at.width if at else 1,
                 )
+
+
+def _is_bounded(step: StepNode) -> bool:
+    """Whether the step, or one that it stands in, runs for some of the events only."""
+    if any(step.node.get(name) for name in _BOUNDS):
+        return True
+    around = step.around
+    if around is None:
+        return False
+    # A branch is taken by some; a loop takes things apart, and their parts may have none.
+    return around.type in {"step.branch", "step.foreach"} or _is_bounded(around)
 
 
 def _published(step: StepNode, settings: Any) -> str:

@@ -89,7 +89,7 @@ def _pipelines(tree: Mapping) -> Iterator[Use]:
 
 def _steps(flow: CheckedFlow) -> Iterator[Use]:
     for step in flow.configs.every_step():
-        for name in ("retry", "timeout", "compensate"):
+        for name in ("retry", "compensate"):
             if not _is_empty(step.node.get(name)):
                 yield _at(step.node, name, f"{name} (of a step)")
         if step.kind is not None and step.kind.make is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +26,8 @@ def check_references(tree: Mapping, configs: Configs, problems: Problems) -> Non
             _check_dead_letter_sink(entry.value, configs, problems)
             _check_steps(configs.steps.get(name, []), problems)
     for step in configs.every_step():
+        for steps in step.inner.values():
+            _check_steps(steps, problems)
         if step.type in {"step.publish", "step.validate"}:
             _check_schema(step.config.text("schema"), schemas, problems)
         if step.type == "step.publish":
@@ -191,25 +194,39 @@ def _needs_topic(settings: Any) -> str:
 
 
 def _check_steps(steps: list[StepNode], problems: Problems) -> None:
+    """Check names and jumps of the steps of one list: a pipeline's, or one inside a step."""
     numbers: dict[str, int] = {}
+    named: dict[str, StepNode] = {}
     for number, step in enumerate(steps):
-        first = numbers.setdefault(step.name, number)
-        if first != number:
-            at = step.node.text("name")
-            place, width = (at.place, at.width) if at else (step.node.place, 1)
-            problems.add(
-                place,
-                f"step {step.name} is there twice; the first is on line "
-                f"{steps[first].node.place.line}.",
-                code="duplicate_step",
-                hint="Steps of one pipeline have different names.",
-                width=width,
-            )
+        numbers.setdefault(step.name, number)
+        # Branches of one step may use a name twice: only one of them runs for an event.
+        for one in {each.name: each for each in (*_sharing_names(step), step)}.values():
+            first = named.setdefault(one.name, one)
+            if first is not one:
+                at = one.node.text("name")
+                place, width = (at.place, at.width) if at else (one.node.place, 1)
+                problems.add(
+                    place,
+                    f"step {one.name} is there twice; the first is on line "
+                    f"{first.node.place.line}.",
+                    code="duplicate_step",
+                    hint="Steps of one pipeline have different names.",
+                    width=width,
+                )
     for number, step in enumerate(steps):
         if step.type in _JUMPING:
             later = [other.name for other in steps[number + 1 :]]
             for target in _jumps(step.config):
                 _check_jump(step, target, later, numbers, problems)
+
+
+def _sharing_names(step: StepNode) -> Iterator[StepNode]:
+    """Yield the steps inside a step whose outputs stand among those beside it."""
+    if step.kind is not None and step.kind.shares_names:
+        for steps in step.inner.values():
+            for inner in steps:
+                yield inner
+                yield from _sharing_names(inner)
 
 
 def _jumps(config: Mapping) -> list[Scalar]:

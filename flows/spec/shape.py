@@ -97,21 +97,26 @@ def marked(model: type[BaseModel], node: Node) -> Iterator[tuple[Scalar, Marks]]
     yield from _marked([(model, ())], node)
 
 
-def mappings_of(wanted: type[BaseModel], model: type[BaseModel], node: Node) -> Iterator[Mapping]:
-    """Yield each mapping of the tree that the model reads into a `wanted`."""
-    yield from _mappings_of(wanted, [(model, ())], node)
+def mappings_of(
+    wanted: type[BaseModel], model: type[BaseModel], node: Node
+) -> Iterator[tuple[tuple[str | int, ...], Mapping]]:
+    """Yield each mapping of the tree that the model reads into a `wanted`, with its path."""
+    yield from _mappings_of(wanted, [(model, ())], node, ())
 
 
 def _mappings_of(
-    wanted: type[BaseModel], types: list[tuple[Any, Marks]], node: Node
-) -> Iterator[Mapping]:
+    wanted: type[BaseModel],
+    types: list[tuple[Any, Marks]],
+    node: Node,
+    path: tuple[str | int, ...],
+) -> Iterator[tuple[tuple[str | int, ...], Mapping]]:
     if isinstance(node, Mapping) and any(annotation is wanted for annotation, _ in types):
-        yield node
+        yield path, node
         return
     for step, child in _children(node):
         inner = [found for annotation, _ in types for found in within(annotation, step)]
         if inner:
-            yield from _mappings_of(wanted, inner, child)
+            yield from _mappings_of(wanted, inner, child, (*path, step))
 
 
 def _children(node: Node) -> list[tuple[str | int, Node]]:

@@ -46,7 +46,7 @@ def topics_by_sink(plan: FlowPlan) -> dict[str, list[str]]:
     """Return sink → the topics that publish steps name; [] where they leave it to the sink."""
     topics: dict[str, dict[str, None]] = {}
     for pipeline in plan.pipelines:
-        for step in pipeline.steps:
+        for step in pipeline.every_step():
             if step.type == "step.publish":
                 named = topics.setdefault(step.settings.sink, {})
                 if step.settings.topic is not None:

@@ -45,7 +45,7 @@ class Envelope:
             return picked(executions.events.column(name), executions, indexes)
 
         found: dict[str, Attribute] = {
-            "id": self.ids(column("source"), column("id")),
+            "id": self.ids(column("source"), _event_ids(executions, indexes)),
             "source": self._source,
             "type": column("type") if event_type is None else event_type,
         }
@@ -71,6 +71,15 @@ class Envelope:
             return [_digest(seed, event_id) for event_id in ids]
         pairs = zip(sources, ids, strict=True)
         return [_digest(seed, f"{source}\0{event_id}") for source, event_id in pairs]
+
+
+def _event_ids(executions: Executions, indexes: Sequence[int]) -> Column:
+    """Return the events' ids; in a loop each with its pass, which publishes an event of its own."""
+    ids = picked(executions.events.column("id"), executions, indexes)
+    if executions.passes is None:
+        return ids
+    numbers = picked(executions.passes, executions, indexes)
+    return [f"{one}\0{number}" for one, number in zip(ids, numbers, strict=True)]
 
 
 def _digest(seed: Any, text: str) -> str:

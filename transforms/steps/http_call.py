@@ -57,7 +57,7 @@ class HttpCallStep:
                 executions.failures[index] = error
 
         self._client.send(
-            _chains(requests, executions.key_column()),
+            _chains(requests, executions.turn_column()),
             done,
             concurrency=settings.concurrency,
             timeout=settings.timeout,

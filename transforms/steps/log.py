@@ -57,7 +57,7 @@ class LogStep:
         self._message = compile_template(settings.message)
         self._fields = compile_value(settings.fields)
         self._level = _LEVELS[settings.level]
-        self._bound = {"flow": env.flow, "pipeline": env.pipeline, "step": env.name}
+        self._bound = {"flow": env.flow, "pipeline": env.pipeline, "step": env.place}
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Log; nothing is rendered for a level that the log leaves out."""

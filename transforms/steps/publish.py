@@ -59,7 +59,7 @@ class PublishStep:
         self._payload = Payload(settings.data_from, settings.schema_, env)
         self._key = None if settings.key is None else compile_jq(settings.key)
         self._type = None if settings.type is None else compile_template(settings.type)
-        self._envelope = Envelope(env.flow, env.pipeline, env.name)
+        self._envelope = Envelope(env.flow, env.pipeline, env.place)
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Deliver; what can't be sent, and what the sink does not take, fails."""

@@ -71,7 +71,6 @@ def test_a_setting_of_a_pipeline_that_is_not_built_is_named(load, line, what):
     ("line", "what"),
     [
         ("retry: {}", "retry (of a step)"),
-        ("timeout: 1s", "timeout (of a step)"),
         ("compensate: {type: step.log, config: {message: undo}}", "compensate (of a step)"),
     ],
 )

@@ -1,0 +1,82 @@
+"""Makes the steps of a pipeline and those inside them, each with what runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from connectors.contracts import Sink
+from flows.runtime.halt import Halt
+from flows.runtime.stepping import StepRunner
+from transforms.contracts import Step, StepEnvironment
+
+if TYPE_CHECKING:
+    from flows.plan import FlowPlan, StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerMaker:
+    """Makes runners for one pipeline in one worker; `opened` closes their steps."""
+
+    plan: FlowPlan
+    pipeline: str
+    sinks: Mapping[str, Sink]
+    halt: Halt
+    opened: ExitStack
+    make: Callable[[StepPlan, StepEnvironment], Step]
+
+    def runners(
+        self,
+        steps: Sequence[StepPlan],
+        earlier: Sequence[str] = (),
+        *,
+        apart: bool = False,
+    ) -> list[StepRunner]:
+        """Return runners of the steps of one list, in order.
+
+        `earlier` are the outputs that the list can read from outside; each step reads those of
+        the steps before it too, unless `apart`. Raises FlowFileError.
+        """
+        numbers = {step.name: step.number for step in steps}
+        known = list(earlier)
+        runners = []
+        for step in steps:
+            readable = tuple(earlier if apart else known)
+            runner = self._runner(step, numbers, readable)
+            known += [name for name in runner.outputs if name not in known]
+            runners.append(runner)
+        return runners
+
+    def _runner(
+        self, step: StepPlan, numbers: Mapping[str, int], earlier: Sequence[str]
+    ) -> StepRunner:
+        inner: list[StepRunner] = []
+
+        def make_inner(
+            group: str, earlier: Sequence[str], *, apart: bool = False
+        ) -> Sequence[StepRunner]:
+            made = self.runners(step.inner.get(group, ()), earlier, apart=apart)
+            inner.extend(made)
+            return made
+
+        plan = self.plan
+        made = self.make(
+            step,
+            StepEnvironment(
+                flow=plan.name,
+                pipeline=self.pipeline,
+                name=step.name,
+                number=step.number,
+                numbers=numbers,
+                earlier=earlier,
+                sinks=self.sinks,
+                validator=lambda name: plan.schemas.validator(name).problems,
+                folder=plan.folder,
+                inner=make_inner,
+                within=step.within,
+            ),
+        )
+        self.opened.callback(made.close)
+        return StepRunner(step, made, self.halt, inner)
