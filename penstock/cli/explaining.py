@@ -10,8 +10,8 @@ from flows.guarantees import Guarantee, after_crash, edge_guarantee, usable_work
 from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan, StepPlan, not_built
 from penstock.cli.found_expressions import FoundExpression, expressions_of
 from penstock.cli.modules import make_modules
+from penstock.cli.sources import source_of
 from transforms.expressions import compile_jq, compile_template
-from transforms.registry import step_type
 
 NOT_MADE = "not used as this, or not built yet"
 
@@ -25,6 +25,8 @@ class ExpressionText:
     text: str
     engine: str
     why: str
+    source: str | None = None
+    """The Python it becomes, where any is generated for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,10 @@ class StepText:
     """It changes something outside."""
     on_error: str
     expressions: list[ExpressionText]
+    timeout: float | None = None
+    """Seconds that its `timeout:` gives it for an event."""
+    inner: dict[str, list[StepText]] = field(default_factory=dict)
+    """The lists of steps inside it, by their path in its config: `steps`, `branches.gold`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +146,9 @@ def _source(plan: FlowPlan, module: SourcePlan, made: Source | None) -> ModuleTe
 def _sink(plan: FlowPlan, module: SinkPlan, made: Sink | None) -> ModuleText:
     facts = [NOT_MADE] if made is None else []
     users = [
-        f"{pipeline.name}/{step.name}"
+        f"{pipeline.name}/{step.place_in_pipeline}"
         for pipeline in plan.pipelines
-        for step in pipeline.steps
+        for step in pipeline.every_step()
         if step.type == "step.publish" and step.settings.sink == module.name
     ]
     facts.append(f"published to by {', '.join(users)}" if users else "no step publishes to it")
@@ -169,10 +175,14 @@ def _pipeline(
     source = sources.get(pipeline.source or "")
     edges = [
         (step, _edge(source, sinks.get(step.settings.sink), step))
-        for step in pipeline.steps
+        for step in pipeline.every_step()
         if step.type == "step.publish"
     ]
-    effects = [step.name for step in pipeline.steps if _acts(step) and step.type != "step.publish"]
+    effects = [
+        step.place_in_pipeline
+        for step in pipeline.every_step()
+        if step.acts and not step.inner and step.type != "step.publish"
+    ]
     return PipelineText(
         name=pipeline.name,
         source=pipeline.source,
@@ -182,7 +192,7 @@ def _pipeline(
         steps=[_step(plan, step) for step in pipeline.steps],
         publishes=[_publish(pipeline, step, edge) for step, edge in edges],
         after_crash=after_crash(
-            effects, [(step.name, edge) for step, edge in edges if edge is not None]
+            effects, [(step.place_in_pipeline, edge) for step, edge in edges if edge is not None]
         ),
     )
 
@@ -197,18 +207,14 @@ def _step(plan: FlowPlan, step: StepPlan) -> StepText:
         name=step.name,
         type=step.type,
         use=step.use,
-        effect=_acts(step),
+        effect=step.acts,
         on_error=step.on_error,
         expressions=_expressions(plan, [*own, *expressions_of(step.settings)]),
+        timeout=step.timeout,
+        inner={
+            group: [_step(plan, each) for each in steps] for group, steps in step.inner.items()
+        },
     )
-
-
-def _acts(step: StepPlan) -> bool:
-    """Whether the step changes something outside; an HTTP call does unless it only reads."""
-    kind = step_type(step.type)
-    if kind is None or not kind.effect:
-        return False
-    return getattr(step.settings, "method", "POST") not in {"GET", "HEAD", "OPTIONS"}
 
 
 def _edge(source: Source | None, sink: Sink | None, step: StepPlan) -> Guarantee | None:
@@ -220,7 +226,7 @@ def _edge(source: Source | None, sink: Sink | None, step: StepPlan) -> Guarantee
 def _publish(pipeline: PipelinePlan, step: StepPlan, edge: Guarantee | None) -> PublishText:
     unknown = "There is no source to begin at." if pipeline.source is None else "Not built yet."
     return PublishText(
-        step=step.name,
+        step=step.place_in_pipeline,
         source=pipeline.source or "",
         sink=step.settings.sink,
         topic=step.settings.topic,
@@ -255,5 +261,15 @@ def _expressions(plan: FlowPlan, found: list[FoundExpression]) -> list[Expressio
     shown = []
     for one in found:
         engine, why = engine_of(one.language, one.text)
-        shown.append(ExpressionText(one.key, one.language, plan.redact(one.text), engine, why))
+        source = source_of(one.language, one.text)
+        shown.append(
+            ExpressionText(
+                key=one.key,
+                language=one.language,
+                text=plan.redact(one.text),
+                engine=engine,
+                why=why,
+                source=None if source is None else plan.redact(source),
+            )
+        )
     return shown

@@ -75,11 +75,17 @@ def _step(tree: Tree, number: int, step: StepText) -> None:
         for note, holds in (
             ("changes something outside", step.effect),
             ("passed over when it fails", step.on_error == "skip"),
+            (f"given up on after {step.timeout or 0:g}s", step.timeout is not None),
         )
         if holds
     ]
     shown = f"{what} ({'; '.join(notes)})" if notes else what
-    _expressions(tree.add(_line(f"{number}. ", (step.name, "bold"), shown)), step.expressions)
+    node = tree.add(_line(f"{number}. ", (step.name, "bold"), shown))
+    _expressions(node, step.expressions)
+    for group, steps in step.inner.items():
+        branch = node.add(Text(group))
+        for place, inner in enumerate(steps, 1):
+            _step(branch, place, inner)
 
 
 def _edge(tree: Tree, edge: PublishText) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from connectors.settings import Expression
 from penstock.reference.fields import key_of
+from transforms.steps.substeps import SubStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ def _of_value(
     mark = next((mark for mark in marks if isinstance(mark, Expression)), None)
     if mark is not None:
         yield from _texts(value, mark.language, key)
+    elif isinstance(value, SubStep):
+        return  # a step of its own, with settings of its own type
     elif isinstance(value, BaseModel):
         yield from _of_model(value, f"{key}.")
     elif origin in {Union, types.UnionType}:
