@@ -8,9 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from transforms.jq.builtins import (
+    collections,
+    formats,
+    math,
+    sorting,
+    streams,
+    strings,
+    types,
+)
 from transforms.jq.builtins.contracts import Builtin
+from transforms.jq.builtins.formats import FORMATS
 
-__all__ = ["FUNCTIONS", "Builtin"]
+__all__ = ["FORMATS", "FUNCTIONS", "Builtin"]
 
-FUNCTIONS: Mapping[tuple[str, int], Builtin] = {}
+FUNCTIONS: Mapping[tuple[str, int], Builtin] = {
+    **types.FUNCTIONS,
+    **math.FUNCTIONS,
+    **strings.FUNCTIONS,
+    **collections.FUNCTIONS,
+    **sorting.FUNCTIONS,
+    **streams.FUNCTIONS,
+    **formats.FUNCTIONS,
+}
 """(name, arity) → builtin."""

@@ -1,0 +1,132 @@
+"""Sorting, grouping and extremes in jq's order, and the kernels of their `_by` forms.
+
+A kernel takes the values and one key per value: `f`'s output, or the array of its outputs when there is
+not exactly one. All sorts are stable.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cmp_to_key
+from itertools import groupby
+from typing import Any
+
+from transforms.jq.builtins.contracts import Builtin
+from transforms.jq.values import compare, equal, sort_key, type_error, type_error2
+
+_by_order = cmp_to_key(compare)
+
+
+def _keys(values: list[Any]) -> list[Any]:
+    """Return what Python sorts as jq sorts the values: themselves, when all are text or all numbers."""
+    kinds = set(map(type, values))
+    if kinds in ({str}, {int}):
+        return values
+    if kinds <= {int, float} and not any(map(math.isnan, values)):
+        return values
+    return [sort_key(value) for value in values]
+
+
+def _order(keys: list[Any]) -> list[int]:
+    """Return the indices of `keys` in their order."""
+    try:
+        return sorted(range(len(keys)), key=_keys(keys).__getitem__)
+    except (RecursionError, OverflowError):
+        # Deeply nested keys; or an integer that isnan takes for too large.
+        return sorted(range(len(keys)), key=lambda at: _by_order(keys[at]))
+
+
+def sort(value: Any) -> list[Any]:
+    """Return an array sorted."""
+    if type(value) is not list:
+        raise type_error(value, "cannot be sorted, as it is not an array")
+    return [value[at] for at in _order(value)]
+
+
+def sort_by_keys(values: Any, keys: list[Any]) -> list[Any]:
+    """Return an array sorted by one key per element."""
+    _check(values, keys)
+    return [values[at] for at in _order(keys)]
+
+
+def group_by_keys(values: Any, keys: list[Any]) -> list[list[Any]]:
+    """Return the arrays of elements with equal keys, sorted by their keys."""
+    _check(values, keys)
+    groups: list[list[Any]] = []
+    last: Any = None
+    for at in _order(keys):
+        if groups and equal(last, keys[at]):
+            groups[-1].append(values[at])
+        else:
+            groups.append([values[at]])
+            last = keys[at]
+    return groups
+
+
+def unique_by_keys(values: Any, keys: list[Any]) -> list[Any]:
+    """Return the first element of each group of equal keys, sorted by their keys."""
+    return [group[0] for group in group_by_keys(values, keys)]
+
+
+def unique(value: Any) -> list[Any]:
+    """Return an array sorted, without repetitions."""
+    if type(value) is not list:
+        raise type_error(value, "cannot be sorted, as it is not an array")
+    if set(map(type, value)) == {str}:
+        return [text for text, _ in groupby(sorted(value))]
+    return unique_by_keys(value, value)
+
+
+def _check(values: Any, keys: list[Any]) -> None:
+    if type(values) is not list:
+        # jq evaluates the keys first, each as an array of outputs.
+        raise type_error2(values, keys, "cannot be sorted, as they are not both arrays")
+
+
+def min_by_keys(values: Any, keys: list[Any]) -> Any:
+    """Return the first element whose key is least, null of an empty array."""
+    return _extreme(values, keys, 1)
+
+
+def max_by_keys(values: Any, keys: list[Any]) -> Any:
+    """Return the last element whose key is greatest, null of an empty array."""
+    return _extreme(values, keys, -1)
+
+
+def _extreme(values: Any, keys: list[Any], sign: int) -> Any:
+    if type(values) is not list or type(keys) is not list:
+        raise type_error2(values, keys, "cannot be iterated over")
+    if not values:
+        return None
+    best = 0
+    for at in range(1, len(values)):
+        order = compare(keys[at], keys[best])
+        if order < 0 if sign > 0 else order >= 0:
+            best = at
+    return values[best]
+
+
+def bsearch(value: Any, target: Any) -> int:
+    """Return the index of `target` in a sorted array, or -1 less where it would go."""
+    if type(value) is not list:
+        raise type_error(value, "cannot be searched from")
+    start, end = 0, len(value)
+    while start < end:
+        middle = start + (end - start) // 2
+        order = compare(target, value[middle])
+        if order == 0:
+            return middle
+        if order < 0:
+            end = middle
+        else:
+            start = middle + 1
+    return -1 - start
+
+
+FUNCTIONS = {
+    ("sort", 0): Builtin(sort),
+    ("unique", 0): Builtin(unique),
+    ("min", 0): Builtin(lambda value: min_by_keys(value, value)),
+    ("max", 0): Builtin(lambda value: max_by_keys(value, value)),
+    ("bsearch", 1): Builtin(bsearch),
+}
