@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from flows.plan import FlowPlan, PipelinePlan
@@ -23,6 +24,15 @@ def pipeline_of(cases: Cases, case: Case, plan: FlowPlan) -> PipelinePlan:
     return plan.pipelines[0] if name is None else plan.pipeline(name)
 
 
+_PASS = re.compile(r"\[\d+\]")
+"""The number of a loop's item, in the place of a step: `lines[3].charge`."""
+
+
+def _places(pipeline: PipelinePlan) -> dict[str, str]:
+    """Return the type of each step, those inside steps as `lines.charge`."""
+    return {step.place_in_pipeline: step.type for step in pipeline.every_step()}
+
+
 class _Checker:
     def __init__(self, cases: Cases, plan: FlowPlan, problems: Problems) -> None:
         self._cases = cases
@@ -36,7 +46,9 @@ class _Checker:
         if model.pipeline is not None and model.pipeline not in names:
             self._unknown(("pipeline",), "pipeline", model.pipeline, names)
             return
-        steps = {step.name: step.type for each in self._plan.pipelines for step in each.steps}
+        steps = {
+            name: kind for each in self._plan.pipelines for name, kind in _places(each).items()
+        }
         self._mocks(model.mocks, steps, ("mocks",))
         for number, case in enumerate(model.tests):
             self._case(case, ("tests", number))
@@ -56,22 +68,22 @@ class _Checker:
             self._unknown((*path, "pipeline"), "pipeline", name, names)
             return
         pipeline = pipeline_of(self._cases, case, self._plan)
-        steps = {step.name: step.type for step in pipeline.steps}
+        steps = _places(pipeline)
         self._mocks(case.mocks, steps, (*path, "mocks"))
-        self._expected(case, steps, path)
+        self._expected(case, [step.name for step in pipeline.steps], steps, path)
 
-    def _expected(self, case: Case, steps: dict[str, str], path: Steps) -> None:
+    def _expected(self, case: Case, names: list[str], steps: dict[str, str], path: Steps) -> None:
         expect, count = case.expect, len(case.inputs)
         at = (*path, "expect")
         if isinstance(expect.outcome, list):
             self._length(expect.outcome, count, (*at, "outcome"))
         for name, one in expect.steps.items():
-            if name not in steps:
-                self._unknown((*at, "steps", name), "step", name, list(steps))
+            if name not in names:
+                self._unknown((*at, "steps", name), "step", name, names)
             elif isinstance(one, list):
                 self._length(one, count, (*at, "steps", name))
         for number, letter in enumerate(expect.dead_letters or ()):
-            if letter.step is not None and letter.step not in steps:
+            if letter.step is not None and _PASS.sub("", letter.step) not in steps:
                 where = (*at, "dead_letters", number, "step")
                 self._unknown(where, "step", letter.step, list(steps))
         sinks = [sink.name for sink in self._plan.sinks]

@@ -109,7 +109,7 @@ class UnmockedStep:
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Fail with what to write."""
-        name = self._plan.name
+        name = self._plan.place_in_pipeline
         executions.failures[indexes[0]] = FatalError(
             f"step {name} ({self._plan.type}) would reach outside, and the case has no mock of it.",
             code=MISSING,

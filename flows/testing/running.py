@@ -165,23 +165,27 @@ class _Run:
 
     def _sink(self, plan: SinkPlan) -> Sink:
         traits = _TRAITS
-        if self._pipeline.source and all(s.type == "step.publish" for s in self._pipeline.steps):
+        if self._pipeline.source and all(
+            s.type == "step.publish" for s in self._pipeline.every_step()
+        ):
             # Whether a pipeline that only passes on reads its data depends on where that goes. For
             # others the sink is not even imported.
             traits = make_sink(plan).traits
         return CaptureSink(plan, self._published, traits)
 
     def _step(self, plan: StepPlan, environment: StepEnvironment) -> Step:
-        return WatchedStep(self._stand_in(plan, environment), self._ran[plan.name])
+        ran = self._ran.setdefault(plan.place_in_pipeline, set())
+        return WatchedStep(self._stand_in(plan, environment), ran)
 
     def _stand_in(self, plan: StepPlan, environment: StepEnvironment) -> Step:
         """Return the step itself, or what stands for it."""
-        mock = self._mocks.get(plan.name)
-        answers = None if mock is None else Answers(plan.name, mock)
+        place = plan.place_in_pipeline
+        mock = self._mocks.get(place)
+        answers = None if mock is None else Answers(place, mock)
         if plan.type == "step.publish":
             sink = environment.sinks[plan.settings.sink]
             assert isinstance(sink, CaptureSink)  # noqa: S101 - made above
-            own: Sink = sink.of_step(plan.name, refusing(answers) if answers else None)
+            own: Sink = sink.of_step(place, refusing(answers) if answers else None)
             return make_step(plan, replace(environment, sinks={plan.settings.sink: own}))
         if answers is not None:
             return MockedStep(plan, answers)
@@ -208,7 +212,9 @@ class _Run:
         outputs, details = executions.outputs.get(name), executions.details.get(name)
         ended = executions.ended.get(index)
         error = executions.passed_over.get(name, {}).get(index)
-        if error is None and ended is not None and ended.step == name:
+        # It may have failed inside the step: `lines[3].charge`.
+        failed = (ended.step or "").partition(".")[0].partition("[")[0] if ended else ""
+        if error is None and ended is not None and failed == name:
             error = ended.error
         return StepOutcome(
             ran=index in self._ran[name],
