@@ -55,7 +55,7 @@ def flow_json_schema() -> Schema:
         [(model, "validation") for model in models], ref_template="#/definitions/{model}"
     )
     definitions: dict[str, Schema] = {
-        name: _draft_07(schema) for name, schema in generated.get("$defs", {}).items()
+        name: draft_07(schema) for name, schema in generated.get("$defs", {}).items()
     }
     names = {model: _name(references[model, "validation"]) for model in models}
     for model, name in names.items():
@@ -96,10 +96,11 @@ def _name(reference: Schema) -> str:
     return str(reference["$ref"]).rsplit("/", 1)[-1]
 
 
-def _draft_07(schema: Any, *, arm: bool = False) -> Any:
+def draft_07(schema: Any, *, arm: bool = False, literal: bool = False) -> Any:
     """Return the schema without what draft-07 lacks; `${…}` may stand for any single value.
 
-    An `arm` is one of several schemas for a value: the whole takes `${…}` then.
+    An `arm` is one of several schemas for a value: the whole takes `${…}` then. In a `literal` file
+    nothing is substituted.
     """
     if not isinstance(schema, dict):
         return schema
@@ -107,13 +108,13 @@ def _draft_07(schema: Any, *, arm: bool = False) -> Any:
     for key, value in schema.items():
         match key:
             case "properties":
-                out[key] = {name: _draft_07(inner) for name, inner in value.items()}
+                out[key] = {name: draft_07(inner, literal=literal) for name, inner in value.items()}
             case "anyOf" | "oneOf" | "allOf":
-                out[key] = [_draft_07(inner, arm=True) for inner in value]
+                out[key] = [draft_07(inner, arm=True, literal=literal) for inner in value]
             case "prefixItems":
-                out["items"] = [_draft_07(inner) for inner in value]
+                out["items"] = [draft_07(inner, literal=literal) for inner in value]
             case "items" | "additionalProperties" | "propertyNames":
-                out[key] = _draft_07(value, arm=key == "propertyNames")
+                out[key] = draft_07(value, arm=key == "propertyNames", literal=literal)
             case "title" | "discriminator" | "deprecated" | "unevaluatedProperties":
                 continue
             case _:
@@ -125,7 +126,7 @@ def _draft_07(schema: Any, *, arm: bool = False) -> Any:
     if "$ref" in out and len(out) > 1:
         # Draft-07 ignores what stands beside a $ref.
         out["allOf"] = [{"$ref": out.pop("$ref")}, *out.pop("allOf", [])]
-    return out if arm else _or_substitution(out)
+    return out if arm or literal else _or_substitution(out)
 
 
 def _duration(seconds: float) -> str:

@@ -9,8 +9,13 @@ from flows.plan import FlowPlan, PipelinePlan
 from flows.spec.problems import Problems, did_you_mean
 from flows.testing.documents import Cases, place_at
 from flows.testing.model import Case, Mock
+from flows.testing.running import visible_steps
 
 Steps = tuple[str | int, ...]
+
+
+_PASS = re.compile(r"\[\d+\]")
+"""The number of a loop's item, in the place of a step: `lines[3].charge`."""
 
 
 def check_cases(cases: Cases, plan: FlowPlan, problems: Problems) -> None:
@@ -22,10 +27,6 @@ def pipeline_of(cases: Cases, case: Case, plan: FlowPlan) -> PipelinePlan:
     """Return the pipeline that a case is about; it was checked that there is one."""
     name = cases.pipeline_of(case)
     return plan.pipelines[0] if name is None else plan.pipeline(name)
-
-
-_PASS = re.compile(r"\[\d+\]")
-"""The number of a loop's item, in the place of a step: `lines[3].charge`."""
 
 
 def _places(pipeline: PipelinePlan) -> dict[str, str]:
@@ -70,7 +71,7 @@ class _Checker:
         pipeline = pipeline_of(self._cases, case, self._plan)
         steps = _places(pipeline)
         self._mocks(case.mocks, steps, (*path, "mocks"))
-        self._expected(case, [step.name for step in pipeline.steps], steps, path)
+        self._expected(case, list(visible_steps(pipeline)), steps, path)
 
     def _expected(self, case: Case, names: list[str], steps: dict[str, str], path: Steps) -> None:
         expect, count = case.expect, len(case.inputs)

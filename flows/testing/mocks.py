@@ -45,7 +45,7 @@ class Answers:
             return self._mock
         if self._calls > len(self._mock):
             raise FatalError(
-                f"the mock of step {self._step} has {len(self._mock)} answers, and it was called"
+                f"the mock of step {self._step} has {_count(len(self._mock))}, and it was called"
                 f" {self._calls} times.",
                 code=USED_UP,
                 hint="Add one, or write a single answer without a list for every call.",
@@ -166,6 +166,10 @@ def refusing(answers: Answers) -> Callable[[], PenstockError | None]:
 def made(error: MockError) -> PenstockError:
     """Return the error that a mock describes."""
     return _ERRORS[error.kind](error.message, code=error.code)
+
+
+def _count(answers: int) -> str:
+    return "1 answer" if answers == 1 else f"{answers} answers"
 
 
 def _kind(name: str) -> StepType:

@@ -117,7 +117,8 @@ class DeadLetterExpectation(ErrorExpectation):
     """What a dead letter must be; what is left out may be anything."""
 
     step: str | None = None
-    """The step it failed at; null: before the first one, at the schema or the trigger."""
+    """The step it failed at (`outer.inner` for one inside another, `lines[0].charge` within a loop);
+    null: before the first one, at the schema or the trigger."""
     event_id: str | None = None
     """CloudEvents id of the event."""
 
@@ -166,7 +167,8 @@ class Expectation(Settings):
     outcome: Outcome | list[Outcome] | None = None
     """How it ends, for every event or per event; default: done, where no dead letters are expected."""
     steps: dict[str, StepExpectation | list[StepExpectation]] = Field(default={})
-    """Step → what it must have done, for every event or per event."""
+    """Step → what it must have done, for every event or per event. Steps in branches are named like
+    others; what happens within a loop is seen in its output."""
     published: list[PublishedExpectation] | None = None
     """The published events: all of them, in order."""
     dead_letters: list[DeadLetterExpectation] | None = None
@@ -192,7 +194,8 @@ class Case(Settings):
     events: Annotated[list[EventInput], MinLen(1)] | None = None
     """The events that come in, in one batch."""
     mocks: dict[str, Mock | list[Mock]] = Field(default={})
-    """Step → what it answers, always or call by call; these win over the file's."""
+    """Step → what it answers, always or call by call; these win over the file's. A step inside another
+    is `outer.inner`."""
     expect: Expectation = Expectation()
     """What must happen."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -125,7 +126,8 @@ class _Run:
         self._pipeline = pipeline
         self._mocks = mocks
         self._published: list[Published] = []
-        self._ran: dict[str, set[int]] = {step.name: set() for step in pipeline.steps}
+        self._ran: dict[str, set[int]] = {}
+        """Place of a step → the events it ran for."""
 
     def run(self, case: Case) -> Happened:
         known = [source for source in self._plan.sources if source.name == self._pipeline.source]
@@ -198,7 +200,8 @@ class _Run:
         ended = executions.ended.get(index)
         outcome = "stopped" if halt.error else ended.outcome if ended else "done"
         steps = {
-            step.name: self._outcome(executions, index, step.name) for step in self._pipeline.steps
+            name: self._outcome(executions, index, name, places)
+            for name, places in visible_steps(self._pipeline).items()
         }
         return EventOutcome(
             id=str(executions.events.column("id")[index]),
@@ -208,20 +211,43 @@ class _Run:
             steps=steps,
         )
 
-    def _outcome(self, executions: Executions, index: int, name: str) -> StepOutcome:
+    def _outcome(
+        self, executions: Executions, index: int, name: str, places: Sequence[str]
+    ) -> StepOutcome:
         outputs, details = executions.outputs.get(name), executions.details.get(name)
         ended = executions.ended.get(index)
         error = executions.passed_over.get(name, {}).get(index)
+        failed = ended.step if ended is not None and ended.step is not None else ""
         # It may have failed inside the step: `lines[3].charge`.
-        failed = (ended.step or "").partition(".")[0].partition("[")[0] if ended else ""
-        if error is None and ended is not None and failed == name:
-            error = ended.error
+        if error is None and any(re.match(rf"{re.escape(p)}(?![\w-])", failed) for p in places):
+            error = executions.ended[index].error
         return StepOutcome(
-            ran=index in self._ran[name],
+            ran=any(index in self._ran.get(place, ()) for place in places),
             output=UNSET if outputs is None else outputs[index],
             detail=None if details is None else details[index],
             error=error,
         )
+
+
+def visible_steps(pipeline: PipelinePlan) -> dict[str, list[str]]:
+    """Return name → places of the steps that leave outputs in the pipeline.
+
+    Those are its own steps and those in branches, of which several may have the same name; what a
+    loop does within its passes is seen in the loop's output only.
+    """
+    found: dict[str, list[str]] = {}
+    for step in _visible(pipeline.steps):
+        found.setdefault(step.name, []).append(step.place_in_pipeline)
+    return found
+
+
+def _visible(steps: Sequence[StepPlan]) -> Iterator[StepPlan]:
+    for step in steps:
+        yield step
+        kind = step_type(step.type)
+        if kind is not None and kind.shares_names:
+            for inner in step.inner.values():
+                yield from _visible(inner)
 
 
 def _captured_logs() -> AbstractContextManager[list[Any]]:

@@ -12,7 +12,19 @@ import typer
 
 from connectors.errors import PenstockError
 from flows.runtime import exits
-from penstock.cli import cases, connectors, demo, dlq, explain, init, run, schema, state, validate
+from penstock.cli import (
+    cases,
+    connectors,
+    demo,
+    dlq,
+    explain,
+    init,
+    run,
+    schema,
+    state,
+    trying,
+    validate,
+)
 from penstock.cli.errors import BUG, PIPE_CLOSED, print_bug, print_error, report_error
 from penstock.cli.help import GroupedCommands
 
@@ -41,6 +53,7 @@ for name, module, command in (
     ("validate", validate, validate.validate),
     ("explain", explain, explain.explain),
     ("test", cases, cases.run_cases),
+    ("try", trying, trying.try_expression),
     ("run", run, run.run),
 ):
     app.command(name, epilog=module.EXAMPLES)(command)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
 
 from connectors.contracts import Sink, Source
 from flows.guarantees import Guarantee, after_crash, edge_guarantee, usable_workers
@@ -12,6 +12,8 @@ from penstock.cli.found_expressions import FoundExpression, expressions_of
 from penstock.cli.modules import make_modules
 from penstock.cli.sources import source_of
 from transforms.expressions import compile_jq, compile_template
+
+_Explained = TypeVar("_Explained")
 
 NOT_MADE = "not used as this, or not built yet"
 
@@ -125,6 +127,21 @@ def explain_plan(plan: FlowPlan) -> Explanation:
     )
 
 
+def without_sources(explained: _Explained) -> _Explained:
+    """Return a part of an explanation without the Python of its expressions."""
+    found: Any = explained
+    if isinstance(found, ExpressionText):
+        found = replace(found, source=None)
+    elif isinstance(found, list):
+        found = [without_sources(part) for part in found]
+    elif isinstance(found, dict):
+        found = {name: without_sources(part) for name, part in found.items()}
+    elif is_dataclass(found) and not isinstance(found, type):
+        parts = {one.name: without_sources(getattr(found, one.name)) for one in fields(found)}
+        found = replace(found, **parts)
+    return cast("_Explained", found)
+
+
 def _source(plan: FlowPlan, module: SourcePlan, made: Source | None) -> ModuleText:
     facts = [NOT_MADE]
     if made is not None:
@@ -211,9 +228,7 @@ def _step(plan: FlowPlan, step: StepPlan) -> StepText:
         on_error=step.on_error,
         expressions=_expressions(plan, [*own, *expressions_of(step.settings)]),
         timeout=step.timeout,
-        inner={
-            group: [_step(plan, each) for each in steps] for group, steps in step.inner.items()
-        },
+        inner={group: [_step(plan, each) for each in steps] for group, steps in step.inner.items()},
     )
 
 

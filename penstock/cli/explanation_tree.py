@@ -103,6 +103,8 @@ def _expressions(tree: Tree, expressions: Iterable[ExpressionText]) -> None:
         text = " ".join(one.text.split())
         node = tree.add(_line(f"{one.key}: ", (text, "cyan")))
         node.add(Text(f"{one.language} on {one.engine}: {one.why}", style="dim"))
+        if one.source is not None:
+            node.add(Text(one.source, style="green"))
 
 
 def _line(*parts: str | tuple[str, str]) -> Text:

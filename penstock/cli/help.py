@@ -17,6 +17,7 @@ GROUPS = {
         "validate",
         "explain",
         "test",
+        "try",
         "connectors",
         "schema",
     ),

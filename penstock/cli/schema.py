@@ -1,4 +1,4 @@
-"""`penstock schema`: the JSON Schema of flow files, for editors."""
+"""`penstock schema`: the JSON Schemas of flow files and test files, for editors."""
 
 from __future__ import annotations
 
@@ -24,6 +24,20 @@ def yaml() -> None:
     from flows.spec.json_schema import flow_json_schema  # noqa: PLC0415 - imports every connector
 
     print_json(flow_json_schema())
+
+
+@schema.command(
+    epilog=examples(
+        "penstock schema tests > tests.schema.json",
+        "# then, as the first line of a test file:",
+        "# yaml-language-server: $schema=tests.schema.json",
+    )
+)
+def tests() -> None:
+    """Print the JSON Schema of test files."""
+    from flows.testing.json_schema import tests_json_schema  # noqa: PLC0415 - imports the models
+
+    print_json(tests_json_schema())
 
 
 @schema.callback()
