@@ -1,0 +1,263 @@
+"""Strategies for jq programs and their inputs: they fill the templates of program_tables.py.
+
+A program is made for an input of a known shape, so that most of it runs: what `.` and each
+variable is, is known at each place. Now and then a value of another kind is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.transforms.jq.program_tables import (
+    FIELDS,
+    ITEMS,
+    KINDS,
+    LITERALS,
+    LONG,
+    NUMBERS,
+    TEMPLATES,
+    TEXTS,
+    TEXTS_OF,
+    Kind,
+)
+
+_HOLE = re.compile("«([^«»]+)»")
+_ARRAYS: dict[Kind, Kind] = {item: array for array, item in ITEMS.items() if array.endswith("s")}
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """What a place in the program sees."""
+
+    dot: Kind
+    depth: int
+    """How many more levels of templates there may be."""
+    variables: dict[str, Kind] = field(default_factory=dict)
+    functions: tuple[str, ...] = ()
+    """Without parameters, over anything."""
+    closures: tuple[str, ...] = ()
+    """With one parameter, over anything."""
+    labels: tuple[str, ...] = ()
+
+
+class _Maker:
+    """Makes the text of a program; every choice is drawn."""
+
+    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
+        self._draw = draw
+        self._names = 0
+
+    def pick(self, choices: Any) -> Any:
+        return choices[self._draw(st.integers(0, len(choices) - 1))]
+
+    def luck(self, of: int) -> bool:
+        """Whether a one-in-`of` chance comes."""
+        return bool(self._draw(st.integers(1, of)) == of)
+
+    def value(self, kind: Kind, scope: _Scope) -> str:
+        """Return an expression in parentheses, or one that needs none."""
+        if self.luck(14):
+            kind = self.pick(KINDS)
+        how = self._draw(st.integers(0, 9))
+        if scope.depth <= 0 or how == 0:
+            return self.leaf(kind, scope)
+        if kind != "any" and how <= 7:
+            return self.filled(self.pick(TEMPLATES[kind]), kind, scope)
+        return f"({self.pipe(kind, scope)})"
+
+    def pipe(self, kind: Kind, scope: _Scope) -> str:
+        """Return an expression of any precedence, which mostly gives a value of a kind."""
+        naming = [self._bound, self._destructured, self._defined, self._closure, self._labelled]
+        if scope.functions or scope.closures or scope.labels:
+            naming.append(self._used)
+        if self.luck(3):
+            made: str = self.pick(naming)(kind, replace(scope, depth=scope.depth - 1))
+            return made
+        return self.filled(self.pick(TEMPLATES["pipe"]), kind, scope)
+
+    def leaf(self, kind: Kind, scope: _Scope) -> str:
+        bound = [name for name, of in scope.variables.items() if of == kind]
+        if bound and self.luck(2):
+            return f"${self.pick(bound)}"
+        if scope.dot == kind and self.luck(2):
+            return "."
+        fields = [name for name, of in FIELDS.items() if of == kind]
+        if scope.dot == "object" and fields and not self.luck(4):
+            return f".{self.pick(fields)}"
+        literal: str = self.pick(LITERALS[kind])
+        return literal
+
+    def stream(self, kind: Kind, scope: _Scope) -> str:
+        """Return an expression, of any precedence, with any number of outputs."""
+        choices = ["«R», «R»", "range(«0|1|3») | «R@number»", "limit(3; .[]? | «R@any»)", "«~R»"]
+        choices += ["«S»[]"] * 4 if kind in _ARRAYS else [".[]?", "«R», «R», «R»"]
+        if kind == "number":
+            choices += ["range(2; 5)", "range(0; 10; 4)", ".. | numbers", "range(5; 0; -2)"]
+        return self.filled(self.pick(choices), kind, scope)
+
+    def filled(self, template: str, kind: Kind, scope: _Scope) -> str:
+        """Fill the holes of a template that stands for a value of `kind`."""
+        scope = replace(scope, depth=scope.depth - 1)
+        names = {"R": kind, "S": kind, "I": ITEMS.get(kind, "any")}
+        if kind in _ARRAYS and template == "«S»[]":
+            names["S"] = _ARRAYS[kind]
+        if "«K" in template or "@K" in template:
+            names["K"] = self.pick(KINDS)
+        while "«" in template:  # a choice may have holes of its own
+            template = _HOLE.sub(lambda hole: self._hole(hole[1], names, scope), template)
+        return template
+
+    def _hole(self, hole: str, names: dict[str, Kind], scope: _Scope) -> str:
+        if hole in TEXTS_OF:
+            return str(self.pick(TEXTS_OF[hole]))
+        if "|" in hole:
+            choices = _split(hole)
+            picked = str(self.pick(choices))
+            return f"«{picked}»" if set(choices) <= set(KINDS) else picked
+        what, _, dot = hole.partition("@")
+        if dot:
+            scope = replace(scope, dot=names.get(dot, dot))
+        if what == "p":
+            key = f"p@{'numbers' if scope.dot in _ARRAYS.values() else scope.dot}"
+            return str(self.pick(TEMPLATES.get(key, TEMPLATES["p"])))
+        if what in {"path", "update"}:
+            if scope.depth <= 0:
+                return self._hole("p", names, scope) + (" = 1" if what == "update" else "")
+            return self.filled(self.pick(TEMPLATES[what]), "any", scope)
+        mark, name = (what[0], what[1:]) if what[0] in "*?~" else ("", what)
+        kind: Kind = names.get(name, name)  # type: ignore[arg-type] # else it is a kind
+        if mark == "?" or (mark and scope.depth <= 0):
+            return self.leaf(kind, scope)
+        if mark == "*":
+            return self.stream(kind, scope)
+        return self.pipe(kind, scope) if mark == "~" else self.value(kind, scope)
+
+    # What names something
+
+    def _name(self) -> str:
+        self._names += 1
+        return f"v{self._names}"
+
+    def _bound(self, kind: Kind, scope: _Scope) -> str:
+        name, of = self._name(), self.pick(KINDS)
+        source = self.stream(of, scope) if self.luck(4) else self.value(of, scope)
+        inner = replace(scope, variables={**scope.variables, name: of})
+        return f"({source}) as ${name} | {self.value(kind, inner)}"
+
+    def _destructured(self, kind: Kind, scope: _Scope) -> str:
+        one, two = self._name(), self._name()
+        source = self.value("object", scope)
+        found: dict[str, Kind] = {one: "number", two: "any"}
+        if self.luck(2):
+            patterns = [
+                f"{{a: ${one}, g: ${two}}}",
+                f'{{"a": ${one}, e: {{a: ${two}}}}}',
+                f'{{("a", "b"): ${one}, c: [${two}]}}',
+                f"{{a: ${one}, $g, c: [${two}]}}",
+                f"{{${one}, ${two}: [$g]}}",
+            ]
+        else:
+            source, found = self.value("numbers", scope), {one: "number", two: "number"}
+            patterns = [
+                f"[${one}, ${two}]",
+                f"[${one}, [${two}]]",
+                f"[${one}] ?// ${two}",
+                f"{{a: ${one}}} ?// [${one}, ${two}]",
+                f"[[${one}]] ?// [${two}] ?// ${one}",
+            ]
+        inner = replace(scope, variables={**scope.variables, **found})
+        return f"{source} as {self.pick(patterns)} | {self.value(kind, inner)}"
+
+    def _defined(self, kind: Kind, scope: _Scope) -> str:
+        name = self._name()
+        body = self.value(self.pick(KINDS), replace(scope, dot="any"))
+        inner = replace(scope, functions=(*scope.functions, name))
+        return f"def {name}: {body}; {self.value(kind, inner)}"
+
+    def _closure(self, kind: Kind, scope: _Scope) -> str:
+        name, given = self._name(), self._name()
+        sees = replace(scope, dot="any", functions=(*scope.functions, given))
+        inner = replace(scope, closures=(*scope.closures, name))
+        if self.luck(3):
+            sees = replace(sees, variables={**scope.variables, given: "any"})
+            body = self.value("any", sees)
+            return f"def {name}(${given}): {body}; {self.value(kind, inner)}"
+        bodies = [f"{given} | {given}", f"[{given}]", f"{given}, .", f"first({given})", ""]
+        body = self.pick(bodies) or self.value("any", sees)
+        return f"def {name}({given}): {body}; {self.value(kind, inner)}"
+
+    def _labelled(self, kind: Kind, scope: _Scope) -> str:
+        name = self._name()
+        inner = replace(scope, labels=(*scope.labels, name))
+        if self.luck(2):
+            return f"label ${name} | {self.value(kind, inner)}"
+        test = self.value("bool", replace(inner, dot=kind))
+        return (
+            f"label ${name} | {self.stream(kind, inner)} | if {test} then break ${name} else . end"
+        )
+
+    def _used(self, kind: Kind, scope: _Scope) -> str:
+        """Use one of the names; what it gives is not known."""
+        uses = [*scope.functions]
+        uses += [
+            f"{name}({self.value(kind, replace(scope, dot='any'))})" for name in scope.closures
+        ]
+        uses += [f"{self.leaf(kind, scope)}, break ${name}" for name in scope.labels]
+        use: str = self.pick(uses)
+        return use
+
+
+def _split(hole: str) -> list[str]:
+    """Split the choices of a hole; ` | ` is jq's own and parts nothing."""
+    return re.split(r"(?<! )\|(?! )", hole)
+
+
+def values(kind: Kind, depth: int = 2) -> st.SearchStrategy[Any]:
+    """Return JSON values of a kind, now and then of another one."""
+    right = _right(kind, depth)
+    return st.integers(0, 9).flatmap(lambda luck: right if luck else _right("any", 1))
+
+
+def _right(kind: Kind, depth: int) -> st.SearchStrategy[Any]:
+    match kind:
+        case "number":
+            return st.sampled_from(NUMBERS)
+        case "text":
+            return st.sampled_from(TEXTS + LONG)
+        case "bool":
+            return st.sampled_from([True, False, None])
+        case "numbers" | "texts" | "objects":
+            return st.lists(_right(ITEMS[kind], depth - 1), max_size=4 if depth > 0 else 1)
+        case "object":
+            names = list(FIELDS) if depth > 1 else ["a", "b", "c"] if depth == 1 else ["a"]
+            entries = {name: values(FIELDS[name], depth - 1) for name in names}
+            return st.fixed_dictionaries({}, optional=entries)
+        case "any":
+            kinds: list[Kind] = ["number", "text", "bool"]
+            if depth > 0:
+                kinds += ["numbers", "texts", "object"]
+            return st.sampled_from(kinds).flatmap(lambda picked: _right(picked, depth - 1))
+    raise AssertionError(kind)
+
+
+@st.composite
+def programs(draw: Callable[[st.SearchStrategy[Any]], Any], dot: Kind = "object") -> str:
+    """Return the text of a program over an input of a kind."""
+    maker = _Maker(draw)
+    scope = _Scope(dot, depth=draw(st.integers(1, 5)))
+    if maker.luck(5):
+        return maker.filled("«update»", "any", scope)
+    kind = maker.pick(KINDS)
+    return maker.stream(kind, scope) if maker.luck(8) else maker.pipe(kind, scope)
+
+
+@st.composite
+def cases(draw: Callable[[st.SearchStrategy[Any]], Any]) -> tuple[str, Any]:
+    """Return a program and an input for it, most of the time an object."""
+    kind: Kind = draw(st.sampled_from(["object"] * 6 + ["numbers", "texts", "objects", "any"]))
+    return draw(programs(kind)), draw(values(kind))
