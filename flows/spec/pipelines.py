@@ -147,8 +147,9 @@ class Step(Settings):
     """jq: the step runs only for events for which this is true."""
     skip_if: Jq | None = None
     """jq: the step is passed over for events for which this is true; wins over `if`."""
-    timeout: Duration | None = None
-    """How long one attempt may take."""
+    timeout: Annotated[Duration, Ge(0.01)] | None = None
+    """How long one attempt may take for an event; only for steps that can be given up on, such as
+    `step.http_call`."""
     retry: Retry | None = None
     """How often it is tried, instead of the pipeline's `retry`."""
     on_error: Literal["fail", "skip"] = "fail"

@@ -61,10 +61,9 @@ class ForeachSettings(Settings):
     index_key: Variable = "index"
     """Name under which the steps find the item's number, from 0."""
     concurrency: Annotated[int, Ge(1), Le(1000)] = 1
-    """Items of one event under way at the same time: so many are started together, and the next
-    ones when all of them are through. Items of different events never wait for each other,
-    unless the events have the same key. Steps that reach nothing outside (`jq`, `set`, …) run for
-    all items at once."""
+    """Items of one event under way at the same time: so many of each event are started together,
+    and the next ones when those are through. Events of the same key take turns. Where all steps
+    compute (`jq`, `set`, …) and reach nothing outside, it makes no difference."""
     error_strategy: Literal["fail_fast", "collect_errors"] = "fail_fast"
     """`fail_fast`: the first item that fails fails the event, and no further one is started.
     `collect_errors`: all run, the result of one that failed is null, and `errors` lists each as

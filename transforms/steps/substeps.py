@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
+from annotated_types import Ge
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
@@ -40,7 +41,7 @@ class SubStep(Settings):
     """jq: the step runs only where this is true."""
     skip_if: Jq | None = None
     """jq: the step is passed over where this is true; wins over `if`."""
-    timeout: Duration | None = None
+    timeout: Annotated[Duration, Ge(0.01)] | None = None
     """How long it may take for one event or item; only for steps that can be given up on."""
     on_error: Literal["fail", "skip"] = "fail"
     """When it fails: `fail` fails what it stands in, `skip` records it and goes on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -145,6 +147,8 @@ class TransformSettings(Settings):
     """The operations, each over the result of the one before; the last one's is the output."""
 
 
+_BIG = re.compile(r"\d{19}")
+
 Apply = Callable[[Any], Any]
 """One operation: value → value. Raises PermanentError for a value that it is not for."""
 
@@ -252,15 +256,22 @@ def _parsed(value: Any) -> Any:
     if not isinstance(value, str):
         raise _unfit("convert", "text that holds JSON", value)
     try:
+        # Integers beyond 64 bits stay exact: orjson would make doubles of them.
+        if _BIG.search(value):
+            return json.loads(value, parse_constant=_no_number)
         return orjson.loads(value)
-    except orjson.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise PermanentError(
-            f"convert expects text that holds JSON: {error.msg} at character {error.pos}.",
+            f"convert expects text that holds JSON: {error}.",
             code="transform_unfit",
             hint="Correct the event or the operation, then replay it.",
             operation="convert",
             value=shortened(value),
         ) from None
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _unfit(operation: str, wanted: str, value: Any) -> PermanentError:

@@ -10,6 +10,7 @@ import pytest
 
 from connectors.batch import Batch
 from connectors.contracts import SinkTraits
+from tests.transforms.steps.inside import Steps
 from transforms.contracts import StepEnvironment
 from transforms.executions import Executions
 from transforms.registry import step_type
@@ -54,6 +55,20 @@ def make():
     yield make_step
     for step in made:
         step.close()
+
+
+@pytest.fixture
+def steps(tmp_path):
+    """Make a pipeline of these steps, run as the dataflow runs them; see inside.py."""
+    made = []
+
+    def make(*listed, **more):
+        made.append(Steps(tmp_path, list(listed), **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @dataclass

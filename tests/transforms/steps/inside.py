@@ -78,3 +78,8 @@ def foreach(*steps, name="lines", collection="data.items", **config):
 
 def jq(name, expression, **more):
     return step(name, "jq", {"expression": expression}, **more)
+
+
+def places(executions):
+    """Return where each execution failed, and with which code."""
+    return {index: (end.step, end.error.code) for index, end in executions.ended.items()}
