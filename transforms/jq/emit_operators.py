@@ -1,0 +1,153 @@
+"""Operators in generated code: the common case in place, everything else by a call.
+
+The right operand is evaluated first, as in jq, which shows when both fail.
+"""
+
+from __future__ import annotations
+
+from transforms.jq.emit import Base, can_fail, is_atom
+from transforms.jq.scope import Scope
+from transforms.jq.syntax import Alternative, Binary, Call, If, Literal, Logic, Node, Pipe
+from transforms.jq.writer import mark
+
+FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "%": "modulo"}
+_ORDERS = {"<": "less", "<=": "at_most", ">": "more", ">=": "at_least"}
+_BOOLEAN = frozenset(
+    {
+        "not", "has", "in", "any", "all", "isempty", "startswith", "endswith", "contains", "inside",
+        "isvalid", "test", "IN", "isnan", "isinfinite", "isnormal", "isfinite",
+    }
+)  # fmt: skip
+_LIMIT = "9000000000000000000"
+
+
+def is_number(text: str) -> bool:
+    """Whether an expression is a number written out."""
+    plain = text.strip("()-")
+    return plain[:1].isdigit() and not plain.strip("0123456789.e-")
+
+
+def is_text(text: str) -> bool:
+    """Whether an expression is a string written out."""
+    return text[:1] == '"' and is_atom(text)
+
+
+class Operators(Base):
+    """Arithmetic, comparison and truth."""
+
+    def operands(self, left: Node, right: Node, scope: Scope, given: str) -> tuple[str, str]:
+        """Return both operands, the right one evaluated first where that can be told."""
+        two, one = self.sequence(
+            [lambda: self.value(right, scope, given), lambda: self.value(left, scope, given)]
+        )
+        return one, two
+
+    def binary(self, at: int, operator: str, one: str, two: str) -> str:
+        """Return `one operator two` of jq."""
+        if operator in {"==", "!="}:
+            return self._equality(operator, one, two, at)
+        if operator in _ORDERS:
+            return self._order(at, operator, one, two)
+        if operator in {"+", "-"}:
+            return self._sum(at, operator, one, two)
+        if can_fail(one) and can_fail(two):
+            two = self.atom(two)
+        return self.short(mark(at, f"{FUNCTIONS[operator]}({one}, {two})"))
+
+    def _sum(self, at: int, operator: str, one: str, two: str) -> str:
+        name = FUNCTIONS[operator]
+        if can_fail(one) and can_fail(two):
+            two = self.atom(two)
+        if is_text(one) or is_text(two):
+            return self.short(mark(at, f"{name}({one}, {two})"))
+        if is_number(one) or is_number(two):
+            number, other = (one, two) if is_number(one) else (two, one)
+            if number.strip("()-").isdigit() and not is_number(other):
+                first, held = self.held(other)
+                pair = (number, held) if is_number(one) else (held, number)
+                return self.short(
+                    f"({pair[0]} {operator} {pair[1]} if type({first}) is int"
+                    f" else {mark(at, f'{name}({pair[0]}, {pair[1]})')})"
+                )
+            return self.short(mark(at, f"{name}({one}, {two})"))
+        first, one = self.held(one)
+        second, two = self.held(two)
+        made = self.w.name("t")
+        return self.short(
+            f"({made} if type({first}) is type({second}) is int"
+            f" and -{_LIMIT} < ({made} := {one} {operator} {two}) < {_LIMIT}"
+            f" else {mark(at, f'{name}({one}, {two})')})"
+        )
+
+    def _equality(self, operator: str, one: str, two: str, at: int) -> str:
+        for this, other in ((one, two), (two, one)):
+            if this in {"None", "True", "False"}:
+                return f"({other} {'is' if operator == '==' else 'is not'} {this})"
+            if is_text(this):
+                return f"({other} {operator} {this})"
+        if can_fail(one) and can_fail(two):
+            two = self.atom(two)
+        call = mark(at, f"equal({one}, {two})")
+        return self.short(call if operator == "==" else f"(not {call})")
+
+    def _order(self, at: int, operator: str, one: str, two: str) -> str:
+        if can_fail(one) and can_fail(two):
+            two = self.atom(two)
+        if is_number(two) or is_number(one):
+            number, other = (two, one) if is_number(two) else (one, two)
+            if not is_number(other):
+                first, held = self.held(other)
+                pair = (held, number) if number is two else (number, held)
+                call = mark(at, f"{_ORDERS[operator]}({pair[0]}, {pair[1]})")
+                return f"({pair[0]} {operator} {pair[1]} if type({first}) is int else {call})"
+        return self.short(mark(at, f"{_ORDERS[operator]}({one}, {two})"))
+
+    # --- truth --------------------------------------------------------------------------------
+
+    def is_boolean(self, node: Node, scope: Scope) -> bool:
+        """Whether a program's output is true or false and nothing else."""
+        match node:
+            case Literal(_, value):
+                return value is True or value is False
+            case Binary(_, operator, _, _):
+                return operator not in FUNCTIONS
+            case Logic():
+                return True
+            case Call(_, name, arguments):
+                return name in _BOOLEAN and (name, len(arguments)) not in scope.functions
+            case Pipe(_, parts):
+                return self.is_boolean(parts[-1], scope)
+            case If(_, _, then, otherwise) if otherwise is not None:
+                return self.is_boolean(then, scope) and self.is_boolean(otherwise, scope)
+            case Alternative(_, left, right):
+                return self.is_boolean(left, scope) and self.is_boolean(right, scope)
+        return False
+
+    def truth(self, node: Node, scope: Scope, given: str) -> str:
+        """Return whether the one output of a program is true, as Python's own truth."""
+        text = self.value(node, scope, given)
+        return text if self.is_boolean(node, scope) else self.truth_of(text)
+
+    def truth_of(self, text: str) -> str:
+        """Return whether a value is neither null nor false."""
+        if text in {"None", "False"}:
+            return "False"
+        if text == "True" or is_text(text) or is_number(text):
+            return "True"
+        first, name = self.held(text)
+        return f"({first} is not None and {name} is not False)"
+
+    def logic(self, node: Logic, scope: Scope, given: str) -> str:
+        """Return `and` or `or` of programs with one output each."""
+        first = self.truth(node.left, scope, given)
+        with self.w.aside(1) as lines:
+            second = self.truth(node.right, scope, given)
+            if lines:
+                name = self.w.name()
+                self.w.write(f"{name} = {second}")
+        if not lines:
+            return self.short(f"({first} {node.operator} {second})")
+        self.w.write(f"{name} = {first}")
+        self.w.write(f"if {'' if node.operator == 'and' else 'not '}{name}:")
+        self.w.put(lines)
+        return name

@@ -1,0 +1,206 @@
+"""What generated code calls beside the builtins: small things that have no place of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from transforms.jq.arithmetic import add
+from transforms.jq.errors import LARGEST_TEXT, JqError, TooLarge
+from transforms.jq.json_text import shortened, to_json
+from transforms.jq.values import compare, kind_of
+
+
+class _Nothing:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "NOTHING"
+
+
+NOTHING = _Nothing()
+"""Stands where a program had no output. Never seen by a program."""
+
+ONCE = (None,)
+
+
+class Break(BaseException):
+    """`break $label`: each activation of a label is one of its own. `try` doesn't catch it."""
+
+    __slots__ = ()
+
+
+def fail(value: Any) -> Any:
+    """Raise what `error(value)` raises."""
+    raise JqError(value)
+
+
+def caught(error: JqError) -> Any:
+    """Return what `catch` sees."""
+    return error.value
+
+
+def values_or_nothing(value: Any) -> Iterable[Any]:
+    """Return the outputs of `.[]?`."""
+    if type(value) is list:
+        return value
+    if type(value) is dict:
+        return value.values()
+    return ()
+
+
+def paths_or_nothing(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return keys and values of `.[]?`."""
+    if type(value) is list:
+        return enumerate(value)
+    if type(value) is dict:
+        return value.items()
+    return ()
+
+
+def less(left: Any, right: Any) -> bool:
+    """Return `left < right`."""
+    return compare(left, right) < 0
+
+
+def at_most(left: Any, right: Any) -> bool:
+    """Return `left <= right`."""
+    return compare(left, right) <= 0
+
+
+def more(left: Any, right: Any) -> bool:
+    """Return `left > right`."""
+    return compare(left, right) > 0
+
+
+def at_least(left: Any, right: Any) -> bool:
+    """Return `left >= right`."""
+    return compare(left, right) >= 0
+
+
+def to_text(value: Any) -> str:
+    """Return `tostring`."""
+    return value if type(value) is str else to_json(value)
+
+
+def joined(parts: Sequence[Any]) -> str:
+    """Return the parts of a string as one."""
+    text = "".join(parts)
+    if len(text) > LARGEST_TEXT:
+        raise TooLarge("a string grew too long")
+    return text
+
+
+def object_key(value: Any) -> str:
+    """Return an object's key, which must be a string."""
+    if type(value) is str:
+        return value
+    raise JqError(f"Cannot use {kind_of(value)} ({shortened(value)}) as object key")
+
+
+def descend(value: Any) -> Iterator[Any]:
+    """Return the outputs of `..`: the value and all in it, from the outside in."""
+    yield value
+    if type(value) is not list and type(value) is not dict:
+        return
+    waiting: list[Iterator[Any]] = [iter(values_or_nothing(value))]
+    while waiting:
+        for inner in waiting[-1]:
+            yield inner
+            if type(inner) is list:
+                waiting.append(iter(inner))
+                break
+            if type(inner) is dict:
+                waiting.append(iter(inner.values()))
+                break
+        else:
+            waiting.pop()
+
+
+def descend_paths(value: Any, path: list[Any]) -> Iterator[tuple[Any, list[Any], Any]]:
+    """Return the outputs of `..` with their paths; the value twice, as it stands where it says."""
+    yield value, path, value
+    waiting = [(path, iter(paths_or_nothing(value)))]
+    while waiting:
+        before, items = waiting[-1]
+        for key, inner in items:
+            here = [*before, key]
+            yield inner, here, inner
+            if type(inner) is list or type(inner) is dict:
+                waiting.append((here, iter(paths_or_nothing(inner))))
+                break
+        else:
+            waiting.pop()
+
+
+def all_paths(value: Any) -> Iterator[list[Any]]:
+    """Return the outputs of `paths`."""
+    found = descend_paths(value, [])
+    next(found)
+    for _, path, _ in found:
+        yield path
+
+
+def numbers(start: Any, end: Any, step: Any = 1) -> Iterable[Any]:
+    """Return the outputs of `range`."""
+    if type(start) is int and type(end) is int and type(step) is int:
+        return range(start, end, step) if step else ()
+    for value in (start, end, step):
+        if type(value) is not int and type(value) is not float:
+            raise JqError("Range bounds must be numeric")
+    return _numbers(start, end, step)
+
+
+def _numbers(value: Any, end: Any, step: Any) -> Iterator[Any]:
+    if step > 0:
+        while value < end:
+            yield value
+            value = add(value, step)
+    elif step < 0:
+        while value > end:
+            yield value
+            value = add(value, step)
+
+
+def limit_of(count: Any) -> Any:
+    """Return how many outputs `limit` lets pass."""
+    if compare(count, 0) < 0:
+        raise JqError("limit doesn't support negative count")
+    return count if type(count) in {int, float} else float("inf")
+
+
+# --- paths --------------------------------------------------------------------------------------
+
+
+class _Nowhere:
+    """Stands for the value at a path where another was made: nothing is identical to it."""
+
+
+_NOWHERE = _Nowhere()
+
+
+def unless_fresh(value: Any, anchor: Any) -> Any:
+    """Return what stands at a path, for a value that was made: null, true, false are all the same."""
+    if value is anchor and (value is None or value is True or value is False):
+        return anchor
+    return _NOWHERE
+
+
+def check_access(value: Any, anchor: Any, key: Any) -> None:
+    """Raise JqError unless the value stands at the path at hand, and `value[key]` has one."""
+    if value is not anchor:
+        raise JqError(
+            f"Invalid path expression near attempt to access element {shortened(key)} of {shortened(value)}"
+        )
+
+
+def check_iterate(value: Any, anchor: Any) -> None:
+    """Raise JqError unless the value stands at the path at hand, and its values have paths."""
+    if value is not anchor:
+        raise JqError(f"Invalid path expression near attempt to iterate through {shortened(value)}")
+
+
+def check_result(value: Any, anchor: Any) -> None:
+    """Raise JqError unless the value stands at the path at hand."""
+    if value is not anchor:
+        raise JqError(f"Invalid path expression with result {shortened(value)}")
