@@ -12,6 +12,7 @@ from transforms.jq.builtins import (
     collections,
     formats,
     math,
+    regex,
     sorting,
     streams,
     strings,
@@ -30,5 +31,6 @@ FUNCTIONS: Mapping[tuple[str, int], Builtin] = {
     **sorting.FUNCTIONS,
     **streams.FUNCTIONS,
     **formats.FUNCTIONS,
+    **regex.FUNCTIONS,
 }
 """(name, arity) → builtin."""

@@ -1,0 +1,252 @@
+"""Regular expressions: `test`, `match` and what stands on them.
+
+Patterns are Oniguruma's (see oniguruma.py), run by the `regex` package. Offsets and lengths are in code
+points. Flags: g all matches, i ignore case, x extended, s `^` and `$` at the ends only (which they are
+anyway), m and p a dot takes newlines too, l the longest match there is, n no empty matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import regex  # type: ignore[import-untyped] # it comes without types
+
+from transforms.jq.arithmetic import add
+from transforms.jq.builtins.contracts import Builtin
+from transforms.jq.builtins.oniguruma import failure, translate
+from transforms.jq.errors import JqError, TooLarge
+from transforms.jq.values import kind_of, truthy, type_error
+
+MATCH_SECONDS = 1.0
+"""Time that one search may take. The engine runs no Python meanwhile: nothing else could stop it."""
+
+_FLAGS = frozenset("gixmspln")
+_SEARCH_FLAGS = frozenset("gs")
+"""Those that leave the pattern as it is."""
+_NO_FLAGS: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    pattern: regex.Pattern[str]
+    groups: tuple[tuple[int, str | None], ...]
+    """Number and name of each group, in order."""
+    non_empty: regex.Pattern[str] | None
+    """For flag n: finds what isn't empty, at a price."""
+    longest: bool
+
+
+@lru_cache(maxsize=1024)
+def _compiled(source: str, flags: frozenset[str]) -> _Compiled:
+    dot_all = bool(flags & {"m", "p"})
+    shift = 1 if "n" in flags else 0
+    translated = translate(source, extended="x" in flags, dot_all=dot_all, shift=shift)
+    options = regex.V1
+    if "i" in flags:
+        options |= regex.IGNORECASE
+    if "l" in flags:
+        options |= regex.POSIX
+    text, non_empty = translated.text, None
+    try:
+        if shift:
+            # Group 1 remembers what remains of the text where a match begins; less must where it ends.
+            non_empty = regex.compile(f"(?=((?s:.*)))(?:{text})(?!(?-i:\\1)\\Z)", options)
+            text = f"()(?:{text})"
+        pattern = regex.compile(text, options)
+    except regex.error as error:
+        raise failure(str(error)) from None
+    except RecursionError:
+        raise failure("parse depth limit over") from None
+    names = {number: name for name, numbers in translated.names.items() for number in numbers}
+    groups = tuple(
+        (number + shift, names.get(number)) for number in range(1, translated.groups + 1)
+    )
+    return _Compiled(pattern, groups, non_empty, "l" in flags)
+
+
+def match(value: Any, source: Any, flags: Any = None) -> list[dict[str, Any]]:
+    """Return the match objects of a pattern in a string: the first, or all with flag g. Raises JqError."""
+    compiled, every = _prepared(value, source, flags)
+    return [_match_object(found, compiled.groups) for found in _found(compiled, value, every=every)]
+
+
+def matches(value: Any, source: Any, flags: Any = None) -> bool:
+    """Return whether a pattern is in a string. Raises JqError."""
+    compiled, _ = _prepared(value, source, flags)
+    return next(_found(compiled, value, every=False), None) is not None
+
+
+def _prepared(value: Any, source: Any, flags: Any) -> tuple[_Compiled, bool]:
+    if type(value) is not str:
+        raise type_error(value, "cannot be matched, as it is not a string")
+    if type(source) is not str:
+        raise type_error(source, "is not a string")
+    if flags is None:
+        return _compiled(source, _NO_FLAGS), False
+    if type(flags) is not str:
+        raise type_error(flags, "is not a string")
+    given = frozenset(flags)
+    if not given <= _FLAGS:
+        raise JqError(f"{flags} is not a valid modifier string")
+    return _compiled(source, given - _SEARCH_FLAGS), "g" in given
+
+
+def _found(compiled: _Compiled, text: str, *, every: bool) -> Iterator[regex.Match[str]]:
+    at = 0
+    while at <= len(text):
+        try:
+            found = _search(compiled, text, at)
+        except TimeoutError:
+            raise TooLarge(f"a search for a pattern of more than {MATCH_SECONDS:g} s") from None
+        if found is None:
+            return
+        yield found
+        if not every:
+            return
+        start, end = found.span()
+        # An empty match right behind another is a match of its own, as in jq.
+        at = end + 1 if start == end else end
+
+
+def _search(compiled: _Compiled, text: str, at: int) -> regex.Match[str] | None:
+    found = compiled.pattern.search(text, at, timeout=MATCH_SECONDS)
+    if found is None:
+        return None
+    if compiled.non_empty is not None and found.start() == found.end():
+        return compiled.non_empty.search(text, at, timeout=MATCH_SECONDS)
+    if compiled.longest:
+        return max(
+            compiled.pattern.finditer(text, at, overlapped=True, timeout=MATCH_SECONDS),
+            key=lambda one: one.end() - one.start(),
+        )
+    return found
+
+
+def _match_object(
+    found: regex.Match[str], groups: tuple[tuple[int, str | None], ...]
+) -> dict[str, Any]:
+    start, end = found.span()
+    return {
+        "offset": start,
+        "length": end - start,
+        "string": found[0],
+        "captures": [_capture(found, number, name, empty=start == end) for number, name in groups],
+    }
+
+
+def _capture(
+    found: regex.Match[str], number: int, name: str | None, *, empty: bool
+) -> dict[str, Any]:
+    start, end = found.span(number)
+    if start < 0:
+        return {"offset": -1, "length": 0, "string": None, "name": name}
+    if empty:
+        # Of an empty match jq shows all captures as empty and in its place, also those of a look-ahead.
+        return {"offset": found.start(), "length": 0, "string": "", "name": name}
+    return {"offset": start, "length": end - start, "string": found[number], "name": name}
+
+
+def _named(found: regex.Match[str], groups: tuple[tuple[int, str | None], ...]) -> dict[str, Any]:
+    start, end = found.span()
+    return {
+        name: _capture(found, number, name, empty=start == end)["string"]
+        for number, name in groups
+        if name is not None
+    }
+
+
+def _arguments(given: Any) -> tuple[Any, Any]:
+    """Return pattern and flags of the only argument: a string, or an array of both."""
+    if type(given) is str:
+        return given, None
+    if type(given) is list and given:
+        return given[0], given[1] if len(given) > 1 else None
+    raise JqError(f"{kind_of(given)} not a string or array")
+
+
+def capture(value: Any, source: Any, flags: Any = None) -> list[dict[str, Any]]:
+    """Return per match the object of its named groups."""
+    compiled, every = _prepared(value, source, flags)
+    return [_named(found, compiled.groups) for found in _found(compiled, value, every=every)]
+
+
+def scan(value: Any, source: Any, flags: Any = None) -> list[Any]:
+    """Return all matches: their text, or the array of their groups when the pattern has some."""
+    compiled, every = _prepared(value, source, add("g", flags))
+    groups = compiled.groups
+    return [
+        [_capture(found, number, name, empty=not found[0])["string"] for number, name in groups]
+        if groups
+        else found[0]
+        for found in _found(compiled, value, every=every)
+    ]
+
+
+def split(value: Any, source: Any, flags: Any = None) -> list[str]:
+    """Return the text between all matches."""
+    compiled, every = _prepared(value, source, add(flags, "g"))
+    parts: list[str] = []
+    at = 0
+    for found in _found(compiled, value, every=every):
+        parts.append(value[at : found.start()])
+        at = max(at, found.end())
+    parts.append(value[at:])
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """Where `sub` replaces: per match the text in front of it and its named groups, and what follows."""
+
+    gaps: list[str]
+    captures: list[dict[str, Any]]
+    rest: str
+
+
+def edits(value: Any, source: Any, flags: Any = None) -> Edits:
+    """Return what `sub(source; …; flags)` replaces. Raises JqError."""
+    compiled, every = _prepared(value, source, flags)
+    gaps: list[str] = []
+    captures: list[dict[str, Any]] = []
+    at = 0
+    for found in _found(compiled, value, every=every):
+        gaps.append(value[at : found.start()])
+        captures.append(_named(found, compiled.groups))
+        at = found.end()
+    return Edits(gaps, captures, value[at:])
+
+
+def substituted(value: str, found: Edits, inserts: list[list[Any]]) -> list[Any]:
+    """Return the outputs of `sub`: `inserts` has the replacement's outputs per match of `found`.
+
+    The n-th output takes the n-th replacement of every match that has so many. Without any, it is the
+    value itself. Raises JqError for a replacement that is no string.
+    """
+    texts: list[Any] = []
+    for gap, outputs in zip(found.gaps, inserts, strict=True):
+        for number, output in enumerate(outputs):
+            text = add(gap, output)
+            if number < len(texts):
+                texts[number] = add(texts[number], text)
+            else:
+                texts.append(text)
+    outputs = [add(text, found.rest) for text in texts]
+    return [text for text in outputs if truthy(text)] or [value]
+
+
+FUNCTIONS = {
+    ("test", 1): Builtin(lambda value, given: matches(value, *_arguments(given))),
+    ("test", 2): Builtin(matches),
+    ("match", 1): Builtin(lambda value, given: match(value, *_arguments(given)), many=True),
+    ("match", 2): Builtin(match, many=True),
+    ("capture", 1): Builtin(lambda value, given: capture(value, *_arguments(given)), many=True),
+    ("capture", 2): Builtin(capture, many=True),
+    ("scan", 1): Builtin(scan, many=True),
+    ("scan", 2): Builtin(scan, many=True),
+    ("split", 2): Builtin(split),
+    ("splits", 1): Builtin(split, many=True),
+    ("splits", 2): Builtin(split, many=True),
+}
