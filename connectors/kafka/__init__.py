@@ -11,20 +11,28 @@ failures    what librdkafka's errors mean
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from connectors.contracts import ConnectorType
 from connectors.errors import FlowFileError
 from connectors.kafka.settings import KafkaSettings, KafkaSinkSettings, KafkaSourceSettings
-from connectors.kafka.sink import KafkaSink
-from connectors.kafka.source import KafkaSource
+
+if TYPE_CHECKING:
+    from connectors.kafka.sink import KafkaSink
+    from connectors.kafka.source import KafkaSource
 
 
 def _source(name: str, settings: KafkaSourceSettings | KafkaSettings) -> KafkaSource:
     _refuse_what_is_not_built(name, settings.not_built())
+    from connectors.kafka.source import KafkaSource  # noqa: PLC0415 - a flow is read without it
+
     return KafkaSource(name, settings)
 
 
 def _sink(name: str, settings: KafkaSinkSettings | KafkaSettings) -> KafkaSink:
     _refuse_what_is_not_built(name, settings.not_built())
+    from connectors.kafka.sink import KafkaSink  # noqa: PLC0415 - a flow is read without it
+
     return KafkaSink(settings)
 
 

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
-from confluent_kafka import Consumer, KafkaException, Producer
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from connectors.settings import Settings
@@ -145,6 +144,12 @@ def check_options(options: dict[str, Property]) -> dict[str, Property]:
             raise ValueError(f"{name} can't be {_text(value)}: {why}.")
     if not options:
         return options
+    from confluent_kafka import (  # noqa: PLC0415 - takes 60 ms, for those who set options
+        Consumer,
+        KafkaException,
+        Producer,
+    )
+
     properties = client_properties(options)
     try:
         Consumer({**properties, "group.id": "check", "log_level": 0}).close()

@@ -8,16 +8,29 @@ start and `snapshot` reads the rows there are; `position` and `progress` say whe
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from connectors.contracts import ConnectorType
 from connectors.postgres_cdc.settings import PostgresCdcSettings
-from connectors.postgres_cdc.source import PostgresCdcSource
+
+if TYPE_CHECKING:
+    from connectors.postgres_cdc.source import PostgresCdcSource
+
+
+def _source(name: str, settings: PostgresCdcSettings) -> PostgresCdcSource:
+    from connectors.postgres_cdc.source import (  # noqa: PLC0415 - a flow is read without it
+        PostgresCdcSource,
+    )
+
+    return PostgresCdcSource(name, settings)
+
 
 POSTGRES_CDC = ConnectorType(
     name="source.postgres_cdc",
     settings=PostgresCdcSettings,
     summary="Row changes of PostgreSQL tables, in commit order, with an initial snapshot.",
-    source=PostgresCdcSource,
+    source=_source,
     roles=frozenset({"source"}),
 )
 
-__all__ = ["POSTGRES_CDC", "PostgresCdcSettings", "PostgresCdcSource"]
+__all__ = ["POSTGRES_CDC", "PostgresCdcSettings"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from connectors.postgres_cdc.condition import Condition, ConditionError
@@ -16,7 +15,18 @@ ChangeOperation = Literal["INSERT", "UPDATE", "DELETE", "TRUNCATE"]
 DEFAULT_TYPE = "{{ .schema }}.{{ .table }}.{{ .operation | lower }}"
 
 
+_PLAIN_URL = re.compile(
+    r"postgres(?:ql)?://(?:[A-Za-z0-9_.~-]+(?::[A-Za-z0-9_.~-]*)?@)?[A-Za-z0-9_.-]+(?::\d{1,5})?"
+    r"(?:/[A-Za-z0-9_.~-]*)?"
+)
+
+
 def _check_connection(value: str) -> str:
+    if _PLAIN_URL.fullmatch(value):
+        return value
+    import psycopg  # noqa: PLC0415 - takes 60 ms, for addresses that only libpq can judge
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
     try:
         conninfo_to_dict(value)
     except psycopg.ProgrammingError:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
-from connectors.errors import PenstockError
 from flows.runtime import exits
 from penstock.cli import (
     cases,
@@ -25,7 +22,8 @@ from penstock.cli import (
     trying,
     validate,
 )
-from penstock.cli.errors import BUG, PIPE_CLOSED, print_bug, print_error, report_error
+from penstock.cli.ending import ended
+from penstock.cli.errors import print_error
 from penstock.cli.help import GroupedCommands
 
 app = typer.Typer(
@@ -89,27 +87,16 @@ def penstock(
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; return its exit code. Commands return theirs, or None for 0."""
+    return ended(lambda: _told(list(arguments)))
+
+
+def _told(arguments: list[str]) -> int:
     try:
-        code = _run(list(arguments))
-        sys.stdout.flush()
-        return code
-    except PenstockError as error:
-        return report_error(error)
+        return _run(arguments)
     except typer.TyperException as error:
         return _usage(error)
-    except (KeyboardInterrupt, typer.Abort):
-        print(file=sys.stderr)
-        return exits.INTERRUPTED
-    except BrokenPipeError:
-        return _pipe_closed()
-    except SystemExit as end:
-        # typer and rich answer a closed pipe with exit code 1, where the reason can't be told
-        if isinstance(end.__context__, BrokenPipeError):
-            return _pipe_closed()
-        return end.code if isinstance(end.code, int) else exits.DONE
-    except Exception as error:  # noqa: BLE001 - the last stop: everything else is a defect
-        print_bug(error)
-        return BUG
+    except typer.Abort:
+        raise KeyboardInterrupt from None
 
 
 def _run(arguments: list[str]) -> int:
@@ -130,13 +117,6 @@ def _usage(error: typer.TyperException) -> int:
         return exits.USAGE
     print_error("usage", message, f"`{context.command_path} --help` shows how.")
     return exits.USAGE
-
-
-def _pipe_closed() -> int:
-    """End quietly: nobody reads what is left, and Python would complain of it at its exit."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return PIPE_CLOSED
 
 
 __all__ = ["app", "main"]
