@@ -38,6 +38,10 @@ def step(**keys):
     return {"pipelines": {"p": {"steps": [{"name": "a", **keys}]}}}
 
 
+def loop(inner):
+    return step(type="step.foreach", config={"collection": "data.items", "steps": [inner]})
+
+
 def test_it_is_a_draft_07_schema_with_nothing_newer_in_it():
     assert schema()["$schema"] == "http://json-schema.org/draft-07/schema#"
     jsonschema_rs.Draft7Validator(
@@ -78,6 +82,8 @@ def test_every_key_of_the_top_level_is_described():
         {"history": {"retention": "1d12h", "max_size": "${SIZE:-10GB}"}},
         step(use="notify", config={"anything": 1}),
         step(type="step.log", config={"message": "hello"}),
+        loop({"use": "pay", "if": ".item", "timeout": "1s"}),
+        loop({"type": "step.jq", "on_error": "skip", "config": {"expression": "."}}),
         {
             "pipelines": {
                 "p": {
@@ -108,6 +114,8 @@ def test_what_loads_is_accepted(flow):
         step(type="step.log", use="b", config={"message": "x"}),
         step(type="sink.stdout"),
         step(),
+        loop({"type": "step.jq", "config": {"expresion": "."}}),
+        loop({"type": "step.jq", "use": "pay", "config": {"expression": "."}}),
         {"pipelines": {"p": {"steps": []}}},
     ],
 )
