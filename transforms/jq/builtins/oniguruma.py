@@ -10,39 +10,22 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from transforms.jq.builtins.characters import TYPES, Scanner, failure, literal
 from transforms.jq.errors import JqError
 
 _LARGEST_REPEAT = 100_000
-_LARGEST_CODE = 0x10FFFF
 _END = "(?=\\n?\\Z)"
 _LINE_START = "(?:\\A|(?<=\\n)(?!\\Z))"
 _LINE_END = "(?=\\n|\\Z)"
-_CONTROLS = {"t": 0x09, "n": 0x0A, "r": 0x0D, "f": 0x0C, "a": 0x07, "e": 0x1B}
-_TYPES = frozenset("dDwWsS")
 _ANCHORS = {"b": "\\b", "B": "\\B", "A": "\\A", "Z": _END, "z": "\\Z", "G": "\\G", "K": "\\K"}
 _ATOMS = {
     "R": "(?>\\r\\n|[\\n\\x0b\\f\\r\\x85\\u2028\\u2029])",
     "X": "\\X",
     "N": "[^\\n]",
     "O": "(?s:.)",
-}
-_POSIX = {
-    "alnum": "\\p{Alphabetic}\\p{Nd}",
-    "alpha": "\\p{Alphabetic}",
-    "ascii": "\\x00-\\x7f",
-    "blank": "\\p{Zs}\\t",
-    "cntrl": "\\p{Cc}",
-    "digit": "\\d",
-    "graph": "\\p{Graph}",
-    "lower": "\\p{Lowercase}",
-    "print": "\\p{Graph}\\p{Zs}",
-    "punct": "\\p{P}\\p{S}",
-    "space": "\\p{White_Space}",
-    "upper": "\\p{Uppercase}",
-    "xdigit": "0-9A-Fa-f",
-    "word": "\\w",
 }
 
 
@@ -77,51 +60,29 @@ def translate(
         raise failure("parse depth limit over") from None
 
 
-def failure(message: str) -> JqError:
-    """Return the error of a pattern that does not compile, or of a search that was given up."""
-    return JqError(f"Regex failure: {message}")
+@dataclass(slots=True)
+class _Open:
+    """A group whose end is not reached, and whether anything must have been consumed in it so far."""
+
+    number: int | None
+    consumed: bool = False
+    always: bool = True
+    """Whether all its alternatives before this one consume."""
 
 
-class _Translator:
+class _Translator(Scanner):
     def __init__(self, source: str, shift: int) -> None:
-        self.source = source
+        super().__init__(source)
         self.shift = shift
-        self.at = 0
         self.groups = 0
         self.names: dict[str, list[int]] = {}
+        self.open: list[_Open] = [_Open(0)]
+        self.consuming: set[int] = set()
+        """Closed groups that match no empty text."""
+        self.calls: set[tuple[int, str, int]] = set()
+        """Calls of a group that come first in one: (in group, to, with so many groups before it)."""
         self.later: list[Callable[[], str]] = []
         """References, which may be to groups further on: filled in when all are known."""
-
-    # -- reading -----------------------------------------------------------------------------------
-
-    def peek(self, ahead: int = 0) -> str:
-        place = self.at + ahead
-        return self.source[place] if place < len(self.source) else ""
-
-    def take(self, text: str) -> bool:
-        if self.source.startswith(text, self.at):
-            self.at += len(text)
-            return True
-        return False
-
-    def next(self) -> str:
-        char = self.source[self.at]
-        self.at += 1
-        return char
-
-    def until(self, end: str, otherwise: str) -> str:
-        stop = self.source.find(end, self.at)
-        if stop < 0:
-            raise failure(otherwise)
-        text = self.source[self.at : stop]
-        self.at = stop + len(end)
-        return text
-
-    def digits(self, allowed: str, most: int) -> str:
-        begin = self.at
-        while self.at - begin < most and self.peek() and self.peek() in allowed:
-            self.at += 1
-        return self.source[begin : self.at]
 
     # -- alternatives, sequences, repetition -----------------------------------------------------------
 
@@ -129,6 +90,7 @@ class _Translator:
         text = self.alternatives(options)
         if self.at < len(self.source):
             raise failure("unmatched close parenthesis")
+        self.check_recursion()
         parts = text.split("\0")
         # Each NUL stands for a reference; a NUL of the pattern is written \x00.
         resolved = [parts[0]]
@@ -148,6 +110,8 @@ class _Translator:
                 return "".join(out)
             if self.take("|"):
                 out.append("|")
+                self.open[-1].always &= self.open[-1].consumed
+                self.open[-1].consumed = False
                 continue
             isolated = self.isolated(options)
             if isolated is not None:
@@ -177,6 +141,7 @@ class _Translator:
             return ""
         if self.peek() in "*+?" or (self.peek() == "{" and self.interval() is not None):
             raise failure("target of repeat operator is not specified")
+        before = self.open[-1].consumed
         atom, repeatable = self.atom(options)
         first = True
         while True:
@@ -188,6 +153,8 @@ class _Translator:
                 return atom
             if not repeatable:
                 raise failure("target of repeat operator is invalid")
+            if quantifier[0] in "*?" or quantifier.startswith(("{0,", "{0}")):
+                self.open[-1].consumed = before
             atom = f"{atom}{quantifier}" if first else f"(?:{atom}){quantifier}"
             first = False
 
@@ -227,26 +194,29 @@ class _Translator:
         if char == "\\":
             return self.escape()
         if char == "[":
+            self.open[-1].consumed = True
             return self.character_class(), True
         if char == "(":
             return self.group(options)
         if char == ".":
+            self.open[-1].consumed = True
             return ("(?s:.)" if options.dot_all else "."), True
         if char == "^":
             return (_LINE_START if options.lines else "\\A"), False
         if char == "$":
             return (_LINE_END if options.lines else _END), False
+        self.open[-1].consumed = True
         return literal(char), True
 
     def group(self, options: _Options) -> tuple[str, bool]:
         if self.take("*"):
-            name = self.until(")", "end pattern with unmatched parenthesis")
+            name = self.until(")", "invalid callout pattern")
             if name != "FAIL":
                 raise failure(f"the callout (*{name}) is not supported")
             return "(?!)", True
         if not self.take("?"):
             self.groups += 1
-            return self.closed("(", options), True
+            return self.closed("(", options, self.groups), True
         if self.at >= len(self.source):
             raise failure("end pattern in group")
         if self.take("#"):
@@ -254,18 +224,18 @@ class _Translator:
             return "(?:)", False
         for opening in (":", ">", "=", "!", "<=", "<!"):
             if self.take(opening):
-                return self.closed(f"(?{opening}", options), opening in {":", ">", "=", "!"}
+                return self.closed(f"(?{opening}", options), opening in {":", ">"}
         if self.peek() in "<'":
-            name = self.name("<", ">") if self.take("<") else self.name("'", "'")
+            name = self.name(">" if self.next() == "<" else "'")
             self.groups += 1
             self.names.setdefault(name, []).append(self.groups)
-            return self.closed("(", options), True
+            return self.closed("(", options, self.groups), True
         if self.take("("):
             return self.conditional(options), True
         if self.take("&"):
             return self.call(self.until(")", "end pattern in group")), True
         if self.take("R)"):
-            return "(?R)", True
+            return self.call("0"), True
         if self.take("~"):
             if self.peek() == "|":
                 raise failure("(?~| is not supported")
@@ -276,29 +246,51 @@ class _Translator:
         return self.switching(options)
 
     def switching(self, options: _Options) -> tuple[str, bool]:
-        begin = self.at
         if self.peek().isdigit() or (self.peek() in "+-" and self.peek(1).isdigit()):
             return self.call(self.until(")", "end pattern in group")), True
         letters = self.digits("imsx-", len(self.source))
         if not self.take(":"):
-            self.at = begin
-            raise failure("undefined group option")
+            ended = self.at >= len(self.source)
+            raise failure("end pattern in group" if ended else "undefined group option")
         changed, case = _switched(options, letters)
         return self.closed(f"(?{case}:", changed), True
 
-    def closed(self, opening: str, options: _Options) -> str:
+    def closed(self, opening: str, options: _Options, number: int | None = None) -> str:
+        self.open.append(_Open(number))
         text = self.alternatives(options)
         if not self.take(")"):
             raise failure("end pattern with unmatched parenthesis")
+        group = self.open.pop()
+        if group.consumed and group.always:
+            if opening in {"(", "(?>"} or opening[-1] == ":":
+                self.open[-1].consumed = True
+            if number is not None:
+                self.consuming.add(number)
         return f"{opening}{text})"
+
+    def check_recursion(self) -> None:
+        """Refuse a group that calls itself before it consumed anything: it would never end."""
+        edges: dict[int, set[int]] = {}
+        for inside, reference, here in self.calls:
+            with suppress(JqError):  # an unknown group, which is reported with its reference
+                called = [0] if reference == "0" else self.numbers(reference, here)
+                edges.setdefault(inside, set()).update(called)
+        for start in edges:
+            reached, work = set[int](), [start]
+            while work:
+                fresh = edges.get(work.pop(), set()) - reached
+                if start in fresh:
+                    raise failure("never ending recursion")
+                reached |= fresh
+                work.extend(fresh)
 
     def conditional(self, options: _Options) -> str:
         condition = self.until(")", "end pattern in group").strip("<>'")
         numbers = self.refer(lambda: str(self.numbers(condition)[0] + self.shift))
         return self.closed(f"(?({numbers})", options)
 
-    def name(self, _: str, end: str) -> str:
-        name = self.until(end, "end pattern in group")
+    def name(self, end: str) -> str:
+        name = self.until(end, f"invalid group name <{self.source[self.at :]}>")
         if not name:
             raise failure("group name is empty")
         if name[0].isdigit():
@@ -338,6 +330,11 @@ class _Translator:
 
     def call(self, reference: str) -> str:
         here = self.groups
+        for group in reversed(self.open):
+            if group.consumed:
+                break
+            if group.number is not None:
+                self.calls.add((group.number, reference, here))
 
         def resolve() -> str:
             if reference == "0":
@@ -360,10 +357,11 @@ class _Translator:
         if self.at >= len(self.source):
             raise failure("end pattern at escape")
         char = self.next()
-        if char in _TYPES:
-            return f"\\{char}", True
         if char in _ANCHORS:
             return _ANCHORS[char], False
+        self.open[-1].consumed |= char not in "kgyY123456789"
+        if char in TYPES:
+            return f"\\{char}", True
         if char in _ATOMS:
             return _ATOMS[char], True
         if char in "pP":
@@ -388,150 +386,6 @@ class _Translator:
                 return self.backreference(char + rest), True
             self.at -= len(rest)
         return literal(self.code(char)), True
-
-    def property(self, letter: str) -> str | None:
-        r"""Take what follows `\p`: `{Name}`, `{^Name}`, or one letter."""
-        if self.take("{"):
-            name = self.until("}", "invalid character property name {}")
-        elif self.peek() and self.peek() in "CLMNPSZ":
-            name = self.next()
-        else:
-            return None
-        negated = (letter == "P") is not name.startswith("^")
-        shown = name.removeprefix("^")
-        if not shown or not all(char.isalnum() or char in "_ -" for char in shown):
-            raise failure(f"invalid character property name {{{name}}}")
-        posix = "\\p{P}" if shown.lower() == "punct" else _POSIX.get(shown.lower())
-        if posix is not None:
-            return f"[{'^' if negated else ''}{posix}]"
-        return f"\\{'P' if negated else 'p'}{{{shown}}}"
-
-    def code(self, char: str) -> str:
-        r"""Return the character that `\` and `char` begin to name."""
-        if char in _CONTROLS:
-            return chr(_CONTROLS[char])
-        if char == "x":
-            if self.peek() == "{":
-                return self.braced(string.hexdigits, 16)
-            return self.byte(self.digits(string.hexdigits, 2), 16)
-        if char == "o" and self.peek() == "{":
-            return self.braced(string.octdigits, 8)
-        if char in string.octdigits:
-            return self.byte(char + self.digits(string.octdigits, 2), 8)
-        if char == "c":
-            if self.at >= len(self.source):
-                raise failure("end pattern at control")
-            following = self.next()
-            return chr(0x7F if following == "?" else ord(following) & 0x9F)
-        return char
-
-    def braced(self, allowed: str, base: int) -> str:
-        begin = self.at
-        self.at += 1
-        digits = self.digits(allowed, 11)
-        if not digits or not self.take("}"):
-            self.at = begin
-            raise failure("invalid code point value")
-        number = int(digits, base)
-        if number > _LARGEST_CODE or 0xD800 <= number <= 0xDFFF:
-            raise failure("invalid code point value")
-        return chr(number)
-
-    def byte(self, digits: str, base: int) -> str:
-        """Return the character of bytes written one by one: those above 0x7f are a sequence of UTF-8."""
-        number = int(digits or "0", base)
-        if number > 0xFF:
-            raise failure("too big number")
-        if number < 0x80:
-            return chr(number)
-        raw = bytearray([number])
-        while len(raw) < 4 and self.peek() == "\\" and self.peek(1) == "x":
-            begin = self.at
-            self.at += 2
-            more = self.digits(string.hexdigits, 2)
-            if not more or int(more, 16) & 0xC0 != 0x80:
-                self.at = begin
-                break
-            raw.append(int(more, 16))
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            raise failure("too short multibyte code string") from None
-        if len(text) != 1:
-            raise failure("too short multibyte code string")
-        return text
-
-    # -- classes ----------------------------------------------------------------------------------------------
-
-    def character_class(self) -> str:
-        negated = self.take("^")
-        if self.peek() == "]":
-            if "]" not in self.source[self.at + 1 :]:
-                raise failure("empty char-class")
-            self.at += 1
-            items = ["\\]"]
-            low: str | None = "]"
-        else:
-            items, low = [], None
-        while not self.take("]"):
-            if self.at >= len(self.source):
-                raise failure("premature end of char-class")
-            if self.peek() == "-" and low is not None and self.peek(1) not in {"]", ""}:
-                self.at += 1
-                high, text = self.member()
-                if high is None:
-                    items += ["\\-", text]
-                else:
-                    if high < low:
-                        raise failure("empty range in char class")
-                    items[-1] = f"{literal(low)}-{literal(high)}"
-                low = None
-                continue
-            low, text = self.member()
-            items.append(text)
-        if not items:
-            raise failure("empty char-class")
-        return f"[{'^' if negated else ''}{''.join(items)}]"
-
-    def member(self) -> tuple[str | None, str]:
-        """Take one member of a class: its character, or None for a class in it; and its text."""
-        char = self.next()
-        if char == "[" and self.peek() == ":":
-            posix = self.posix()
-            if posix is not None:
-                return None, posix
-        if char != "\\":
-            return char, literal(char)
-        if self.at >= len(self.source):
-            raise failure("end pattern at escape")
-        char = self.next()
-        if char in _TYPES:
-            return None, f"\\{char}"
-        if char in "pP":
-            found = self.property(char)
-            if found is not None:
-                return None, found
-        char = "\b" if char == "b" else self.code(char)
-        return char, literal(char)
-
-    def posix(self) -> str | None:
-        """Take `[:name:]`; what is none is text."""
-        end = self.source.find(":]", self.at + 1)
-        name = self.source[self.at + 1 : end] if end > 0 else ""
-        known = _POSIX.get(name.removeprefix("^"))
-        if known is None:
-            if end > 0 and name.removeprefix("^").isalpha():
-                raise failure("invalid POSIX bracket type")
-            return None
-        self.at = end + 2
-        return f"[^{known}]" if name.startswith("^") else known
-
-
-def literal(char: str) -> str:
-    """Return a pattern that matches the character itself."""
-    if char.isalnum() or char == "_" or ord(char) > 0x7F:
-        return char
-    return f"\\x{ord(char):02x}"
 
 
 def _switched(options: _Options, letters: str) -> tuple[_Options, str]:

@@ -15,8 +15,9 @@ from typing import Any
 import regex  # type: ignore[import-untyped] # it comes without types
 
 from transforms.jq.arithmetic import add
+from transforms.jq.builtins.characters import failure
 from transforms.jq.builtins.contracts import Builtin
-from transforms.jq.builtins.oniguruma import failure, translate
+from transforms.jq.builtins.oniguruma import translate
 from transforms.jq.errors import JqError, TooLarge
 from transforms.jq.values import kind_of, truthy, type_error
 
