@@ -2,8 +2,8 @@
 
 A model of configuration is a `Settings`: frozen, unknown keys refused. The model gives the
 JSON Schema of the flow file, its reference page and the error texts, so each field carries a
-`description`. `Jq`, `Template` and `Path` mark strings that hold expressions: the flow loader
-compiles them at load, to report a bad one with its line.
+docstring (`connectors.descriptions`). `Jq`, `Template` and `Path` mark strings that hold
+expressions: the flow loader compiles them at load, to report a bad one with its line.
 """
 
 from __future__ import annotations
@@ -11,13 +11,41 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 class Settings(BaseModel):
     """Base of every configuration model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # Of the models that are imported, a process uses few: one is made when it is first used.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Return the JSON Schema, with what the docstrings below the fields say of them."""
+        from connectors.descriptions import descriptions  # noqa: PLC0415 - reads the source
+
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name, text in descriptions(cls).items():
+            info = cls.model_fields[name]
+            alias = info.validation_alias
+            choices = alias.choices if isinstance(alias, AliasChoices) else [alias, info.alias]
+            for key in (name, *choices):
+                if isinstance(key, str) and key in properties:
+                    properties[key].setdefault("description", text)
+        return schema
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}

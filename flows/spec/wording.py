@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails
 
+from connectors.descriptions import description_of
 from connectors.settings import parse_duration, parse_rate, parse_size
 from flows.spec.nodes import Mapping, Node, Scalar, Sequence
 from flows.spec.problems import Place, Problems, close_name, did_you_mean
@@ -217,8 +218,8 @@ def _meaning(model: type[BaseModel], one: _Located) -> str:
     """Return what the missing key is for, from its field's description."""
     for annotation, _ in types_at(model, one.path):
         info = keys(annotation).get(one.tail) if is_model(annotation) else None
-        if info is not None and info.description:
-            return f"{one.tail}: {' '.join(info.description.split())}"
+        if info is not None and (text := description_of(annotation, info)):
+            return f"{one.tail}: {' '.join(text.split())}"
     return ""
 
 

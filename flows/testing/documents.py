@@ -6,6 +6,7 @@ after the flow's (`shop.yaml` → `shop.test.yaml`), or in the flow file behind 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from collections.abc import Mapping as AbstractMapping
 from collections.abc import Sequence as AbstractSequence
@@ -25,6 +26,8 @@ from flows.spec.wording import report
 from flows.testing.model import Case, CasesFile
 
 ENDINGS = (".test.yaml", ".test.yml")
+
+_TESTS = re.compile(rb"""^(---)?[\s{"']*tests["']?\s*:""", re.MULTILINE)
 
 Steps = AbstractSequence[str | int]
 """Keys and indexes from a document's root."""
@@ -76,6 +79,9 @@ def find_suites(paths: AbstractSequence[Path]) -> list[Suite]:
     found: list[Cases] = []
     only_tests = False
     for path in dict.fromkeys(paths):
+        if not _may_hold_tests(path):
+            flows.append(path)  # which is read, and judged, when it is loaded
+            continue
         documents = read_documents(path, problems)
         tests = [node for node in documents if is_test_document(node)]
         if len(tests) < len(documents):
@@ -121,6 +127,14 @@ def place_at(node: Node, path: Steps) -> tuple[Place, int]:
         at = node if entry is None or isinstance(node, Scalar) else entry.key
         place, width = at.place, at.width
     return place, width
+
+
+def _may_hold_tests(path: Path) -> bool:
+    """Whether a file can have a test document; reading YAML takes longer than looking for the key."""
+    try:
+        return _TESTS.search(path.read_bytes()) is not None
+    except OSError:
+        return False
 
 
 def _cases(path: Path, nodes: AbstractSequence[Node], problems: Problems) -> Iterator[Cases]:

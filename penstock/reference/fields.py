@@ -12,6 +12,7 @@ import orjson
 from pydantic import AliasChoices, BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
+from connectors.descriptions import description_of
 from connectors.settings import Expression, parse_duration, parse_rate, parse_size
 
 _WRITTEN: dict[Any, str] = {
@@ -61,7 +62,7 @@ def _fields(
             type=shown,
             required=field.is_required(),
             default=_default(field, shown),
-            description=" ".join((field.description or "").split()),
+            description=" ".join(description_of(model, field).split()),
         )
         for inner, suffix in _models_in(field.annotation):
             if inner not in above and inner is not model:
