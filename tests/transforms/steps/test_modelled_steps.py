@@ -13,7 +13,6 @@ GOOD = [
         {"database": "shop", "query": "select 1 where id = ?", "args": ["{{ .id }}"]},
     ),
     ("step.db_exec", {"module": "shop", "query": "delete from t", "returning": True}),
-    ("step.js", {"code": "function transform(ctx) { return 1; }", "memory_limit": "64MB"}),
     ("step.request_parse", {"path_params": ["id"], "parse_body": True}),
     ("step.json_response", {"status": 404, "body": {"error": "{{ .data.why }}"}}),
     ("step.json_response", {"status_from": "steps.a.status", "body_from": "steps.a.output"}),
@@ -21,7 +20,6 @@ GOOD = [
 
 BAD = [
     ("step.db_query", {"database": "shop", "query": "select {{ .id }}"}, "params"),
-    ("step.js", {"code": "return 1"}, "function transform"),
     ("step.json_response", {"body": 1, "body_from": "data"}, "not both"),
     ("step.request_parse", {"params": ["id"]}, "params"),
 ]
