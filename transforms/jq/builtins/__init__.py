@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from transforms.jq.builtins import (
     collections,
+    dates,
     formats,
     math,
     regex,
@@ -32,5 +33,6 @@ FUNCTIONS: Mapping[tuple[str, int], Builtin] = {
     **streams.FUNCTIONS,
     **formats.FUNCTIONS,
     **regex.FUNCTIONS,
+    **dates.FUNCTIONS,
 }
 """(name, arity) → builtin."""
