@@ -35,12 +35,12 @@ def index(value: Any, key: Any) -> Any:
             at = cut(key)
             return value[at] if -len(value) <= at < len(value) else None
         if other is dict:
-            start, end = slice_bounds(len(value), key.get("start"), key.get("end"))
+            start, end = slice_bounds(len(value), *_ends(key))
             return value[start:end]
         if other is list:
             return occurrences(value, key)
     elif kind is str and other is dict:
-        start, end = slice_bounds(len(value), key.get("start"), key.get("end"))
+        start, end = slice_bounds(len(value), *_ends(key))
         return value[start:end]
     elif value is None and other in {str, int, float, dict}:
         return None
@@ -69,6 +69,11 @@ def slice_bounds(length: int, start: Any, end: Any) -> tuple[int, int]:
     last = length if end != end else end + length if end < 0 else end  # noqa: PLR0124
     last = first if last < 0 else math.ceil(min(last, length))
     return first, max(first, last)
+
+
+def _ends(key: dict[str, Any]) -> tuple[Any, Any]:
+    """Return start and end of a slice; one that is missing, unlike a null, is no number to jq."""
+    return key.get("start", ""), key.get("end", "")
 
 
 def occurrences(value: list[Any], part: list[Any]) -> list[int]:
@@ -151,7 +156,7 @@ def set_item(value: Any, key: Any, new: Any) -> Any:
         return _with_element(value or [], key, new)
     if other is dict and (kind is list or value is None):
         items = value or []
-        start, end = slice_bounds(len(items), key.get("start"), key.get("end"))
+        start, end = slice_bounds(len(items), *_ends(key))
         if type(new) is not list:
             raise JqError("A slice of an array can only be assigned another array")
         return items[:start] + new + items[end:]
@@ -279,7 +284,7 @@ def _deleted(items: list[Any], keys: list[Any]) -> set[int]:
             if key == key:  # noqa: PLR0124 - not nan
                 places.add(cut(key) + (len(items) if key < 0 else 0))
         elif type(key) is dict:
-            places.update(range(*slice_bounds(len(items), key.get("start"), key.get("end"))))
+            places.update(range(*slice_bounds(len(items), *_ends(key))))
         else:
             raise JqError(f"Cannot delete {kind_of(key)} element of array")
     return places

@@ -96,7 +96,9 @@ def _fields(value: list[Any]) -> list[int] | None:
     for part in value[:_FIELDS]:
         if type(part) not in _NUMBERS or part != part:  # noqa: PLR0124 - nan
             return None
-        fields.append(int(max(-_INT_MAX - 1, min(_INT_MAX, part))))
+        # C counts years from 1900, and cuts the fraction off of that.
+        offset = 0 if fields else 1900
+        fields.append(int(max(-_INT_MAX - 1, min(_INT_MAX, part - offset))) + offset)
     return fields + [1900, 0, 0, 0, 0, 0][len(fields) :]
 
 
