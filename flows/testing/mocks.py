@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Mocks = Mapping[str, Mock | list[Mock]]
 
-MISSING, USED_UP = "mock_missing", "mock_used_up"
+MISTAKES = frozenset({"mock_missing", "mock_used_up"})
 """Codes of errors that say: the case is wrong, and not the flow."""
 
 _ERRORS: Mapping[str, Callable[..., PenstockError]] = {
@@ -47,7 +47,7 @@ class Answers:
             raise FatalError(
                 f"the mock of step {self._step} has {_count(len(self._mock))}, and it was called"
                 f" {self._calls} times.",
-                code=USED_UP,
+                code="mock_used_up",
                 hint="Add one, or write a single answer without a list for every call.",
             )
         return self._mock[self._calls - 1]
@@ -112,7 +112,7 @@ class UnmockedStep:
         name = self._plan.place_in_pipeline
         executions.failures[indexes[0]] = FatalError(
             f"step {name} ({self._plan.type}) would reach outside, and the case has no mock of it.",
-            code=MISSING,
+            code="mock_missing",
             hint=f"Add to the case: mocks: {{ {name}: {{ output: … }} }}",
             step=name,
         )

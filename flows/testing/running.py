@@ -18,8 +18,7 @@ from flows.state.records import DeadLetter
 from flows.testing.capture import CaptureSink, PatientHalt, Published, Settled
 from flows.testing.events import batch_of
 from flows.testing.mocks import (
-    MISSING,
-    USED_UP,
+    MISTAKES,
     Answers,
     MockedStep,
     Mocks,
@@ -95,7 +94,7 @@ class Happened:
     def mistake(self) -> PenstockError | None:
         """What is wrong with the case itself: a mock that it lacks."""
         found = self.stopped
-        return found if found is not None and found.code in {MISSING, USED_UP} else None
+        return found if found is not None and found.code in MISTAKES else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as `assert` programs see it."""
