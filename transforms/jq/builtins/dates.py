@@ -160,11 +160,15 @@ def _parts(layout: str) -> tuple[str, ...]:
     return (*parts, layout[at:])
 
 
-def _formatted(layout: str, moment: time.struct_time) -> str:
+def _formatted(layout: str, moment: time.struct_time, name: str) -> str:
     parts = _parts(layout.partition("\0")[0])
-    text = "".join(
-        time.strftime(part, moment) if number % 2 else part for number, part in enumerate(parts)
-    )
+    try:
+        text = "".join(
+            time.strftime(part, moment) if number % 2 else part for number, part in enumerate(parts)
+        )
+    except (OverflowError, ValueError):
+        # A year that C's struct tm doesn't hold.
+        raise JqError(f"{name}: unknown system failure") from None
     if len(text) > LARGEST_TEXT:
         raise TooLarge("a string of more than 64 M characters")
     return text
@@ -193,7 +197,7 @@ def strftime(value: Any, layout: Any) -> str:
         ),
         {"tm_zone": "GMT", "tm_gmtoff": 0},
     )
-    return _formatted(layout, moment)
+    return _formatted(layout, moment, "strftime/1")
 
 
 def strflocaltime(value: Any, layout: Any) -> str:
@@ -204,7 +208,7 @@ def strflocaltime(value: Any, layout: Any) -> str:
         moment = time.localtime(time.mktime((year, month + 1, day, hour, minute, second, 0, 0, -1)))
     except (OverflowError, OSError, ValueError):
         raise JqError("strflocaltime/1: unknown system failure") from None
-    return _formatted(layout, moment)
+    return _formatted(layout, moment, "strflocaltime/1")
 
 
 def _checked(value: Any, layout: Any, name: str, from_seconds: Any) -> list[int]:
