@@ -224,6 +224,18 @@ class Sink(Protocol):
         """Flush and disconnect, within 5 seconds."""
 
 
+@runtime_checkable
+class Undoing(Protocol):
+    """What a sink has that undoes what was not settled: it does so for a lost writer, too."""
+
+    def undo_unsettled(self, state: Mapping[str, str]) -> None:
+        """Undo what a writer wrote after `state`, its last `settled_state`, that won't come back.
+
+        Called on a sink that is not open, for no writer that lives; may be called again. Raises
+        FatalError.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectorType:
     """An entry point's value: one `type:` of a flow file, and how to make it.
@@ -262,4 +274,5 @@ __all__ = [
     "SinkTraits",
     "Source",
     "SourceTraits",
+    "Undoing",
 ]

@@ -131,6 +131,26 @@ class FileSink:
             )
         cut_back(state.lengths, self._settings.on_missing)
 
+    def undo_unsettled(self, state: Mapping[str, str]) -> None:
+        """Cut back the files of a writer that will not come back: when there are fewer workers."""
+        settled = read_state(state)
+        if settled is None or not Path(settled.journal).parent.is_dir():
+            return
+        try:
+            journal = Journal(settled.journal)
+            try:
+                if journal.life not in {"", settled.life}:
+                    return  # others have gone on with these files
+                undo(journal.entries, after=settled.batch)
+                # A file that was moved away is not missed: nobody will write to it.
+                cut_back(settled.lengths, "new_file")
+                journal.restart(settled.life)
+                journal.mark_settled()
+            finally:
+                journal.close()
+        except OSError as error:
+            raise _fatal(error, error.filename or settled.journal, "cut back") from error
+
     def deliver(self, events: Outgoing) -> Mapping[int, PenstockError]:
         """Append each event to its file and wait until it is on the disk."""
         if not len(events):

@@ -345,21 +345,24 @@ def plan_workers(files: Sequence[Path], plan: FlowPlan, options: RunOptions) -> 
 
     A source that can't be shared out gets one worker, unless a pipeline of it is spread by key
     (`partition_by`): then all workers form a cluster. A sink that several workers write through is
-    told apart by a label per worker ("" for the first).
+    told apart by a label per worker ("" for the first), which another number of workers leaves to
+    the same share of the same source.
     """
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     orders = []
-    users: dict[str, int] = {}
-    for source in plan.sources:
-        if not source.pipelines:
-            continue
+    sources = [source for source in plan.sources if source.pipelines]
+    used = {source.name: {s for p in source.pipelines for s in sinks_of(p)} for source in sources}
+    users: dict[str, list[str]] = {}
+    for source in sources:
+        for sink in used[source.name]:
+            users.setdefault(sink, []).append(source.name)
+    for source in sources:
         partitioned = make_source(source).traits.partitioned
         clustered = options.workers > 1 and any(p.partition_by for p in source.pipelines)
-        sinks = {sink for pipeline in source.pipelines for sink in sinks_of(pipeline)}
         for number in range(options.workers if partitioned or clustered else 1):
             writers = {}
-            for name in sinks:
-                turn = users[name] = users.get(name, -1) + 1
+            for name in used[source.name]:
+                turn = number * len(users[name]) + users[name].index(source.name)
                 writers[name] = str(turn) if turn else ""
             orders.append(
                 WorkerOrder(
@@ -377,7 +380,8 @@ def plan_workers(files: Sequence[Path], plan: FlowPlan, options: RunOptions) -> 
                     reads=partitioned or number == 0,
                 )
             )
-    return orders
+    shards = [order.shard for order in orders]
+    return [replace(order, shards=shards) for order in orders]
 
 
 def free_addresses(count: int) -> list[str]:

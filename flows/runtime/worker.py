@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,10 +25,11 @@ import structlog
 from bytewax._bytewax import cluster_main, run_main
 
 from connectors.batch import Position
-from connectors.contracts import Lag, Opening, Reader, Shard
+from connectors.contracts import Lag, Opening, Reader, Shard, Sink
 from connectors.errors import FatalError, FlowFileError, PenstockError, RetryableError
 from flows.plan import FlowPlan, load_flow
 from flows.runtime import exits
+from flows.runtime.abandoned import undo_abandoned
 from flows.runtime.assemble import assemble_branches, open_sinks, open_source, renderer
 from flows.runtime.branch import Branch
 from flows.runtime.build import Cluster, build_dataflow
@@ -60,6 +61,8 @@ class WorkerOrder:
     report_fd: int
     index: int = 0
     of: int = 1
+    shards: list[str] = field(default_factory=list)
+    """The shards of all workers of the run; what any other has left is undone. Empty: this one."""
     writers: dict[str, str] = field(default_factory=dict)
     """Sink module → this worker's label, for sinks that several workers write through."""
     until_caught_up: bool = False
@@ -179,6 +182,8 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
     with ExitStack() as opened:
         store = open_store(plan.state_url)
         try:
+            if not _undo_abandoned(order, plan, store, halt, reporter):
+                return
             lease = _take_lease(order, plan, store, halt, reporter)
             if lease is None:
                 return
@@ -203,6 +208,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         committer.start()
         opened.callback(committer.close)
         sinks = open_sinks(plan, source_plan, sink_states, order.writers, opened)
+        _announce(order, plan, lease, sinks, sink_states)
         branches = assemble_branches(
             plan, source_plan, sinks, committer=committer, halt=halt, opened=opened, marks=marks
         )
@@ -265,6 +271,51 @@ def _finish(intake: Intake | None, committer: Committer, halt: Halt) -> None:
     committer.close()
     if intake is not None:
         intake.acknowledge()
+
+
+def _undo_abandoned(
+    order: WorkerOrder, plan: FlowPlan, store: StateStore, halt: Halt, reporter: Reporter
+) -> bool:
+    """Undo what workers left that this run has none for; False when asked to stop before."""
+
+    def wait(reason: str) -> bool:
+        if reporter.state != "standby":
+            log.info("standby: waiting", reason=reason, flow=plan.name, shard=order.shard)
+            reporter.state = "standby"
+        reporter.status = f"{reason}; waiting to take over"
+        return halt.wait(LEASE_TTL / 10)
+
+    return undo_abandoned(
+        plan,
+        store,
+        order.shards or [order.shard],
+        holder=f"{order.holder}/{order.shard}",
+        ttl=LEASE_TTL,
+        wait=wait,
+    )
+
+
+def _announce(
+    order: WorkerOrder,
+    plan: FlowPlan,
+    lease: Lease,
+    sinks: Mapping[str, Sink],
+    known: Mapping[str, object],
+) -> None:
+    """Have the store know of each labelled writer before its first write.
+
+    Without it, what one wrote that never settled a batch could be undone only by the same label.
+    """
+    states = {
+        name: state
+        for name, sink in sinks.items()
+        if order.writers.get(name)
+        and name not in known
+        and (state := sink.settled_state()) is not None
+    }
+    if states:
+        with closing(open_store(plan.state_url)) as store:
+            store.save_sink_states(lease, states)
 
 
 def _take_lease(

@@ -32,6 +32,15 @@ class StateStore(Protocol):
     def sink_states(self, flow: str, writer: str) -> dict[str, dict[str, str]]:
         """Return sink module → what it kept with the last settled batch of this writer."""
 
+    def sink_writers(self, flow: str) -> dict[str, list[str]]:
+        """Return writer → the sink modules of which something is kept for it."""
+
+    def save_sink_states(self, lease: Lease, states: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep what sinks say of a writer that has settled nothing yet. Raises as `commit` does."""
+
+    def forget_sink_states(self, lease: Lease, sinks: Sequence[str]) -> None:
+        """Forget what is kept of these sinks for the lease's writer. Raises as `commit` does."""
+
     def commit(
         self,
         lease: Lease,

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    delete,
     func,
     insert,
     or_,
@@ -70,12 +71,27 @@ class Queries:
         .values(last_commit=bindparam("token"))
     )
 
+    # Locks the row, so that nobody takes the lease over before the transaction has ended.
+    still_held = update(leases).where(_held).values(holder=leases.c.holder)
+
     renew = update(leases).where(_held).values(expires_at=server_now() + bindparam("ttl"))
 
     release = update(leases).where(_held).values(holder="", expires_at=0.0)
 
     positions = select(checkpoints.c.partition, checkpoints.c.position).where(
         checkpoints.c.flow == bindparam("flow"), checkpoints.c.source == bindparam("source")
+    )
+
+    sink_writers = (
+        select(sink_states.c.writer, sink_states.c.sink)
+        .where(sink_states.c.flow == bindparam("flow"))
+        .order_by(sink_states.c.writer, sink_states.c.sink)
+    )
+
+    forget_sink_state = delete(sink_states).where(
+        sink_states.c.flow == bindparam("of_flow"),
+        sink_states.c.writer == bindparam("of_writer"),
+        sink_states.c.sink == bindparam("of_sink"),
     )
 
     sink_states = select(sink_states.c.sink, sink_states.c.state).where(

@@ -203,6 +203,29 @@ class SqlStateStore:
             commit.token,
         )
 
+    def save_sink_states(self, lease: Lease, states: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep what sinks say of a writer that has settled nothing yet."""
+        rows = [sink_state_row(lease.flow, lease.shard, *each) for each in states.items()]
+        self._under(lease, self._queries.save_sink_state, rows)
+
+    def forget_sink_states(self, lease: Lease, sinks: Sequence[str]) -> None:
+        """Forget what is kept of these sinks for the lease's writer."""
+        of = {"of_flow": lease.flow, "of_writer": lease.shard}
+        self._under(lease, self._queries.forget_sink_state, [{**of, "of_sink": s} for s in sinks])
+
+    def _under(self, lease: Lease, statement: Any, rows: list[Row]) -> None:
+        """Execute the statement for each row, as the lease's holder or not at all."""
+
+        def execute(connection: Connection) -> bool:
+            with transaction(connection):
+                held: int = connection.execute(self._queries.still_held, _of_lease(lease)).rowcount
+                if held and rows:
+                    connection.execute(statement, rows)
+            return held == 1
+
+        if not self._database.run(execute):
+            raise _lease_lost(lease)
+
     # --- reading ------------------------------------------------------------------------------
 
     def checkpoints(self, flow: str, source: str) -> dict[str, Position]:
@@ -213,6 +236,13 @@ class SqlStateStore:
         """Return sink module → what it kept with the last settled batch of this writer."""
         rows = self._all(self._queries.sink_states, flow=flow, writer=writer)
         return {sink: json.loads(state) for sink, state in rows}
+
+    def sink_writers(self, flow: str) -> dict[str, list[str]]:
+        """Return writer → the sink modules of which something is kept for it."""
+        writers: dict[str, list[str]] = {}
+        for writer, sink in self._all(self._queries.sink_writers, flow=flow):
+            writers.setdefault(writer, []).append(sink)
+        return writers
 
     def dead_letters(
         self, flow: str | None, *, pipeline: str | None, limit: int, after: str | None

@@ -427,3 +427,72 @@ def test_the_journal_does_not_grow_with_every_file(tmp_path, monkeypatch):
     assert (tmp_path / ".penstock.out.journal").stat().st_size < 5000
     opened(template, state, max_open_files=1).close()
     assert sum(len(lines(p)) for p in tmp_path.glob("*.jsonl")) == 200
+
+
+def lost_writer(path, **settings):
+    """A writer that settles 1 and 2, and dies when it has written 3; its last settled state."""
+    sink = opened(path, writer="1", **settings)
+    sink.deliver(events(1, 2))
+    state = sink.settled_state()
+    sink.deliver(events(3))
+    sink.close()
+    return state
+
+
+def another(path):
+    return FileSink("out", FileSinkSettings.model_validate({"path": str(path), "format": "json"}))
+
+
+@pytest.mark.parametrize("settings", [{}, {"rotate": "1B"}])
+def test_a_lost_writers_files_are_cut_back_by_a_sink_that_writes_elsewhere(tmp_path, settings):
+    path = tmp_path / "out.jsonl"
+    state = lost_writer(path, **settings)
+    for _ in range(2):
+        another(path).undo_unsettled(state)
+        assert [p.name for p in tmp_path.glob("*.jsonl")] == ["out.1.jsonl"]
+        assert lines(tmp_path / "out.1.jsonl") == [1, 2]
+
+
+def test_a_writer_of_a_label_that_was_cut_back_goes_on_behind_it(tmp_path):
+    path = tmp_path / "out.jsonl"
+    another(path).undo_unsettled(lost_writer(path))
+    sink = opened(path, writer="1")
+    sink.deliver(events(4))
+    sink.close()
+    assert lines(tmp_path / "out.1.jsonl") == [1, 2, 4]
+
+
+def test_what_a_lost_writer_wrote_before_its_first_settlement_goes(tmp_path):
+    path = tmp_path / "out.jsonl"
+    sink = opened(path, writer="1")
+    begun = sink.settled_state()
+    sink.deliver(events(1))
+    sink.close()
+    another(path).undo_unsettled(begun)
+    assert not (tmp_path / "out.1.jsonl").exists()
+
+
+def test_a_lost_writers_file_that_was_moved_away_is_not_missed(tmp_path):
+    path = tmp_path / "out.jsonl"
+    state = lost_writer(path)
+    (tmp_path / "out.1.jsonl").rename(tmp_path / "kept.jsonl")
+    another(path).undo_unsettled(state)
+    assert lines(tmp_path / "kept.jsonl") == [1, 2, 3]
+    shutil.rmtree(tmp_path)
+    another(path).undo_unsettled(state)
+    assert not tmp_path.exists()
+
+
+def test_files_that_others_have_gone_on_with_are_left_as_they_are(tmp_path):
+    path = tmp_path / "out.jsonl"
+    state = lost_writer(path)
+    another(path).undo_unsettled(state)
+    later = opened(path, writer="1")
+    later.deliver(events(4))
+    later.settled_state()
+    with pytest.raises(FatalError) as caught:
+        another(path).undo_unsettled(state)
+    assert caught.value.code == "file_in_use"
+    later.close()
+    another(path).undo_unsettled(state)
+    assert lines(tmp_path / "out.1.jsonl") == [1, 2, 4]

@@ -257,3 +257,28 @@ def test_a_worker_whose_clock_is_wrong_takes_no_lease_before_its_time(store, ope
     store.acquire_lease("shop", "orders/0", "me", 60.0)
     monkeypatch.setattr("time.time", lambda: 9e9)
     assert opening().acquire_lease("shop", "orders/0", "standby", 60.0) is None
+
+
+def test_the_writers_of_all_shards_are_known_until_they_are_forgotten(store, lease, opening):
+    commit(store, lease, [Settlement("p", settlement(1).counts, sink_states={"a": {"x": "1"}})], {})
+    second = store.acquire_lease("shop", "orders/1", "me", 10.0)
+    store.save_sink_states(second, {"a": {"x": "2"}, "b": {"y": "3"}})
+    assert store.sink_writers("shop") == {"orders/0": ["a"], "orders/1": ["a", "b"]}
+    assert store.sink_writers("another") == {}
+    store.forget_sink_states(second, ["a"])
+    assert opening().sink_writers("shop") == {"orders/0": ["a"], "orders/1": ["b"]}
+    assert store.sink_states("shop", "orders/1") == {"b": {"y": "3"}}
+
+
+def test_only_the_holder_of_a_writers_lease_changes_what_is_kept_for_it(store, lease):
+    store.save_sink_states(lease, {"a": {"x": "1"}})
+    store.release_lease(lease)
+    assert store.acquire_lease("shop", lease.shard, "another", 10.0)
+    for change in (
+        lambda: store.save_sink_states(lease, {"a": {"x": "2"}}),
+        lambda: store.forget_sink_states(lease, ["a"]),
+    ):
+        with pytest.raises(FatalError) as caught:
+            change()
+        assert caught.value.code == "lease_lost"
+    assert store.sink_states("shop", lease.shard) == {"a": {"x": "1"}}
