@@ -17,6 +17,7 @@ from flows.spec.merge import is_test_document, merge
 from flows.spec.model import FlowFile
 from flows.spec.nodes import Mapping, plain
 from flows.spec.problems import Place, Problems
+from flows.spec.reads import check_reads
 from flows.spec.references import check_references
 from flows.spec.schemas import check_schemas
 from flows.spec.source import read_documents
@@ -72,6 +73,7 @@ def read_flow(paths: AbstractSequence[Path], environ: AbstractMapping[str, str])
     if not unread:  # what a file that can't be read declares is not missing
         check_references(tree, configs, problems)
         check_loops(tree, configs, problems)
+    check_reads(configs, problems)
     check_timeouts(configs, problems)
     problems.raise_if_any()
     assert model is not None  # noqa: S101 - else there would be problems

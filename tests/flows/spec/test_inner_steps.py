@@ -166,3 +166,47 @@ def test_publishing_to_the_topic_that_is_read_is_a_loop_inside_parallel_too(refu
         "collection: data.items\n", "error_strategy: fail_fast\n"
     )
     assert "the topic that pipeline p reads" in refused(parallel)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("collection: data.items", "collection: steps.end.output"),
+        ("config: {expression: .item}", "config: {expression: ., input_from: steps.charge.output}"),
+        ("type: step.publish, config: {}", "type: step.publish, config: {data_from: steps.rate.output}"),
+        ("name: end, type: step.publish", "name: end, type: step.publish, config: {data_from: steps.shape.output}"),
+        ("name: end, type: step.publish", "name: end, type: step.publish, config: {data_from: steps.tier.output}"),
+    ],
+)  # fmt: skip
+def test_a_path_to_a_step_that_is_not_before_it_is_refused(refused, old, new):
+    assert old in FLOW
+    said = refused(FLOW.replace(old, new, 1))
+    assert "with an output comes before it" in said
+    assert said.startswith("flow.yaml:")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("type: step.publish, config: {}", "type: step.publish, config: {data_from: steps.shape.output}"),
+        ("field: data.tier", "field: steps.lines.output.count"),
+        ("name: end, type: step.publish", "name: end, type: step.publish, config: {data_from: steps.rate.output}"),
+        ("name: end, type: step.publish", "name: end, type: step.publish, config: {data_from: steps.lines.output}"),
+    ],
+)  # fmt: skip
+def test_a_path_to_a_step_that_is_before_it_is_fine(load, old, new):
+    assert old in FLOW
+    assert load(FLOW.replace(old, new, 1))
+
+
+def test_steps_of_parallel_do_not_read_each_other(refused):
+    steps = """
+    steps:
+      - name: both
+        type: step.parallel
+        config:
+          steps:
+            - {name: one, type: step.set, config: {values: {a: 1}}}
+            - {name: two, type: step.jq, config: {expression: ., input_from: steps.one.output}}
+    """
+    assert "step two reads steps.one.output" in refused(steps)
