@@ -8,7 +8,7 @@ from flows.spec.json_schema import draft_07
 from flows.testing.model import CasesFile
 
 
-def tests_json_schema() -> dict[str, Any]:
+def cases_json_schema() -> dict[str, Any]:
     """Return the schema."""
     generated = CasesFile.model_json_schema(ref_template="#/definitions/{model}")
     definitions = generated.pop("$defs", {})

@@ -60,6 +60,6 @@ def run_cases(
     is published. Steps that would reach outside answer what the case's `mocks` say. Exit code 0 when
     all pass, 1 when one fails, 2 when a file or the command is wrong.
     """
-    from penstock.cli.testing import TestCall  # noqa: PLC0415 - as every command
+    from penstock.cli.testing import CasesCall  # noqa: PLC0415 - as every command
 
-    return TestCall(files, case or [], watch, junit, output)()
+    return CasesCall(files, case or [], watch, junit, output)()

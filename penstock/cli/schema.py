@@ -35,9 +35,9 @@ def yaml() -> None:
 )
 def tests() -> None:
     """Print the JSON Schema of test files."""
-    from flows.testing.json_schema import tests_json_schema  # noqa: PLC0415 - imports the models
+    from flows.testing.json_schema import cases_json_schema  # noqa: PLC0415 - imports the models
 
-    print_json(tests_json_schema())
+    print_json(cases_json_schema())
 
 
 @schema.callback()

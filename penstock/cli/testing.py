@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class TestCall:
+class CasesCall:
     """What `penstock test` was asked to do."""
 
     files: Sequence[Path]
@@ -40,7 +40,7 @@ class TestCall:
         return _run(self)
 
 
-def plain_call(arguments: Sequence[str]) -> TestCall | None:
+def plain_call(arguments: Sequence[str]) -> CasesCall | None:
     """Return the call that a command line says, if it is a plain `penstock test`.
 
     An editing loop starts a process per run, and the library that reads command lines takes longer
@@ -73,7 +73,7 @@ def plain_call(arguments: Sequence[str]) -> TestCall | None:
     output = said.get("--output", "text")
     if not files or output not in {"text", "json"}:
         return None
-    return TestCall(
+    return CasesCall(
         files,
         wanted,
         watch,
@@ -82,7 +82,7 @@ def plain_call(arguments: Sequence[str]) -> TestCall | None:
     )
 
 
-def _run(call: TestCall) -> int:
+def _run(call: CasesCall) -> int:
     from penstock.cli.case_report import (  # noqa: PLC0415 - not for --watch
         as_json,
         case_lines,
@@ -111,7 +111,7 @@ def _run(call: TestCall) -> int:
     return exits.DONE if all(result.passed for result in results) else exits.FOUND_FAILURES
 
 
-def _results(call: TestCall) -> Iterator[CaseResult]:
+def _results(call: CasesCall) -> Iterator[CaseResult]:
     """Load everything, then run: a mistake in any file is said before the first result."""
     from flows.testing.documents import find_suites  # noqa: PLC0415 - loads the flow models
     from flows.testing.suites import load_suite, run_suite  # noqa: PLC0415
