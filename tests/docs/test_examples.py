@@ -99,10 +99,15 @@ def test_an_example_loads_and_can_be_run(path):
 COMMAND = re.compile(r"\s*(?:ExecStart=)?(?:\w+=\S*\s+)*(?:\S*/)?penstock(?:\s+(.*))?")
 
 
+PART = re.compile(r"""(?:'[^']*'|"[^"]*"|[^|&;])+""")
+"""What stands between `|`, `&&` and `;`: those within quotes are text."""
+
+
 def commands(text: str) -> list[list[str]]:
     """Return the words behind `penstock` in each command of a shell block."""
     lines = text.replace("\\\n", " ").splitlines()
-    parts = [p for line in lines for p in re.split(r"&&|\||;", re.sub(r"(^|\s)#.*", "", line))]
+    plain = [re.sub(r"(^|\s)#.*", "", line) for line in lines]
+    parts = [part for line in plain for part in PART.findall(line)]
     return [shlex.split(m[1] or "") for part in parts if (m := COMMAND.fullmatch(part))]
 
 
