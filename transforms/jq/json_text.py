@@ -60,7 +60,9 @@ def to_json(value: Any) -> str:
         text = _encode(value)
     except RecursionError:
         return "".join(_pieces(value))
-    return "".join(_pieces(value)) if _DIFFERS.search(text) else text
+    if _DIFFERS.search(text) or (text.count("[") + text.count("{") > DEEPEST and _too_deep(value)):
+        return "".join(_pieces(value))
+    return text
 
 
 def number_text(value: int | float) -> str:  # noqa: PYI041 - an integer is not printed as a double
@@ -183,10 +185,10 @@ def _pieces(value: Any) -> Iterator[str]:
                 key, member = member  # noqa: PLW2901 - an object's members are its items
                 yield _string(key)
                 yield ":"
-            if not isinstance(member, (list, dict)):
-                yield _scalar(member)
-            elif len(stack) >= DEEPEST:
+            if len(stack) >= DEEPEST:
                 yield "<skipped: too deep>"
+            elif not isinstance(member, (list, dict)):
+                yield _scalar(member)
             else:
                 stack.append((members, closing))
                 opening, closing, members = _opened(member)
@@ -199,6 +201,21 @@ def _pieces(value: Any) -> Iterator[str]:
                 return
             members, closing = stack.pop()
             first = False
+
+
+def _too_deep(value: Any) -> bool:
+    """Return whether a value has more levels than are written."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            member
+            for outer in level
+            for member in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(member, (list, dict))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _opened(value: list[Any] | dict[str, Any]) -> tuple[str, str, Iterator[Any]]:

@@ -80,15 +80,25 @@ def equal(left: Any, right: Any) -> bool:
         return _same_deep(left, right)
 
 
-def _same(left: Any, right: Any) -> bool:
-    """Return `equal` of two values that Python finds equal."""
+def _same(left: Any, right: Any, room: int = 100) -> bool:
+    """Return `equal` of two values that Python finds equal; RecursionError below so many levels."""
     if left is right:
         return type(left) is not float or not math.isnan(left)
     kind = type(left)
     if kind is list:
-        return all(map(_same, left, right))
+        if not room:
+            raise RecursionError
+        for one, two in zip(left, right, strict=True):  # noqa: SIM110 - all() would nest on C's stack
+            if not _same(one, two, room - 1):
+                return False
+        return True
     if kind is dict:
-        return all(_same(member, right[key]) for key, member in left.items())
+        if not room:
+            raise RecursionError
+        for key, member in left.items():  # noqa: SIM110
+            if not _same(member, right[key], room - 1):
+                return False
+        return True
     return (kind is bool) is (type(right) is bool)
 
 

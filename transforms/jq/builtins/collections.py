@@ -56,15 +56,19 @@ def contains(value: Any, part: Any) -> bool:
         return _contains_deep(value, part)
 
 
-def _contains(value: Any, part: Any) -> bool:
+def _contains(value: Any, part: Any, room: int = 100) -> bool:
     kind = type(value)
     if kind is type(part):
         if kind is str:
             return part in value
-        if kind is list:
-            return all(any(_contains(item, wanted) for item in value) for wanted in part)
-        if kind is dict:
-            return all(key in value and _contains(value[key], part[key]) for key in part)
+        if kind is list or kind is dict:
+            if not room:
+                raise RecursionError
+            if kind is list:
+                return all(
+                    any(_contains(item, wanted, room - 1) for item in value) for wanted in part
+                )
+            return all(key in value and _contains(value[key], part[key], room - 1) for key in part)
     return equal(value, part)
 
 

@@ -148,6 +148,15 @@ def _found(text: str, part: str) -> list[int]:
     return places
 
 
+def string_indices(value: Any, part: Any) -> list[int]:
+    """Return where a string has `part`: jq's own, which its programs should not need but may call."""
+    if type(value) is not str:
+        raise type_error(value, "cannot be searched, as it is not a string")
+    if type(part) is not str:
+        raise type_error(part, "is not a string")
+    return _found(value, part)
+
+
 def first_index(value: Any, part: Any) -> Any:
     """Return the first of `indices`, null when there is none."""
     if type(value) is str and type(part) is str:
@@ -180,6 +189,7 @@ FUNCTIONS = {
     ("ascii_downcase", 0): Builtin(lambda value: _translated(value, _LOWER)),
     ("ascii_upcase", 0): Builtin(lambda value: _translated(value, _UPPER)),
     ("join", 1): Builtin(join),
+    ("_strindices", 1): Builtin(string_indices),
     ("indices", 1): Builtin(indices),
     ("index", 1): Builtin(first_index),
     ("rindex", 1): Builtin(last_index),
