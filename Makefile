@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 # The first that answers: a version manager's shim may exist for a Python that doesn't.
 PYTHON := $(shell for p in python3.12 python3.11 python3.10 python3; do $$p -c 'import ensurepip' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo test check lint bench chaos docs lock clean
+.PHONY: help setup demo test check lint bench bench-jq chaos conformance fuzz-jq docs lock clean
 
 help:            ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
 setup: $(VENV)/.ready  ## make .venv with the `penstock` command in it
 
@@ -39,9 +39,22 @@ bench: setup     ## the figures of benchmarks/RESULTS.md, measured anew
 	@bash tests/services/install.sh
 	$(BIN)/python -m benchmarks
 
+bench-jq: setup  ## jq programs: ours, libjq, jaq (where it is installed), Python by hand
+	$(BIN)/python -m benchmarks.jq
+
 chaos: setup     ## the crash tests with 200 kills
 	@bash tests/services/install.sh
 	PENSTOCK_CHAOS_KILLS=200 $(BIN)/pytest -n 0 -m chaos --timeout 3600
+
+conformance: setup  ## run files of jq's own test format: make conformance JQ_TESTS="FILE…"
+	$(BIN)/python -m tests.transforms.jq.conformance $(or $(JQ_TESTS),tests/transforms/jq/cases/*.test)
+
+# A fresh seed each time, printed; JQ_SEED=… repeats a run. 20,000 cases a test.
+fuzz-jq: export JQ_CASES := $(or $(JQ_CASES),20000)
+fuzz-jq: export JQ_SEED := $(or $(JQ_SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
+fuzz-jq: setup   ## generated jq programs against libjq, and broken ones: JQ_CASES=20000 JQ_SEED=…
+	@echo "JQ_SEED=$$JQ_SEED JQ_CASES=$$JQ_CASES"
+	$(BIN)/pytest -n 0 --timeout 3600 tests/transforms/jq/test_agrees_with_libjq.py tests/transforms/jq/test_any_text_compiles_or_says_where.py
 
 docs: setup      ## write the generated reference pages
 	$(BIN)/python -m penstock.reference docs/reference

@@ -47,6 +47,8 @@ def judge(case: Case) -> Verdict:
         outcome = run(case.program, value)
     except ExpressionError as error:
         return _uncompiled(case, error)
+    except Exception as error:  # noqa: BLE001 - no program may raise another; the next case runs
+        return Verdict("failed", "raises what no event may", got=repr(error))
     if case.input is None:
         return Verdict("failed", "it compiles", case.expected[0] if case.expected else "an error")
     return _compared(wanted, outcome, case)

@@ -304,7 +304,6 @@ TEMPLATES: dict[str, list[str]] = {
         "def v(f): f, (.[]? | v(f)); first(v(«R»))",
         "def u(f; $x): reduce f as $y ($x; [$x, $y, .]); u(«*R»; «any»)",
         "[foreach .[]? as {a: $x} (null; $x; [«R»])] | «R@any»",
-        "input_line_number? // «R»",
     ],
     "path": [
         *["«p»"] * 6,
