@@ -61,7 +61,7 @@ def test_a_wide_array_of_objects_is_not_taken_for_a_deep_one():
     ("value", "shown"),
     [
         ("a", '"a"'),
-        ("twenty-seven characters ...", '"twenty-seven characters h..."'),
+        ("twenty-eight characters here", '"twenty-eight characters ..."'),
         (list(range(20)), "[0,1,2,3,4,5,6,7,8,9,10,1...]"),
         ({"key": "a value that is long"}, '{"key":"a value that is l...}'),
         (12345678901234567890123456789012, "12345678901234567890123456..."),
