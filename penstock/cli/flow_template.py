@@ -1,4 +1,4 @@
-"""The flow files that `penstock init` writes: one text, put together from parts."""
+"""The flow files and tests that `penstock init` writes: one text each, put together from parts."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class SourcePart:
     """A jq program that fits its events."""
     event_type: str
     """A pattern of their types, quoted."""
+    event: str
+    """An event of a first test."""
+    published: str
+    """What the flow publishes of it."""
 
 
 def slug(name: str, joint: str = "-") -> str:
@@ -55,6 +59,12 @@ def render_flow(name: str, source: SourceKind, sink: SinkKind, file: str) -> str
     )
 
 
+def render_tests(source: SourceKind, file: str) -> str:
+    """Return a commented test file of such a flow, which passes as it stands."""
+    origin = SOURCES[source]
+    return _TESTS.format(file=file, event=origin.event, published=origin.published)
+
+
 SOURCES: dict[SourceKind, SourcePart] = {
     "postgres": SourcePart(
         "changes",
@@ -73,6 +83,8 @@ SOURCES: dict[SourceKind, SourcePart] = {
         ("DATABASE_URL=postgresql://user:password@host:5432/database",),
         "{change: .operation, row: .data}",
         '"public.orders.*"',
+        "{ before: { id: 7, status: placed }, after: { id: 7, status: paid } }",
+        "{ change: UPDATE, row: { id: 7, status: paid } }",
     ),
     "kafka": SourcePart(
         "messages",
@@ -88,6 +100,8 @@ SOURCES: dict[SourceKind, SourcePart] = {
         ("KAFKA_BROKERS=host:9092",),
         "{received: .time, message: .data}",
         '"order.*"',
+        "{ time: 2026-01-01T12:00:00Z, data: { id: 7, status: paid } }",
+        "{ received: 2026-01-01T12:00:00Z, message: { id: 7, status: paid } }",
     ),
 }
 
@@ -128,10 +142,24 @@ SINKS: dict[SinkKind, SinkPart] = {
     ),
 }
 
+_TESTS = """\
+# Tests of {file}: `penstock test {file}` runs them, and connects to nothing.
+tests:
+  # An event goes in, and what the flow publishes is compared. `expect.steps` compares outputs,
+  # `expect.dead_letters` what fails; `mocks` answers for steps that would reach outside.
+  - name: an event is shaped and published
+    event: {event}
+    expect:
+      published:
+        - sink: out
+          data: {published}
+"""
+
 _FLOW = """\
 # {title}
 #
 #   penstock validate {file} --connect    checks this file and the servers it names
+#   penstock test {file}                  runs the cases of its test file
 #   penstock explain {file}               shows what it will do, and what it guarantees
 #   penstock run {file}                   runs it; Ctrl-C drains and stops
 #

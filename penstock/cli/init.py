@@ -1,4 +1,4 @@
-"""`penstock init`: writes a commented flow file."""
+"""`penstock init`: writes a commented flow file, and its first test."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from typing import Annotated, Any, get_args
 import typer
 
 from connectors.errors import FlowFileError
-from penstock.cli.flow_template import SINKS, SOURCES, SinkKind, SourceKind, render_flow, slug
+from penstock.cli.flow_template import (
+    SINKS,
+    SOURCES,
+    SinkKind,
+    SourceKind,
+    render_flow,
+    render_tests,
+    slug,
+)
 from penstock.cli.help import examples
+
+_YAML = {".yaml", ".yml"}
 
 EXAMPLES = examples(
     "penstock init                                  # asks",
@@ -31,10 +41,11 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a commented flow file.
+    """Write a commented flow file, and a test of it.
 
-    It validates as it stands. On a terminal it asks what the options don't say; elsewhere the source is postgres and the
-    sink stdout unless told otherwise. A file that exists is left alone.
+    The flow validates and the test passes as they stand. On a terminal it asks what the options
+    don't say; elsewhere the source is postgres and the sink stdout unless told otherwise. A file
+    that exists is left alone, a test file too.
     """
     asking = sys.stdin.isatty() and sys.stdout.isatty()
     path = file or Path("flow.yaml")
@@ -47,7 +58,12 @@ def init(
     text = render_flow(flow, source, sink, str(path))
     path.write_text(text, encoding="utf-8")
     print(f"Wrote {path}: {SOURCES[source].title} to {SINKS[sink].title}, as the flow {flow}.")
+    tests = path.with_name(f"{path.stem if path.suffix in _YAML else path.name}.test.yaml")
+    if force or not tests.exists():
+        tests.write_text(render_tests(source, str(path)), encoding="utf-8")
+        print(f"Wrote {tests}: a first test of it.")
     print("Next:")
+    print(f"  penstock test {path}")
     variables = dict.fromkeys(SOURCES[source].environment + SINKS[sink].environment)
     for variable in variables:
         print(f"  export {variable}")

@@ -94,6 +94,10 @@ def _run(call: CasesCall) -> int:
     paint = paint_of_stdout()
     results: list[CaseResult] = []
     for result in _results(call):
+        if call.output == "text" and len(call.files) > 1:
+            before = results[-1].place.file if results else ""
+            if result.place.file != before:
+                print(paint(result.place.file, "1"))
         results.append(result)
         if call.output == "text":
             for line in case_lines(result, paint):

@@ -15,6 +15,8 @@ from connectors.batch import Batch
 from connectors.contracts import Outgoing, SinkOpening
 from connectors.registry import connector_type
 from flows.plan import load_flow, not_built
+from flows.testing.documents import find_suites
+from flows.testing.suites import load_suite, run_suite
 from penstock.cli.app import app
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, prose
 from transforms.contracts import StepEnvironment
@@ -89,11 +91,24 @@ def test_a_flow_on_a_page_loads_and_can_be_run(block, tmp_path):
     assert plan.pipelines
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
+EXAMPLES = [
+    path for path in sorted((ROOT / "examples").glob("*.yaml")) if ".test." not in path.name
+]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
 def test_an_example_loads_and_can_be_run(path):
     plan = load_flow([path], environment(path.read_text(encoding="utf-8")))
     assert not_built(plan) == []
     assert plan.pipelines
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_an_example_has_tests_and_they_pass(path):
+    suites = find_suites([path])
+    results = [result for suite in suites for result in run_suite(suite, load_suite(suite, {}))]
+    assert results
+    assert [failure for result in results for failure in result.failures] == []
 
 
 COMMAND = re.compile(r"\s*(?:ExecStart=)?(?:\w+=\S*\s+)*(?:\S*/)?penstock(?:\s+(.*))?")

@@ -35,6 +35,24 @@ def test_every_combination_loads_and_can_be_run(source, sink, folder, capsys):
     assert "penstock validate" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("sink", SINKS)
+def test_the_test_that_is_written_beside_it_passes(source, sink, folder, capsys):
+    assert main(["init", "shop.yaml", "--source", source, "--sink", sink]) == 0
+    assert "penstock test shop.yaml" in capsys.readouterr().out
+    assert main(["test", "shop.yaml"]) == 0
+    assert capsys.readouterr().out.startswith("ok    an event is shaped and published\n1 passed")
+
+
+def test_a_test_file_that_exists_is_left_alone_unless_forced(folder, capsys):
+    tests = folder / "flow.test.yaml"
+    tests.write_text("precious")
+    assert main(["init"]) == 0
+    assert tests.read_text() == "precious"
+    assert main(["init", "--force"]) == 0
+    assert main(["test", "flow.yaml"]) == 0
+
+
 @pytest.mark.parametrize("sink", SINKS)
 def test_what_is_written_passes_validate_and_explain(sink, folder, capsys):
     assert main(["init", "shop.yaml", "--sink", sink]) == 0
