@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import orjson
 
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from connectors.webhook.answers import retry_after
+from transforms.steps.http_bodies import BodyPackedError
 
 _RETRYABLE = {408, 425, 429}
 _SHOWN = 200
 _TOKEN = re.compile(r"(?=[^/]*\d)(?=[^/]*[A-Za-z])[\w:.~-]{20,}")
+_TLS_WORDS = (
+    *("CERTIFICATE", "HANDSHAKE_FAILURE", "PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL"),
+    *("WRONG_VERSION_NUMBER", "UNKNOWN_CA"),
+)
+"""In OpenSSL's words, what the settings of one side are to blame for, and not the network."""
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -40,6 +47,8 @@ class Call:
     url: httpx.URL
     secrets: tuple[str, ...] = ()
     """What no error may repeat."""
+    host_is_ours: bool = True
+    """The flow names the host, and not the event: what is wrong with it stops the worker."""
 
     @property
     def shown(self) -> str:
@@ -54,7 +63,14 @@ class Call:
         return _without(f"{url.scheme}://{host}{port}{path}", self.secrets)
 
 
-def result_of(answer: Answer, call: Call, *, error_on_status: bool, now: datetime) -> Any:
+def result_of(
+    answer: Answer,
+    call: Call,
+    *,
+    error_on_status: bool,
+    now: datetime,
+    response_format: Literal["auto", "json", "text", "base64"] = "auto",
+) -> Any:
     """Return the step's output. Raises the event's error, if the answer is one."""
     if answer.too_long:
         raise PermanentError(
@@ -65,7 +81,11 @@ def result_of(answer: Answer, call: Call, *, error_on_status: bool, now: datetim
         )
     if error_on_status and not 200 <= answer.status < 300:
         raise _error_of_status(answer, call, now)
-    return _decoded(answer, call)
+    if response_format == "base64":
+        return base64.b64encode(answer.body).decode()
+    if response_format == "text":
+        return _as_text(answer)
+    return _decoded(answer, call, must_be_json=response_format == "json")
 
 
 def details_of(answer: Answer) -> dict[str, Any]:
@@ -73,24 +93,28 @@ def details_of(answer: Answer) -> dict[str, Any]:
     return {"status": answer.status, "headers": dict(answer.headers)}
 
 
-def _decoded(answer: Answer, call: Call) -> Any:
+def _decoded(answer: Answer, call: Call, *, must_be_json: bool) -> Any:
     """Return the body: a JSON value where the content type says so or says nothing, else text."""
     if not answer.body:
         return None
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    declared = kind == "application/json" or kind.endswith("+json")
+    declared = must_be_json or kind == "application/json" or kind.endswith("+json")
     if declared or not kind:
         try:
             return orjson.loads(answer.body)
         except orjson.JSONDecodeError as error:
             if declared:
                 raise PermanentError(
-                    f"{call.method} {call.shown} answered with {kind} that is none: "
+                    f"{call.method} {call.shown} answered with {kind or 'JSON'} that is not JSON: "
                     f"{error.msg} at character {error.pos}.",
                     code="http_response",
                     hint="The server's answer is broken; mend it, then replay the event.",
                     **_about(call, answer.status),
                 ) from None
+    return _as_text(answer)
+
+
+def _as_text(answer: Answer) -> str:
     charset = re.search(r"charset=\"?([\w-]+)", answer.headers.get("content-type", ""))
     try:
         return answer.body.decode(charset[1] if charset else "utf-8", "replace")
@@ -114,8 +138,8 @@ def _error_of_status(answer: Answer, call: Call, now: datetime) -> PenstockError
         return PermanentError(
             f"{call.method} {call.shown} answered {status}, a redirect that is not followed.",
             code="http_redirect",
-            hint="Write the URL it points to. Only redirects to the same host are followed, and "
-            "only those that keep the method.",
+            hint="Write the URL it points to, or allow it with `redirects`. Only those are followed "
+            "that keep the method, five at most.",
             **_about(call, status),
         )
     hint = "Correct the event or the request, then replay it."
@@ -128,21 +152,40 @@ def _error_of_status(answer: Answer, call: Call, now: datetime) -> PenstockError
 
 def error_of_exception(error: Exception, call: Call, timeout: float) -> PenstockError:
     """Return what a call that got no answer means for its event."""
+    if isinstance(error, PenstockError):
+        return error
     about = _about(call)
-    if isinstance(error, (TimeoutError, asyncio.TimeoutError, httpx.TimeoutException)):
+    if isinstance(error, httpx.ConnectTimeout):
         return RetryableError(
-            f"{call.method} {call.shown} did not answer within {timeout:g}s.",
+            f"{call.method} {call.shown} could not connect in time.",
             code="http_timeout",
-            hint="It may have taken effect. Raise `timeout` if the server needs longer.",
+            hint="Nothing was sent. Is the host right, and no firewall in the way?",
             **about,
         )
-    if isinstance(error, httpx.ConnectError) and "CERTIFICATE" in str(error).upper():
-        return FatalError(
-            f"the certificate of {call.url.host} is not trusted: {error}.",
-            code="http_tls",
-            hint="Set SSL_CERT_FILE to a PEM file of its authority.",
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError, httpx.TimeoutException)):
+        silent = isinstance(error, httpx.ReadTimeout)
+        return RetryableError(
+            f"{call.method} {call.shown} was silent for longer than `read_timeout`."
+            if silent
+            else f"{call.method} {call.shown} did not answer within {timeout:g}s.",
+            code="http_timeout",
+            hint=f"It may have taken effect. Raise `{'read_' if silent else ''}timeout` if the "
+            "server needs longer.",
             **about,
         )
+    if isinstance(error, httpx.TransportError) and any(
+        word in str(error).upper() for word in _TLS_WORDS
+    ):
+        return _tls_error(error, call)
+    if isinstance(error, BodyPackedError):
+        return PermanentError(
+            f"the answer of {call.method} {call.shown} can't be read: {error}.",
+            code="http_response",
+            hint="The server's answer is broken; mend it, then replay the event.",
+            **about,
+        )
+    if isinstance(error, httpx.ProxyError):
+        return _proxy_error(error, call)
     text = _without(str(error), call.secrets) or type(error).__name__
     if isinstance(error, (httpx.TransportError, OSError)) and not isinstance(
         error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
@@ -161,13 +204,52 @@ def error_of_exception(error: Exception, call: Call, timeout: float) -> Penstock
     )
 
 
-def followed(answer: Answer, method: str) -> httpx.URL | None:
+def _tls_error(error: Exception, call: Call) -> PenstockError:
+    text = str(error)
+    kind = FatalError if call.host_is_ours else PermanentError
+    if "CERTIFICATE_VERIFY_FAILED" in text.upper():
+        return kind(
+            f"the certificate of {call.url.host} is not trusted: {text}.",
+            code="http_tls",
+            hint="Set tls.ca to a PEM file of its authority, or SSL_CERT_FILE for all calls.",
+            **_about(call),
+        )
+    return kind(
+        f"{call.url.host} and we don't agree on TLS: {text}.",
+        code="http_tls",
+        hint="Check tls.certificate and tls.min_version, and that the port speaks TLS.",
+        **_about(call),
+    )
+
+
+def _proxy_error(error: Exception, call: Call) -> PenstockError:
+    text = _without(str(error), call.secrets).rstrip(".")
+    if text.startswith("407"):
+        return FatalError(
+            f"the proxy wants to know who we are: {text}.",
+            code="http_proxy",
+            hint="Write `proxy` as http://user:password@host:port.",
+            **_about(call),
+        )
+    return RetryableError(
+        f"the proxy did not let {call.method} {call.shown} through: {text}.",
+        code="http_proxy",
+        hint="Is the server behind it running, and the proxy allowed to go there?",
+        **_about(call),
+    )
+
+
+def followed(
+    answer: Answer, method: str, policy: Literal["same_host", "any", "none"] = "same_host"
+) -> httpx.URL | None:
     """Return where the answer redirects to, if it may be followed there.
 
-    That is to the same host and port, or from http to https on it: elsewhere our credentials and
-    the event's data would go where nobody has sent them. And with the same method: a redirect
-    that turns POST into GET would drop the body.
+    Unless the policy is `any`, that is to the same host and port, or from http to https on it:
+    elsewhere the event's data would go where nobody has sent it. And with the same method: a
+    redirect that turns POST into GET would drop the body.
     """
+    if policy == "none":
+        return None
     if answer.status not in {301, 302, 303, 307, 308}:
         return None
     if answer.status not in {307, 308} and method not in {"GET", "HEAD"}:
@@ -187,7 +269,10 @@ def followed(answer: Answer, method: str) -> httpx.URL | None:
         and here.port is None
         and target.port is None
     )
-    return target.copy_with(userinfo=here.userinfo) if same or upgraded else None
+    if same or upgraded:
+        return target.copy_with(userinfo=here.userinfo)
+    away = target.scheme == "https" or (target.scheme, here.scheme) == ("http", "http")
+    return target if policy == "any" and away and target.host else None
 
 
 def _about(call: Call, status: int | None = None) -> dict[str, Any]:

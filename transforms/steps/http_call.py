@@ -10,7 +10,8 @@ from connectors.errors import PenstockError
 from transforms.contracts import StepEnvironment, StepType
 from transforms.executions import UNSET, Executions
 from transforms.steps.http_answers import Answer, Call, details_of, error_of_exception, result_of
-from transforms.steps.http_client import release, shared_client
+from transforms.steps.http_client import HttpClient
+from transforms.steps.http_guard import fixed_host
 from transforms.steps.http_requests import Request, RequestMaker
 from transforms.steps.http_settings import HttpCallSettings
 
@@ -25,10 +26,13 @@ class HttpCallStep:
         self._name = environment.name
         self._maker = RequestMaker(settings)
         auth = settings.auth
-        named = [auth.bearer, auth.password] if auth else []
+        named = (
+            [auth.bearer, auth.password, auth.client_secret, *auth.params.values()] if auth else []
+        )
         fixed = [text for text in settings.headers.values() if "{{" not in text]
         self._secrets = tuple(text for text in (*named, *fixed) if text and len(text) > 3)
-        self._client = shared_client()
+        self._host_is_ours = fixed_host(settings.url) is not None
+        self._client = HttpClient(settings, environment.folder)
         self._open = True
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
@@ -41,7 +45,9 @@ class HttpCallStep:
 
         def done(request: Request, answer: Answer | Exception) -> None:
             index = request.index
-            call = Call(request.method, request.url, self._secrets)
+            tokens = self._client.tokens
+            secrets = self._secrets if tokens is None else (*self._secrets, *tokens.seen)
+            call = Call(request.method, request.url, secrets, self._host_is_ours)
             if isinstance(answer, Exception):
                 executions.failures[index] = error_of_exception(answer, call, settings.timeout)
                 return
@@ -52,17 +58,12 @@ class HttpCallStep:
                     call,
                     error_on_status=settings.error_on_status,
                     now=datetime.now(timezone.utc),
+                    response_format=settings.response_format,
                 )
             except PenstockError as error:
                 executions.failures[index] = error
 
-        self._client.send(
-            _chains(requests, executions.turn_column()),
-            done,
-            concurrency=settings.concurrency,
-            timeout=settings.timeout,
-            max_response=settings.max_response,
-        )
+        self._client.send(_chains(requests, executions.turn_column()), done)
         return [outputs.get(index, UNSET) for index in indexes]
 
     def _details(self, executions: Executions) -> Column:
@@ -73,10 +74,10 @@ class HttpCallStep:
         return column
 
     def close(self) -> None:
-        """Give the client back."""
+        """Close the connections."""
         if self._open:
             self._open = False
-            release(self._client)
+            self._client.close()
 
 
 def _chains(requests: Sequence[Request], keys: Column) -> list[list[Request]]:

@@ -1,152 +1,212 @@
-"""The one HTTP client of a process: an event loop on a thread of its own, shared by all steps."""
+"""The HTTP client of one step: its connections, limits, tokens and redirects."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from threading import Lock, Thread
-from typing import Any, TypeVar
+from pathlib import Path
 
+import httpcore
 import httpx
 
 from transforms.steps.http_answers import Answer, followed
+from transforms.steps.http_bodies import BodyTooLongError, read_body
+from transforms.steps.http_guard import Allowed, GuardedBackend, fixed_host
+from transforms.steps.http_loop import release, shared_loop
 from transforms.steps.http_requests import Request
+from transforms.steps.http_settings import HttpCallSettings
+from transforms.steps.http_tls import ssl_context
+from transforms.steps.http_tokens import TokenSource
 
 _REDIRECTS = 5
-_KEPT_ALIVE = 256
 _CLOSING = 3.0
 """Seconds that connections have to close."""
+_TOKEN_TIMEOUT = 30.0
+_HARMLESS = {b"user-agent", b"accept", b"accept-encoding", b"content-type"}
+"""Headers that go with a redirect to another host."""
 
-T = TypeVar("T")
 Done = Callable[[Request, Answer | Exception], None]
 
 
 class HttpClient:
-    """Sends requests and waits for their answers. Take it with `shared_client`."""
+    """Sends requests and waits for their answers."""
 
-    def __init__(self) -> None:
-        self.users = 0
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="http-call", daemon=True)
-        self._thread.start()
-        self._client = self._wait_for(self._open())
+    def __init__(self, settings: HttpCallSettings, folder: Path) -> None:
+        """Open it; nothing connects yet. Raises FlowFileError for files of `tls`."""
+        self._settings = settings
+        self._slots: dict[tuple[str, int | None], asyncio.Semaphore] = {}
+        tls = ssl_context(settings.tls, folder)
+        host = fixed_host(settings.url)
+        trusted = [] if host is None else [host]
+        proxy = None if settings.proxy is None else httpx.Proxy(settings.proxy)
+        if proxy is not None:
+            trusted.append(proxy.url.raw_host.decode().strip("[]").lower())
+        guard = GuardedBackend(Allowed(settings.allow_private), trusted)
+        name = settings.tls.server_name if settings.tls else None
+        self._extensions = {"sni_hostname": name} if name else {}
+        # The client makes its locks and events when first used, so on the loop.
+        self._client = _client(settings, _Transport(settings, tls, proxy, guard))
+        self._tokens_client: httpx.AsyncClient | None = None
+        self.tokens: TokenSource | None = None
+        if settings.auth is not None and settings.auth.kind == "oauth2_client_credentials":
+            # The flow names its host, so the guard is not for it, nor for events to use.
+            free = GuardedBackend(Allowed(allow_private=True))
+            self._tokens_client = _client(settings, _Transport(settings, tls, proxy, free))
+            self.tokens = TokenSource(settings.auth, self._tokens_client, _TOKEN_TIMEOUT)
+        self._loop = shared_loop()
 
-    async def _open(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            # One customer's cookies must not travel with the next one's request.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            # Not from the environment: proxies and .netrc passwords would come as a surprise.
-            trust_env=False,
-            timeout=None,  # noqa: S113 - `_bounded` ends every exchange
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_ALIVE),
-        )
-
-    def _wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def send(
-        self,
-        chains: Sequence[Sequence[Request]],
-        done: Done,
-        *,
-        concurrency: int,
-        timeout: float,
-        max_response: int,
-    ) -> None:
+    def send(self, chains: Sequence[Sequence[Request]], done: Done) -> None:
         """Send all requests and wait for all answers.
 
         The requests of one chain go one after another, `concurrency` chains at a time. `done` is
         called on the loop's thread with each request's answer, or the exception in its place.
         """
-        self._wait_for(self._send(chains, done, concurrency, timeout, max_response))
+        self._loop.wait_for(self._send(chains, done))
 
-    async def _send(
-        self,
-        chains: Sequence[Sequence[Request]],
-        done: Done,
-        concurrency: int,
-        timeout: float,
-        max_response: int,
-    ) -> None:
+    async def _send(self, chains: Sequence[Sequence[Request]], done: Done) -> None:
         waiting = deque(chains)
 
         async def work() -> None:
             while waiting:
                 for request in waiting.popleft():
-                    done(request, await self._bounded(request, timeout, max_response))
+                    done(request, await self._bounded(request))
 
-        await asyncio.gather(*(work() for _ in range(min(len(waiting), concurrency))))
+        concurrency = min(len(waiting), self._settings.concurrency)
+        await asyncio.gather(*(work() for _ in range(concurrency)))
+        if len(self._slots) > 1000:  # events name many hosts; none is being called now
+            self._slots.clear()
 
-    async def _bounded(
-        self,
-        request: Request,
-        timeout: float,
-        max_response: int,
-    ) -> Answer | Exception:
-        try:
-            return await asyncio.wait_for(self._exchange(request, max_response), timeout)
-        except Exception as error:  # noqa: BLE001 - handed over as the event's failure
-            return error
+    async def _bounded(self, request: Request) -> Answer | Exception:
+        async with self._slot(request.url):
+            try:
+                return await asyncio.wait_for(self._exchange(request), self._settings.timeout)
+            except Exception as error:  # noqa: BLE001 - handed over as the event's failure
+                return error
 
-    async def _exchange(self, request: Request, max_response: int) -> Answer:
+    @contextlib.asynccontextmanager
+    async def _slot(self, url: httpx.URL) -> AsyncIterator[None]:
+        """Wait until the host has room for one more call: before the call's own time begins."""
+        most = self._settings.connections.per_host
+        if most is None:
+            yield
+            return
+        slot = self._slots.setdefault((url.host, url.port), asyncio.Semaphore(most))
+        async with slot:
+            yield
+
+    async def _exchange(self, request: Request) -> Answer:
         """Send one request, and follow redirects as far as `followed` lets it."""
         url = request.url
         for _ in range(_REDIRECTS):
-            answer = await self._one(request, url, max_response)
-            target = followed(answer, request.method)
+            at_home = _origin(url) == _origin(request.url) or _is_upgrade(request.url, url)
+            answer = await self._authorized(request, url, at_home=at_home)
+            target = followed(answer, request.method, self._settings.redirects)
             if target is None:
                 return answer
             url = target
         return answer
 
-    async def _one(self, request: Request, url: httpx.URL, max_response: int) -> Answer:
+    async def _authorized(self, request: Request, url: httpx.URL, *, at_home: bool) -> Answer:
+        """Send it with the token, if there is one; once more with a new one if it is refused."""
+        if not at_home:
+            headers = [pair for pair in request.headers if pair[0] in _HARMLESS]
+            return await self._one(request, url, headers, {})
+        if self.tokens is None:
+            return await self._one(request, url, request.headers, self._extensions)
+        token = await self.tokens.token()
+        answer = await self._one(request, url, _with(request, token), self._extensions)
+        if answer.status != httpx.codes.UNAUTHORIZED:
+            return answer
+        token = await self.tokens.token_after(token)
+        return await self._one(request, url, _with(request, token), self._extensions)
+
+    async def _one(
+        self,
+        request: Request,
+        url: httpx.URL,
+        headers: list[tuple[bytes, bytes]],
+        extensions: dict[str, str],
+    ) -> Answer:
         built = self._client.build_request(
-            request.method, url, headers=request.headers, content=request.body
+            request.method, url, headers=headers, content=request.body, extensions=extensions
         )
         response = await self._client.send(built, stream=True)
         try:
-            parts: list[bytes] = []
-            length = 0
-            async for part in response.aiter_bytes():
-                parts.append(part)
-                length += len(part)
-                if length > max_response:
-                    return Answer(url, response.status_code, response.headers, b"", too_long=True)
-            return Answer(url, response.status_code, response.headers, b"".join(parts))
+            body = await read_body(response, self._settings.max_response)
+            return Answer(url, response.status_code, response.headers, body)
+        except BodyTooLongError:
+            return Answer(url, response.status_code, response.headers, b"", too_long=True)
         finally:
             await response.aclose()
 
-    def stop(self) -> None:
-        """Close the connections and end the thread."""
+    async def _close(self) -> None:
+        await self._client.aclose()
+        if self._tokens_client is not None:
+            await self._tokens_client.aclose()
+
+    def close(self) -> None:
+        """Close the connections."""
         with contextlib.suppress(asyncio.TimeoutError, TimeoutError, httpx.HTTPError):
-            self._wait_for(asyncio.wait_for(self._client.aclose(), _CLOSING))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_CLOSING)
-        if not self._thread.is_alive():
-            self._loop.close()
+            self._loop.wait_for(asyncio.wait_for(self._close(), _CLOSING))
+        release(self._loop)
 
 
-_lock = Lock()
-_shared: list[HttpClient] = []
+class _Transport(httpx.AsyncHTTPTransport):
+    """httpx's own, over connections that a guard opens."""
+
+    def __init__(
+        self,
+        settings: HttpCallSettings,
+        tls: ssl.SSLContext,
+        proxy: httpx.Proxy | None,
+        backend: GuardedBackend,
+    ) -> None:
+        super().__init__(verify=tls)
+        kept = settings.connections
+        # httpx has no way to name a network backend; httpcore has.
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls,
+            proxy=None if proxy is None else _proxy(proxy),
+            max_connections=None,
+            max_keepalive_connections=kept.idle,
+            keepalive_expiry=kept.keep_alive,
+            network_backend=backend,
+        )
 
 
-def shared_client() -> HttpClient:
-    """Return the process's client, made now if nobody has it; give it back with `release`."""
-    with _lock:
-        if not _shared:
-            _shared.append(HttpClient())
-        _shared[0].users += 1
-        return _shared[0]
+def _proxy(proxy: httpx.Proxy) -> httpcore.Proxy:
+    return httpcore.Proxy(url=str(proxy.url), auth=proxy.raw_auth, headers=proxy.headers.raw)
 
 
-def release(client: HttpClient) -> None:
-    """Give the client back; the last one to do so closes it."""
-    with _lock:
-        client.users -= 1
-        if client.users or client not in _shared:
-            return
-        _shared.remove(client)
-    client.stop()
+def _client(settings: HttpCallSettings, transport: _Transport) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=transport,
+        # One customer's cookies must not travel with the next one's request.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        # Not from the environment: proxies and .netrc passwords would come as a surprise.
+        trust_env=False,
+        # `_bounded` ends every exchange; these end it earlier.
+        timeout=httpx.Timeout(None, connect=settings.connect_timeout, read=settings.read_timeout),
+    )
+
+
+def _with(request: Request, token: str) -> list[tuple[bytes, bytes]]:
+    return [*request.headers, (b"authorization", f"Bearer {token}".encode())]
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _is_upgrade(here: httpx.URL, there: httpx.URL) -> bool:
+    """Whether it is the same host over https, both at their usual ports."""
+    schemes = (here.scheme, there.scheme)
+    return schemes == ("http", "https") and (here.host, None, None) == (
+        there.host,
+        here.port,
+        there.port,
+    )

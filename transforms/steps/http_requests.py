@@ -11,14 +11,19 @@ import httpx
 import orjson
 
 from connectors.batch import Column
-from connectors.errors import FatalError, PenstockError, PermanentError
+from connectors.errors import FlowFileError, PenstockError, PermanentError
 from transforms.executions import UNSET, Executions
 from transforms.expressions import compile_template, compile_value, parse_path
 from transforms.expressions.values import to_json, to_text
+from transforms.steps.http_bodies import ENCODINGS
 from transforms.steps.http_settings import Auth, HttpCallSettings
 
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
+_BYTES = "application/octet-stream"
+
+Encoder = Callable[[Any], tuple[bytes, str]]
+"""Makes (bytes, content type) of a value. Raises TypeError or ValueError for one that it can't."""
 
 Part = tuple[Column, Mapping[int, PenstockError]]
 """A value per index, and the errors of those that have none."""
@@ -118,14 +123,9 @@ class RequestMaker:
 
 def _made_headers(auth: Auth | None) -> list[tuple[bytes, bytes]]:
     made = [(b"user-agent", b"penstock"), (b"accept", b"application/json, */*;q=0.5")]
-    if auth is None:
-        return made
-    if auth.kind == "oauth2_client_credentials":
-        raise FatalError(
-            "OAuth 2.0 client credentials are not built yet.",
-            code="not_built",
-            hint="Use bearer, or username and password.",
-        )
+    made.append((b"accept-encoding", ENCODINGS))
+    if auth is None or auth.kind == "oauth2_client_credentials":
+        return made  # the client adds the token that it has by then
     if auth.kind == "bearer":
         return [*made, (b"authorization", f"Bearer {auth.bearer}".encode())]
     pair = f"{auth.username}:{auth.password}".encode()
@@ -156,26 +156,34 @@ def _body_maker(
     settings: HttpCallSettings,
 ) -> Callable[[Executions, Sequence[int]], Part] | None:
     """Return a function that makes (bytes, content type) per index, or None: no body is sent."""
+    encoded = _ENCODERS[settings.body_format]
     if settings.body_from is not None:
-        return _body_from(settings.body_from)
+        return _body_from(settings.body_from, encoded, as_it_is=settings.body_format == "auto")
     if settings.body is None:
         return None
     template = compile_value(settings.body)
     if template.constant:
-        fixed = _encoded(settings.body)
+        try:
+            fixed = encoded(settings.body)
+        except (TypeError, ValueError) as error:
+            raise FlowFileError(
+                f"the body can't be sent: {error}.", code="http_request", hint="Check `body`."
+            ) from None
         return lambda _executions, indexes: ([fixed] * len(indexes), {})
 
     def rendered(executions: Executions, indexes: Sequence[int]) -> Part:
         values, errors = template.column(executions, indexes)
-        return _all_encoded(values, indexes, errors)
+        return _all_encoded(values, indexes, errors, encoded)
 
     return rendered
 
 
-def _body_from(text: str) -> Callable[[Executions, Sequence[int]], Part]:
+def _body_from(
+    text: str, encoded: Encoder, *, as_it_is: bool
+) -> Callable[[Executions, Sequence[int]], Part]:
     path = parse_path(text)
     parts = tuple(path.parts)
-    if parts in {("data",), ("trigger", "data")}:
+    if as_it_is and parts in {("data",), ("trigger", "data")}:
         # As it came: it is JSON text already.
         def as_it_came(executions: Executions, indexes: Sequence[int]) -> Part:
             raws = executions.events.column("raw")
@@ -193,13 +201,16 @@ def _body_from(text: str) -> Callable[[Executions, Sequence[int]], Part]:
             for index in indexes:
                 if column is None or column[index] is UNSET:
                     errors[index] = _not_run(text, str(step))
-        return _all_encoded(values, indexes, errors)
+        return _all_encoded(values, indexes, errors, encoded)
 
     return read
 
 
 def _all_encoded(
-    values: Column, indexes: Sequence[int], found: Mapping[int, PenstockError]
+    values: Column,
+    indexes: Sequence[int],
+    found: Mapping[int, PenstockError],
+    encoded: Encoder,
 ) -> Part:
     errors = dict(found)
     bodies: Column = []
@@ -207,20 +218,40 @@ def _all_encoded(
         body = None
         if index not in errors:
             try:
-                body = _encoded(value)
+                body = encoded(value)
             except (TypeError, ValueError, RecursionError) as error:
-                errors[index] = _bad_request(f"its body is not JSON ({error})", "body")
+                errors[index] = _bad_request(f"its body can't be sent ({error})", "body")
         bodies.append(body)
     return bodies, errors
 
 
-def _encoded(value: Any) -> tuple[bytes, str]:
-    if isinstance(value, str):
-        return value.encode(), _TEXT
+def _as_it_is(value: Any) -> tuple[bytes, str]:
+    return (value.encode(), _TEXT) if isinstance(value, str) else _json(value)
+
+
+def _text(value: Any) -> tuple[bytes, str]:
+    return to_text(value).encode(), _TEXT
+
+
+def _bytes(value: Any) -> tuple[bytes, str]:
+    if not isinstance(value, str):
+        raise TypeError("a text in base64 is expected")
+    return base64.b64decode(value, validate=True), _BYTES
+
+
+def _json(value: Any) -> tuple[bytes, str]:
     try:
         return orjson.dumps(value), _JSON
     except TypeError:
         return to_json(value).encode(), _JSON
+
+
+_ENCODERS: dict[str, Encoder] = {
+    "auto": _as_it_is,
+    "json": _json,
+    "text": _text,
+    "base64": _bytes,
+}
 
 
 def _not_run(path: str, step: str) -> PermanentError:

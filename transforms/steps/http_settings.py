@@ -20,6 +20,8 @@ from connectors.settings import (
     Template,
     TemplateValue,
 )
+from transforms.steps.http_guard import check_allowed, fixed_host
+from transforms.steps.http_tls import Tls
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = {"content-length", "transfer-encoding", "host", "connection"}
@@ -69,6 +71,10 @@ class Auth(Settings):
     """Secret of the OAuth 2.0 client."""
     scopes: list[str] = Field(default=[])
     """Scopes asked for with OAuth 2.0."""
+    params: dict[str, Secret] = Field(default={})
+    """More fields of the request for a token, such as `audience`."""
+    client_auth: Literal["basic", "body"] = "basic"
+    """How the client shows its secret: basic authentication, or in the request's body."""
 
     @property
     def kind(self) -> Literal["basic", "bearer", "oauth2_client_credentials"]:
@@ -83,7 +89,8 @@ class Auth(Settings):
         oauth = (self.token_url, self.client_id, self.client_secret)
         if None in basic and any(part is not None for part in basic):
             raise ValueError("username and password together")
-        if None in oauth and any(part is not None for part in (*oauth, *self.scopes)):
+        more = {"params", "client_auth"} & self.model_fields_set
+        if None in oauth and any(part is not None for part in (*oauth, *self.scopes, *more)):
             raise ValueError("token_url, client_id and client_secret together")
         ways = [self.bearer is not None, basic[0] is not None, oauth[0] is not None]
         if sum(ways) != 1:
@@ -91,6 +98,17 @@ class Auth(Settings):
         if self.type is not None and self.type != self.kind:
             raise ValueError(f"the keys of {self.type}; those here are of {self.kind}")
         return self
+
+
+class Connections(Settings):
+    """The connections that a step keeps."""
+
+    per_host: Annotated[int, Ge(1), Le(1000)] | None = None
+    """Calls under way at the same time to one host; default: as many as `concurrency`."""
+    idle: Annotated[int, Ge(0), Le(10_000)] = 64
+    """Connections kept open for later calls."""
+    keep_alive: Annotated[Duration, Le(3600)] = 30.0
+    """How long they are kept. Less than the server keeps them is best."""
 
 
 class FallbackResponse(Settings):
@@ -142,12 +160,36 @@ class HttpCallSettings(Settings):
     """Body of the request: sent as JSON, or as it is when it is a text."""
     body_from: Path | None = None
     """Where in the context the body is, such as `steps.shape.output` or `trigger`."""
+    body_format: Literal["auto", "json", "text", "base64"] = "auto"
+    """What is sent. `auto`: a text as it is, other values as JSON; `json`: a text as JSON too;
+    `text`: any value as text; `base64`: the bytes that the body, a text in base64, stands for."""
+    response_format: Literal["auto", "json", "text", "base64"] = "auto"
+    """What the output is. `auto`: JSON where the answer's content type says so or is missing, else
+    text; `base64`: its bytes, as a text in base64."""
     timeout: Annotated[Duration, Ge(0.01), Le(3600)] = 30.0
     """How long a call may take, from connecting to the end of the answer."""
+    connect_timeout: Annotated[Duration, Ge(0.01), Le(3600)] | None = None
+    """How long connecting may take of that."""
+    read_timeout: Annotated[Duration, Ge(0.01), Le(3600)] | None = None
+    """How long the server may be silent while we wait for its answer or the rest of it."""
     concurrency: Annotated[int, Ge(1), Le(1000)] = 16
     """Calls under way at the same time; events of one key are called for one after another."""
+    connections: Connections = Connections()
+    """The connections kept."""
     auth: Auth | None = None
     """How we say who we are."""
+    tls: Tls | None = None
+    """How `https://` connections are secured, where the usual way does not do."""
+    proxy: HttpUrl | None = None
+    """Proxy that calls go through, such as `http://user:password@proxy:3128`. No environment variable
+    sets one."""
+    redirects: Literal["same_host", "any", "none"] = "same_host"
+    """Which redirects are followed, five at most. `any`: to other hosts too, without `auth` and
+    `headers`, and never to an address inside that `allow_private` does not list."""
+    allow_private: Annotated[bool | list[str], AfterValidator(check_allowed)] = False
+    """Where events may name the host: loopback, private, link-local and such addresses that may be
+    called. `true`: all; a list: addresses, networks (`10.1.0.0/16`), hosts (`*.internal`). A host
+    that is written in the flow may always be called."""
     error_on_status: bool = True
     """Whether a status outside 2xx fails the event; else it is an answer as any other."""
     max_response: Annotated[Size, Ge(1)] = 10_000_000
@@ -167,9 +209,15 @@ class HttpCallSettings(Settings):
             raise ValueError("auth or the header Authorization, not both")
         if self.idempotent and self.idempotency_key is None:
             raise ValueError("idempotency_key, since it is idempotent")
+        if self.proxy is not None and self.allow_private is not True:
+            if fixed_host(self.url) is None:
+                raise ValueError(
+                    "a host without {{ }} in url, or allow_private: true: behind a proxy, which "
+                    "resolves names itself, nobody can check what an event's host leads to"
+                )
+            if self.redirects == "any":
+                raise ValueError(
+                    "redirects: same_host, or allow_private: true: behind a proxy, which resolves "
+                    "names itself, nobody can check where a redirect leads to"
+                )
         return self
-
-    def not_built(self) -> list[str]:
-        """Return the settings, as `key: value`, that are modelled and not built yet."""
-        oauth = self.auth is not None and self.auth.kind == "oauth2_client_credentials"
-        return ["auth: oauth2_client_credentials"] if oauth else []

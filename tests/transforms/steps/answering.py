@@ -40,6 +40,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.seen: list[Seen] = []
+        self.scheme = "http"
         self.connections = 0
         self.under_way = 0
         self.most_under_way = 0
@@ -50,7 +51,11 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def port(self):
+        return self.server_address[1]
 
     def handle_error(self, request, client_address):
         """Say nothing: a client that goes away is part of the tests."""
@@ -102,8 +107,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving():
+def serving(tls=None):
+    """Give a server; with an ssl.SSLContext it speaks https."""
     server = Server()
+    if tls is not None:
+        server.scheme = "https"
+        # The handshake is the connection's thread's business: one that fails stops nobody else.
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
