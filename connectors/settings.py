@@ -9,6 +9,7 @@ expressions: the flow loader compiles them at load, to report a bad one with its
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -95,6 +96,16 @@ def parse_rate(value: Any) -> float:
     raise ValueError("a rate such as 100/s or 6000/m")
 
 
+class WrongPart(ValueError):  # noqa: N818 - pydantic takes a ValueError, and this is one
+    """What a validator has against the part of its value that `path` leads to."""
+
+    def __init__(self, message: str, path: Sequence[str | int], *, code: str, hint: str) -> None:
+        super().__init__(message)
+        self.path = tuple(path)
+        self.code = code
+        self.hint = hint
+
+
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
@@ -174,6 +185,7 @@ __all__ = [
     "Size",
     "Template",
     "TemplateValue",
+    "WrongPart",
     "parse_duration",
     "parse_rate",
     "parse_size",

@@ -1,7 +1,7 @@
 """Validates event data against JSON Schemas: drafts 4 to 2020-12, formats enforced, no network.
 
 `is_valid` is the hot path (under a microsecond for a typical event); `problems` says what is
-wrong and is asked only about what `is_valid` refused.
+wrong and is asked only about what `is_valid` refused; `all_problems` does that for a list.
 """
 
 from __future__ import annotations
@@ -103,10 +103,23 @@ class Validator:
 
     def problems(self, value: Any) -> list[str]:
         """Return what is wrong with `value`, each as `JSON pointer: what was expected, found …`."""
-        return [
-            f"{_pointer(error.instance_path)}: {_expected(error)}"
-            for error in self._compiled.iter_errors(value)
-        ]
+        try:
+            return [
+                f"{_pointer(error.instance_path)}: {_expected(error)}"
+                for error in self._compiled.iter_errors(value)
+            ]
+        except ValueError as error:  # a Python step may return anything
+            return [f"/: expected a JSON value, found one that is none ({error})"]
+
+    def all_problems(self, values: Sequence[Any]) -> dict[int, list[str]]:
+        """Return place → what is wrong with that value; {}, and fast, when nothing is."""
+        try:
+            if all(map(self.is_valid, values)):
+                return {}
+        except ValueError:  # one of them is no JSON value: `problems` says which
+            pass
+        found = {place: self.problems(value) for place, value in enumerate(values)}
+        return {place: problems for place, problems in found.items() if problems}
 
     def envelope_problems(self, batch: Batch) -> dict[int, list[str]]:
         """Return index → what is wrong with that event's envelope; {} for kind `json`.

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from connectors.batch import Column
 from connectors.contracts import Sink
 from connectors.settings import Settings
+from schema_registry.validation import Validator
 from transforms.executions import Executions
 
 
@@ -92,8 +93,8 @@ class StepEnvironment:
     """Names of the earlier steps that have an output, first to last."""
     sinks: Mapping[str, Sink] = field(default_factory=dict)
     """Opened sinks by module name."""
-    validator: Callable[[str], Callable[[Any], Sequence[str]]] | None = None
-    """`name` or `name@version` of a schema → function that returns what is wrong with a value."""
+    validator: Callable[[str], Validator] | None = None
+    """`name` or `name@version` of a schema → what checks values against it."""
     folder: Path = Path()
     """The flow file's folder; python steps import from there first."""
     inner: MakeInner | None = None

@@ -72,7 +72,7 @@ class RunnerMaker:
                 numbers=numbers,
                 earlier=earlier,
                 sinks=self.sinks,
-                validator=lambda name: plan.schemas.validator(name).problems,
+                validator=plan.schemas.validator,
                 folder=plan.folder,
                 inner=make_inner,
                 within=step.within,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,6 +123,23 @@ def scalars(node: Node, key: str = "") -> Iterator[tuple[str, Scalar]]:
         case Sequence():
             for item in node.items:
                 yield from scalars(item, key)
+
+
+def place_of(node: Node, path: Iterable[str | int], key: Scalar | None) -> tuple[Place, int]:
+    """Return where to point for what `path` leads to from `node`, and how wide it is.
+
+    That is a value that can be seen on its line, or else its key; `key` is the node's own. Where
+    the path leads out of the tree, it is the last part that is there.
+    """
+    for step in path:
+        if isinstance(node, Mapping) and step in node.entries:
+            found = node.entries[str(step)]
+            node, key = found.value, found.key
+        elif isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
+            node, key = node.items[step], None
+    if isinstance(node, Scalar) and node.span[0] != node.span[1]:
+        return node.place, node.width
+    return (node.place, node.width) if key is None else (key.place, key.width)
 
 
 def merged(base: Mapping, over: Mapping) -> Mapping:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.spec.nodes import Mapping, Node, Sequence, plain
+from flows.spec.nodes import Mapping, place_of, plain
 from flows.spec.problems import Problems
 from schema_registry.validation import SchemaError, compile_schema
 
@@ -19,15 +19,5 @@ def check_schemas(tree: Mapping, problems: Problems) -> None:
         try:
             compile_schema(plain(schema.value))
         except SchemaError as error:
-            place, width = schema.key.place, schema.key.width
-            node: Node = schema.value
-            for step in error.path:
-                if isinstance(node, Mapping) and step in node.entries:
-                    found = node.entries[str(step)]
-                    node, place, width = found.value, found.key.place, found.key.width
-                elif isinstance(node, Sequence) and isinstance(step, int):
-                    node = node.items[step]
-                    place, width = node.place, node.width
-            if not isinstance(node, Mapping | Sequence):
-                place, width = node.place, node.width
+            place, width = place_of(schema.value, error.path, schema.key)
             problems.add(place, error.message, code=error.code, hint=error.hint, width=width)

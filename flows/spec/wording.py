@@ -12,8 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails
 
 from connectors.descriptions import description_of
-from connectors.settings import parse_duration, parse_rate, parse_size
-from flows.spec.nodes import Mapping, Node, Scalar, Sequence
+from connectors.settings import WrongPart, parse_duration, parse_rate, parse_size
+from flows.spec.nodes import Mapping, Node, Scalar, Sequence, place_of
 from flows.spec.problems import Place, Problems, close_name, did_you_mean
 from flows.spec.shape import Marks, is_model, keys, types_at
 
@@ -267,6 +267,11 @@ def _belongs(one: _Located, model: type[BaseModel], valid: list[str]) -> str:
 
 
 def _report_value(one: _Located, model: type[BaseModel], problems: Problems, name: str) -> None:
+    raised = one.error.get("ctx", {}).get("error")
+    if isinstance(raised, WrongPart):
+        place, width = place_of(one.node, raised.path, one.entry)
+        problems.add(place, str(raised), code=raised.code, hint=raised.hint, width=width)
+        return
     types = types_at(model, one.path)
     label = one.entry.raw if one.entry else name
     prefix = f"{label}: " if label else ""
@@ -298,11 +303,7 @@ def _report_value(one: _Located, model: type[BaseModel], problems: Problems, nam
 
 def _where(one: _Located) -> tuple[Place, int]:
     """Return where to point: at the value, or at its key when there is no value to see."""
-    node = one.node
-    hidden = not isinstance(node, Scalar) or node.span[0] == node.span[1]
-    if hidden and one.entry is not None:
-        return one.entry.place, one.entry.width
-    return node.place, node.width
+    return place_of(one.node, (), one.entry)
 
 
 def _expected(one: _Located, marks: Marks) -> str:

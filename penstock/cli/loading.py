@@ -8,7 +8,7 @@ from pathlib import Path
 from connectors.errors import FlowFileError
 from flows.plan import FlowPlan, load_flow, not_built
 from flows.spec.problems import FlowErrors
-from penstock.cli.modules import make_modules
+from penstock.cli.modules import make_modules, make_steps, with_line
 
 
 def load_checked(files: Sequence[Path]) -> FlowPlan:
@@ -19,7 +19,20 @@ def load_checked(files: Sequence[Path]) -> FlowPlan:
     plan = load_flow(files)
     problems = make_modules(plan)[2]
     if problems:
-        raise FlowErrors(problems)
+        raise FlowErrors([with_line(problem, plan.redact) for problem in problems])
+    return plan
+
+
+def load_whole(files: Sequence[Path]) -> FlowPlan:
+    """Return the plan of a flow whose steps could be made as well: their functions and files are there.
+
+    Imports the flow's Python modules. Raises FlowErrors.
+    """
+    plan = load_flow(files)
+    _, sinks, problems = make_modules(plan)
+    problems += make_steps(plan, sinks)
+    if problems:
+        raise FlowErrors([with_line(problem, plan.redact) for problem in problems])
     return plan
 
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from connectors.batch import Column
 from connectors.contracts import Sink, Source
 from connectors.errors import FlowFileError
 from connectors.registry import connector_type
-from flows.plan import FlowPlan, Problem, SinkPlan, SourcePlan
-from flows.runtime.assemble import make_sink, make_source
+from flows.plan import FlowPlan, Problem, SinkPlan, SourcePlan, StepPlan
+from flows.runtime.assemble import make_sink, make_source, make_step
+from flows.runtime.halt import Halt
+from flows.runtime.runners import RunnerMaker
+from transforms.contracts import Step, StepEnvironment
+from transforms.executions import Executions
+from transforms.registry import step_type
 
 
 def used_sources(plan: FlowPlan) -> list[SourcePlan]:
@@ -74,6 +85,55 @@ def make_modules(
     return sources, sinks, problems
 
 
-def _problem(module: SourcePlan | SinkPlan, error: FlowFileError) -> Problem:
-    place = module.place
+def make_steps(plan: FlowPlan, sinks: Mapping[str, Sink]) -> list[Problem]:
+    """Return what shows when the flow's steps are made: a Python function that isn't there, a file.
+
+    Makes them as a worker does and lets go of them; nothing is connected. `sinks` are not opened.
+    """
+    problems: list[Problem] = []
+
+    def make(step: StepPlan, environment: StepEnvironment) -> Step:
+        kind = step_type(step.type)
+        published = getattr(step.settings, "sink", None)
+        if kind is None or kind.make is None or (published is not None and published not in sinks):
+            return _Unmade()
+        try:
+            return make_step(step, environment)
+        except FlowFileError as error:
+            found = _problem(step, error)
+            problems.append(replace(found, message=f"step {environment.place}: {found.message}"))
+            return _Unmade()
+
+    with ExitStack() as made:
+        for pipeline in plan.pipelines:
+            RunnerMaker(plan, pipeline.name, sinks, Halt(), made, make).runners(pipeline.steps)
+    return problems
+
+
+class _Unmade:
+    """Stands in for a step that could not be made, so that the others are looked at too."""
+
+    has_output = True
+
+    def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
+        """Never called: the flow is refused."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _problem(part: SourcePlan | SinkPlan | StepPlan, error: FlowFileError) -> Problem:
+    place = part.place
     return Problem(place.file, place.line, place.column, error.message, error.hint, error.code)
+
+
+def with_line(problem: Problem, redact: Callable[[str], str]) -> Problem:
+    """Return the problem with the line of the file that it is on, secrets masked."""
+    with suppress(OSError, UnicodeDecodeError):
+        lines = Path(problem.file).read_text(encoding="utf-8").splitlines()
+        if problem.line <= len(lines):
+            line = redact(lines[problem.line - 1])
+            width = len(line.rstrip()) - problem.column + 1
+            return replace(problem, excerpt=line, width=width)
+    return problem

@@ -36,15 +36,16 @@ def validate(
 ) -> int:
     """Check a flow file; with --connect, its servers too.
 
-    Keys, types, references, expressions, schemas: all problems at once, each with its line.
+    Keys, types, references, expressions, schemas, Python functions: all problems at once, each with
+    its line.
     Exit code 0 when it is right, 2 when the file is wrong; with --connect, 1 when a check fails
     and 3 when a server can't be reached.
     """
     from connectors.errors import FlowFileError  # noqa: PLC0415
-    from penstock.cli.loading import load_checked  # noqa: PLC0415 - loads models and connectors
+    from penstock.cli.loading import load_whole  # noqa: PLC0415 - loads models and connectors
 
     try:
-        plan = load_checked(flows)
+        plan = load_whole(flows)
     except FlowFileError as error:
         if output == "json":
             return _refused(error)

@@ -174,3 +174,19 @@ def test_subjects_resolve_by_name_and_version():
     assert subjects.names() == ["order", "order@1.0"]
     with pytest.raises(FlowFileError, match=r"no schema order@2.*Declared: order, order@1.0"):
         subjects.validator("order@2")
+
+
+def test_a_list_of_values_is_checked_and_only_what_is_wrong_is_said():
+    validator = Validator(ORDER)
+    good = {"order_id": "6f9619ff-8b86-d011-b42d-00cf4fc964ff", "total": 1}
+    assert validator.all_problems([good, good]) == {}
+    assert validator.all_problems([good, {**good, "total": -1}]) == {
+        1: ["/total: expected at least 0, found -1"]
+    }
+
+
+def test_a_value_that_json_does_not_have_is_a_problem_and_no_crash():
+    (problems,) = Validator({"properties": {"at": {"type": "array"}}}).all_problems([{"at": {1}}]).values()
+    assert problems == [
+        "/: expected a JSON value, found one that is none (Unsupported type: 'set')"
+    ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from connectors.batch import Column
 from connectors.errors import PenstockError, PermanentError
+from schema_registry.validation import Validator
 from transforms.contracts import StepEnvironment
 from transforms.executions import UNSET, Executions
 from transforms.steps.inputs import is_trigger_data, picked, step_path
@@ -30,10 +31,10 @@ class Payload:
 
     def __init__(self, data_from: str | None, schema: str | None, env: StepEnvironment) -> None:
         self._schema = schema
-        self._problems: Callable[[Any], Sequence[str]] | None = None
+        self._validator: Validator | None = None
         if schema is not None:
             assert env.validator is not None  # noqa: S101 - the runtime gives one
-            self._problems = env.validator(schema)
+            self._validator = env.validator(schema)
         self._path = None
         self._sources: tuple[str, ...] = ()
         """Steps whose output is published: the first of them that ran."""
@@ -99,20 +100,15 @@ class Payload:
         return texts
 
     def _check_trigger(self, executions: Executions, indexes: Sequence[int]) -> None:
-        if self._problems is not None:
+        if self._validator is not None:
             data = picked(executions.events.column("data"), executions, indexes)
             self._check(data, indexes, executions.failures)
 
     def _check(self, values: Column, indexes: Sequence[int], failures: Failures) -> None:
-        problems_of = self._problems
-        if problems_of is None:
+        if self._validator is None:
             return
-        found = [problems_of(value) for value in values]
-        if not any(found):
-            return
-        for index, problems in zip(indexes, found, strict=True):
-            if problems:
-                failures.setdefault(index, schema_error(str(self._schema), problems))
+        for place, problems in self._validator.all_problems(values).items():
+            failures.setdefault(indexes[place], schema_error(str(self._schema), problems))
 
     def _encoded(
         self,

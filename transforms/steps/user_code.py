@@ -43,8 +43,25 @@ def find_function(name: str, folder: Path) -> Callable[[Any], Any]:
             code="python_function_missing",
             hint="Name a plain function that takes one value and returns one.",
         )
+    if not _takes_one(found):
+        raise FlowFileError(
+            f"{name} can't be called with one value: it takes {inspect.signature(found)}.",
+            code="python_function_missing",
+            hint="Name a function that takes one value (with `batch: true` a list) and returns one.",
+        )
     function: Callable[[Any], Any] = found
     return function
+
+
+def _takes_one(function: Any) -> bool:
+    """Whether it can be called with one argument; True where Python can't tell."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # a built-in without a signature
+        return True
+    return True
 
 
 def _import(name: str, folder: Path) -> ModuleType:

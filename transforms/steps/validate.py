@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from connectors.batch import Column
 from connectors.errors import PenstockError, PermanentError
-from connectors.settings import Path, Settings
+from connectors.settings import Path, Settings, WrongPart
 from schema_registry.validation import SchemaError, Validator, compile_schema
 from transforms.contracts import StepEnvironment, StepType
 from transforms.executions import Executions
@@ -27,9 +27,7 @@ def _check_schema(value: dict[str, Any] | str) -> dict[str, Any] | str:
         try:
             compile_schema(value)
         except SchemaError as error:
-            said = error.message.rstrip(".").rpartition("not a valid JSON Schema: ")[2]
-            at = f" at {'.'.join(map(str, error.path))}" if error.path else ""
-            raise ValueError(f"a valid JSON Schema, but{at}: {said}") from None
+            raise WrongPart(error.message, error.path, code=error.code, hint=error.hint) from None
     return value
 
 
@@ -61,21 +59,20 @@ class ValidateStep:
         self._path = input_path(settings.source, env)
         self._shown = settings.source or "the trigger's data"
         self._required = [(path, parse_path(path).parts) for path in settings.required]
-        self._problems_of: Callable[[Any], Sequence[str]] | None = None
+        self._validator: Validator | None = None
         if isinstance(settings.schema_, str):
             assert env.validator is not None  # noqa: S101 - the runtime gives one
-            self._problems_of = env.validator(settings.schema_)
+            self._validator = env.validator(settings.schema_)
         elif settings.schema_ is not None:
-            self._problems_of = Validator(settings.schema_).problems
+            self._validator = Validator(settings.schema_)
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Check each event."""
         values, kept = input_of(self._path, executions, indexes)
-        for index, value in zip(kept, values, strict=True):
-            problems = self._missing(value) if self._required else []
-            if self._problems_of is not None:
-                problems += self._problems_of(value)
-            if problems:
+        unfit = self._validator.all_problems(values) if self._validator else {}
+        for place, (index, value) in enumerate(zip(kept, values, strict=True)):
+            missing = self._missing(value) if self._required else []
+            if problems := missing + unfit.get(place, []):
                 executions.failures[index] = self._failed(problems)
         return []
 

@@ -286,6 +286,18 @@ CASES = {
             |                    ^^^^^
         """,
     ),
+    "a JSON Schema within a step that is none": (
+        (
+            "pipelines:\n  p:\n    steps:\n      - name: check\n        type: step.validate\n"
+            "        config:\n          schema:\n            properties:\n"
+            "              id: {type: strng}\n              at: {type: string, format: datetime}\n"
+        ),
+        """
+        flow.yaml:9:26: not a valid JSON Schema: expected object, array, string, number, integer, boolean or null, found "strng".
+          9 |               id: {type: strng}
+            |                          ^^^^^
+        """,
+    ),
     "a list instead of a flow": (
         "- method: GET\n",
         """

@@ -215,3 +215,52 @@ def test_run_ends_with_3_and_one_error_when_the_source_can_not_be_reached(folder
     assert errors[0].startswith("error[postgres_unreachable]: ")
     assert "Traceback" not in result.stderr
     assert "hunter2" not in result.stderr
+
+
+# --- what shows when the steps are made ----------------------------------------------------------
+
+PYTHON = """\
+modules:
+  - { name: changes, type: source.kafka, config: { brokers: "b:1", topics: [t] } }
+pipelines:
+  shape:
+    trigger: { type: event, source: changes }
+    steps:
+      - name: split
+        type: step.foreach
+        config:
+          collection: trigger.data.lines
+          steps:
+            - { name: one, type: step.python, config: { function: "shapes:one" } }
+      - name: two
+        type: step.python
+        config: { function: "shapes:two" }
+      - name: rest
+        type: step.python
+        config: { function: "nowhere:rest" }
+"""
+
+
+def test_validate_finds_python_functions_that_are_missing_or_take_something_else(folder, capsys):
+    (folder / "shop.yaml").write_text(PYTHON)
+    (folder / "shapes.py").write_text("def two(a, b): return a\n")
+    code, out, err = run(capsys, "validate", "shop.yaml")
+    assert (code, out) == (2, "")
+    assert "shop.yaml:12:15: step split.one: shapes has no function one." in err
+    assert "12 |             - { name: one, type: step.python" in err
+    assert (
+        "shop.yaml:13:9: step two: shapes:two can't be called with one value: it takes (a, b)"
+        in err
+    )
+    assert "shop.yaml:16:9: step rest: there is no Python module nowhere." in err
+    assert err.count("looked for in") == 1
+
+
+def test_validate_passes_functions_that_are_there_and_lists_problems_as_json(folder, capsys):
+    (folder / "shop.yaml").write_text(PYTHON.replace("shapes:", "forms:"))
+    code, out, _ = run(capsys, "validate", "shop.yaml", "-o", "json")
+    assert code == 2
+    assert {p["code"] for p in json.loads(out)["problems"]} == {"python_module_missing"}
+    (folder / "forms.py").write_text("one = two = str\n")
+    (folder / "nowhere.py").write_text("from forms import one as rest\n")
+    assert run(capsys, "validate", "shop.yaml")[0] == 0

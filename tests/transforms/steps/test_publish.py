@@ -17,7 +17,7 @@ from transforms.executions import UNSET
 def publish(make, sink):
     def publish_step(*, earlier=(), schema=None, **config):
         def validator(name):
-            return Validator(schema).problems
+            return Validator(schema)
 
         config = {"sink": "out", **config}
         if schema is not None:

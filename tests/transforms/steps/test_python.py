@@ -127,6 +127,8 @@ def test_a_batch_function_that_goes_wrong_fails_all(make, executions, module, bo
         ("", "users_shapes:f", "users_shapes has no function f"),
         ("f = 3", "users_shapes:f", "is not a function but of type int"),
         ("async def f(v): return v", "users_shapes:f", "async function"),
+        ("def f(): return 1", "users_shapes:f", "takes ()"),
+        ("def f(a, b): return a", "users_shapes:f", "takes (a, b)"),
         ("def f(v): yield v", "users_shapes:f", "generator"),
         ("import users_missing", "users_shapes:f", "No module named 'users_missing'"),
         ("\n1 / 0", "users_shapes:f", "ZeroDivisionError"),
