@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flows.spec.model import FlowFile
+from flows.testing.model import (
+    Case,
+    CasesFile,
+    DeadLetterExpectation,
+    ErrorExpectation,
+    EventInput,
+    Expectation,
+    Mock,
+    MockError,
+    PublishedExpectation,
+    StepExpectation,
+)
 from penstock.reference.cli_page import cli_page
 from penstock.reference.error_codes import MEANINGS, error_codes
 from penstock.reference.fields import FieldText, describe_model
@@ -31,6 +43,21 @@ def flow_file_page() -> str:
         parts.append(f"## {name}" if alone else f"## {name}\n\n{mine[0].description}")
         parts.append(_fields_table(mine if alone else mine[1:]))
     return page("Flow files", *parts)
+
+
+def test_file_page() -> str:
+    """Return the keys of test files."""
+    return page(
+        "Test files",
+        "Every key of a test document, which `penstock test` reads: a file named after the flow's"
+        " (`shop.yaml`, `shop.test.yaml`), or a document with `tests:` in the flow file. Unknown keys"
+        " are refused. `penstock schema tests` prints the same as a JSON Schema for editors."
+        " [How to test a flow](../how-to/test-a-flow.md) shows them at work.",
+        *(
+            f"## {title}\n\n{_fields_table([f for f in describe_model(model) if '.' not in f.name])}"
+            for title, model in _TEST_MODELS.items()
+        ),
+    )
 
 
 def connectors_page() -> str:
@@ -116,9 +143,23 @@ def _fields_table(fields: Sequence[FieldText]) -> str:
     return table(["Key", "Type", "Default", "Meaning"], rows)
 
 
+_TEST_MODELS = {
+    "A test document": CasesFile,
+    "tests[]": Case,
+    "event, events[]": EventInput,
+    "mocks.NAME": Mock,
+    "mocks.NAME.error": MockError,
+    "expect": Expectation,
+    "expect.steps.NAME": StepExpectation,
+    "expect.published[]": PublishedExpectation,
+    "expect.dead_letters[]": DeadLetterExpectation,
+    "expect.stopped, expect.steps.NAME.error": ErrorExpectation,
+}
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "flow-file.md": flow_file_page,
+    "test-file.md": test_file_page,
     "connectors.md": connectors_page,
     "steps.md": steps_page,
     "errors.md": errors_page,

@@ -16,8 +16,9 @@ from connectors.contracts import Outgoing, SinkOpening
 from connectors.registry import connector_type
 from flows.plan import load_flow, not_built
 from flows.testing.documents import find_suites
+from flows.testing.model import Case
 from flows.testing.suites import load_suite, run_suite
-from penstock.cli.app import app
+from penstock.cli.app import app, main
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, prose
 from transforms.contracts import StepEnvironment
 from transforms.executions import Executions
@@ -77,6 +78,8 @@ def wrapped(kind: str, part: object) -> dict:
 
 @pytest.mark.parametrize("block", FLOWS, ids=str)
 def test_a_flow_on_a_page_loads_and_can_be_run(block, tmp_path):
+    if block.mark.startswith("tests") or block.mark == "fragment: case":
+        return  # about a flow, and tried below
     if block.mark == "fragment: steps of a plugin":
         return  # its type is made by the page's own Python, which is tried below
     file = tmp_path / "page.yaml"
@@ -109,6 +112,41 @@ def test_an_example_has_tests_and_they_pass(path):
     results = [result for suite in suites for result in run_suite(suite, load_suite(suite, {}))]
     assert results
     assert [failure for result in results for failure in result.failures] == []
+
+
+TESTED = "docs/how-to/test-a-flow.md"
+CASES = [block for block in FLOWS if block.mark.startswith("tests")]
+
+
+@pytest.fixture
+def tested(tmp_path, monkeypatch):
+    """A folder with the flow of the page about tests."""
+    monkeypatch.chdir(tmp_path)
+    flow = next(block for block in FLOWS if block.page == TESTED)
+    (tmp_path / "orders.yaml").write_text(flow.text, encoding="utf-8")
+    return tmp_path / "orders.test.yaml"
+
+
+@pytest.mark.parametrize("block", CASES, ids=str)
+def test_tests_on_a_page_pass_and_those_that_fail_say_what_it_shows(block, tested, capsys):
+    tested.write_text(block.text, encoding="utf-8")
+    code = main(["test", "orders.yaml"])
+    printed = capsys.readouterr().out
+    if block.mark == "tests":
+        assert (code, "FAIL" in printed) == (0, False)
+        return
+    (shown,) = [each for each in blocks("text") if each.page == block.page]
+    without_time = re.compile(r" in [\d.]+ s$", re.MULTILINE)
+    assert code == 1
+    assert without_time.sub("", printed) == without_time.sub("", shown.text)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in FLOWS if block.mark == "fragment: case"], ids=str
+)
+def test_a_part_of_a_case_on_a_page_is_one(block):
+    part = YAML(typ="safe", pure=True).load(block.text)
+    Case.model_validate({"name": "shown"} | ({} if "event" in part else {"data": 1}) | part)
 
 
 COMMAND = re.compile(r"\s*(?:ExecStart=)?(?:\w+=\S*\s+)*(?:\S*/)?penstock(?:\s+(.*))?")

@@ -38,7 +38,7 @@ def test_every_type_has_its_section():
 
 
 def test_every_key_of_every_page_has_a_meaning():
-    for name in ("flow-file.md", "connectors.md", "steps.md"):
+    for name in ("flow-file.md", "test-file.md", "connectors.md", "steps.md"):
         empty = [line for line in PAGES[name]().splitlines() if line.endswith("|  |")]
         assert empty == []
 
