@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from connectors.settings import Settings
 from flows.spec.model import FlowFile
 from flows.testing.model import (
     Case,
@@ -143,7 +144,7 @@ def _fields_table(fields: Sequence[FieldText]) -> str:
     return table(["Key", "Type", "Default", "Meaning"], rows)
 
 
-_TEST_MODELS = {
+_TEST_MODELS: dict[str, type[Settings]] = {
     "A test document": CasesFile,
     "tests[]": Case,
     "event, events[]": EventInput,
