@@ -267,8 +267,7 @@ def engine_of(language: str, text: str) -> tuple[str, str]:
 _ENGINES = {
     "path": "reads one place of the context",
     "template": "paths, literals and functions of templates",
-    "native": "paths, literals, comparisons and objects only",
-    "libjq": "more than paths, literals, comparisons and objects",
+    "compiled": "runs as Python that is generated from it",
 }
 
 

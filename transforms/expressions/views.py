@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from transforms.executions import Executions
-from transforms.expressions.reads import Reads, part_of
 
 
 class View:
@@ -26,18 +25,6 @@ class View:
         """Return the whole context."""
         return self._executions.context(self._index)
 
-    def parts(self, reads: Reads) -> dict[str, Any]:
-        """Return as much of the context as a program reads."""
-        executions, index = self._executions, self._index
-        made: dict[str, Any] = {}
-        for root, keys in reads.items():
-            if root == "trigger" and keys is not None:
-                # `reads` asks for the whole where these are not fields of the event.
-                made[root] = {key: executions.trigger_field(index, key) for key in keys}
-            else:
-                made[root] = part_of(executions.root(index, root), keys)
-        return made
-
 
 class Plain:
     """The same over a mapping that is at hand."""
@@ -54,10 +41,6 @@ class Plain:
     def whole(self) -> dict[str, Any]:
         """Return the whole context."""
         return dict(self._context)
-
-    def parts(self, reads: Reads) -> dict[str, Any]:
-        """Return as much of the context as a program reads."""
-        return {root: part_of(self._context.get(root), keys) for root, keys in reads.items()}
 
 
 Roots = View | Plain

@@ -5,29 +5,31 @@ from __future__ import annotations
 import itertools
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from transforms.expressions.errors import ExpressionError
 from transforms.jq import arithmetic, paths, runtime, values
 from transforms.jq.builtins import FORMATS, FUNCTIONS, sorting
-from transforms.jq.counting import Counter
+from transforms.jq.counting import MANY, ONE, Counter
 from transforms.jq.emit import Then
 from transforms.jq.emit_builtins import Builtins, builtin_count
 from transforms.jq.errors import JqError
+from transforms.jq.failures import failed, over_limit
+from transforms.jq.finite import finite, is_too_deep, makes_deep_values, makes_wild_numbers
+from transforms.jq.invalid import ExpressionError
+from transforms.jq.limits import MOST_OUTPUTS, OverLimit, bounded
 from transforms.jq.names import check_names, known_functions
 from transforms.jq.parser import parse
 from transforms.jq.scope import Scope
 from transforms.jq.syntax import Node
 from transforms.jq.writer import Writer
 
-MOST_OUTPUTS = 100_000
-"""Outputs of one program over one event."""
+_STACK = 8_000
+"""Python frames: jq programs recurse, and so does the compiler over them. Half of what 8 MB of C stack,
+a thread's default, were measured to hold where every frame is a generator's."""
 
-_STACK = 12_000
-"""Python frames: jq programs recurse, and so does the compiler over them."""
+sys.setrecursionlimit(max(sys.getrecursionlimit(), _STACK))
 
 _numbers = itertools.count(1)
 
@@ -63,7 +65,19 @@ _NAMES = _sources()
 class Compiled:
     """A program as Python: `outputs` runs it over a value."""
 
-    __slots__ = ("_places", "_run", "count", "file", "reads", "source", "text", "tree")
+    __slots__ = (
+        "_is_deep",
+        "_is_wild",
+        "_places",
+        "_run",
+        "column",
+        "count",
+        "file",
+        "reads",
+        "source",
+        "text",
+        "tree",
+    )
 
     def __init__(self, text: str, tree: Node, *, context: bool = False) -> None:
         self.text = text
@@ -77,6 +91,8 @@ class Compiled:
         self.reads: tuple[tuple[str, ...], ...] = made.reads
         """Places of the context that the functions take, in order; () is all of it."""
         self._places = made.places
+        self._is_wild = makes_wild_numbers(tree)
+        self._is_deep = makes_deep_values(tree)
         names = {**_NAMES, **made.constants}
         try:
             code = compile(made.source, self.file, "exec")
@@ -85,20 +101,33 @@ class Compiled:
         # The source is made of names of ours and of constants that are quoted.
         exec(code, names)  # noqa: S102 - see above
         self._run: Callable[..., None] = names["outputs"]
+        self.column: Callable[..., None] | None = names.get("column")
+        """Of a program over a context: the function over columns, which adds an output per event to a
+        list, or a list of outputs where there may be more or fewer than one."""
 
-    def outputs(self, value: Any, into: list[Any] | None = None) -> list[Any]:
-        """Return all outputs over a value. Raises JqError, and what the limits raise.
+    def outputs(self, value: Any) -> list[Any]:
+        """Return all outputs over a value. Raises PermanentError `jq_error` or `jq_limit`."""
+        return self.over(value)
 
-        They are added to `into`, which so has those from before an error too.
+    def over(self, *values: Any) -> list[Any]:
+        """Return all outputs over the values of what the program `reads`. Raises PermanentError."""
+        out: list[Any] = []
+        try:
+            bounded(lambda: self._run(out, *values))
+        except JqError as error:
+            raise failed(error, self.text, self.position(error)) from None
+        except OverLimit as error:
+            raise over_limit(error, self.text) from None
+        return self.printable(out)
+
+    def printable(self, found: list[Any]) -> list[Any]:
+        """Return outputs as JSON has them, where the program may make what JSON has not.
+
+        Raises PermanentError `jq_limit` for what is nested too deeply to be written.
         """
-        out: list[Any] = [] if into is None else into
-        self._run(out, value)
-        return out
-
-    @property
-    def run(self) -> Callable[..., None]:
-        """The generated function: it takes what `reads` says."""
-        return self._run
+        if self._is_deep and any(is_too_deep(one) for one in found):
+            raise over_limit(OverLimit("its output is nested too deeply"), self.text)
+        return [finite(one) for one in found] if self._is_wild else found
 
     def position(self, error: BaseException) -> int | None:
         """Return where in the program an error of it was raised, None where that is not known."""
@@ -136,16 +165,46 @@ def _generate(tree: Node, *, context: bool) -> _Made:
     emitter.roots = context
     scope = Scope()
     count = counter.of(tree, scope)
-    collect = Then(lambda text: writer.write(f"out.append({text})"), cheap=True)
-    emitter.each(tree, scope, "r0", collect)
+
+    def collect(text: str) -> None:
+        writer.write(f"out.append({text})")
+        if count == MANY:
+            with writer.block(f"if len(out) > {MOST_OUTPUTS}:"):
+                writer.write("too_many(out)")
+
+    emitter.each(tree, scope, "r0", Then(collect, cheap=True))
+    if not writer.lines:
+        writer.write("pass")
     names = {"r0": ()} | {name: parts for parts, name in emitter.places.items()}
     text = "\n".join(
         line for one in [*[f.lines for f in writer.functions], writer.lines] for _, line in one
     )
     used = [name for name in names if name in _words(text)] if context else ["r0"]
     head = f"def outputs({', '.join(['out', *used])}):"
-    source, places = writer.render([(head, writer.lines)])
+    mains = [(head, writer.lines)]
+    if context:
+        mains.append((_column_head(used), _column(used, writer.lines, count)))
+    source, places = writer.render(mains)
     return _Made(source, places, writer.constants, tuple(names[name] for name in used), count)
+
+
+def _column_head(used: list[str]) -> str:
+    return f"def column({', '.join(['found', *[f'c{name[1:]}' for name in used]]) if used else 'found, c'}):"
+
+
+def _column(used: list[str], lines: list[tuple[int, str]], count: int) -> list[tuple[int, str]]:
+    """Return the body of a function over columns: an output per event, or a list of them each."""
+    columns = [f"c{name[1:]}" for name in used]
+    if not used:
+        head = "for _ in c:"
+    elif len(used) == 1:
+        head = f"for {used[0]} in {columns[0]}:"
+    else:
+        head = f"for {', '.join(used)} in zip({', '.join(columns)}):"
+    inner = [(indent + 1, text) for indent, text in lines]
+    if count == ONE:
+        return [(1, "out = found"), (1, head), *inner]
+    return [(1, head), (2, "out = []"), *inner, (2, "found.append(out)")]
 
 
 def _words(text: str) -> set[str]:
@@ -154,21 +213,15 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r'"(?:[^"\\]|\\.)*"|\b[r][0-9]+\b', text))
 
 
-@contextmanager
-def deep_stack() -> Iterator[None]:
-    """Allow the recursion that programs and their compiler need."""
-    if sys.getrecursionlimit() < _STACK:
-        sys.setrecursionlimit(_STACK)
-    yield
-
-
 @cache
-def compile_program(text: str) -> Compiled:
-    """Compile a program, once per process. Raises ExpressionError with the place of what is wrong."""
-    with deep_stack():
-        try:
-            tree = parse(text)
-            check_names(tree, text)
-            return Compiled(text, tree)
-        except RecursionError:
-            raise ExpressionError("the program is nested too deeply") from None
+def compile_program(text: str, *, context: bool = False) -> Compiled:
+    """Compile a program, once per process. Raises ExpressionError with the place of what is wrong.
+
+    With `context` its input is an execution's context: what it reads there becomes parameters.
+    """
+    try:
+        tree = parse(text)
+        check_names(tree, text)
+        return Compiled(text, tree, context=context)
+    except RecursionError:
+        raise ExpressionError("the program is nested too deeply") from None

@@ -64,6 +64,8 @@ class Counter:
         self._known: dict[tuple[object, ...], int] = {}
         self._kept: list[object] = []
         self._going: list[tuple[object, ...]] = []
+        self._assumed: set[tuple[object, ...]] = set()
+        """Functions whose count was needed while it was being found: the recursive ones."""
 
     def of(self, node: Node, scope: Scope) -> int:
         """Return ONE, MAYBE or MANY."""
@@ -166,11 +168,13 @@ class Counter:
         )
         found = self._known.get(key)
         if found is not None:
+            if key in self._going:
+                self._assumed.add(key)
             return found
         function = callee.function
         if sum(1 for going in self._going if going[0] == id(function)) >= _NESTED:
             return MANY
-        before = set(self._known)
+        before = len(self._known)
         self._known[key] = ONE
         self._kept.append((callee, arguments))
         self._going.append(key)
@@ -183,12 +187,14 @@ class Counter:
                 if name.startswith("$")
             ]
             count = max([self.of(function.body, scope), *values])
-            if count == self._known[key]:
+            if count == self._known[key] or key not in self._assumed:
+                self._known[key] = count
                 break
             # What was found in the meantime may rest on the better guess.
-            for other in set(self._known) - before:
+            for other in list(self._known)[before:]:
                 del self._known[other]
             self._known[key] = count
+        self._assumed.discard(key)
         self._going.pop()
         return count
 

@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from transforms.expressions.errors import ExpressionError
 from transforms.jq.counting import MANY, MAYBE, ONE, Counter
+from transforms.jq.invalid import ExpressionError
 from transforms.jq.scope import Scope
 from transforms.jq.syntax import Call, Format, Identity, Index, Literal, Node
 from transforms.jq.writer import Writer, mark
@@ -26,6 +26,8 @@ _LARGEST = 4_000_000
 """Characters of generated code: functions that call each other twice each double it per level."""
 _BLOCKS = 9
 """Loops within each other in one function; Python's limit is twenty."""
+_INDENT = 30
+"""Levels of indentation; Python's limit is a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Base:
 
     def is_deep(self) -> bool:
         """Whether another loop in this function is one too many."""
-        return self.w.blocks >= _BLOCKS
+        return self.w.blocks >= _BLOCKS or self.w.indent >= _INDENT
 
     def branches(
         self,
@@ -207,13 +209,16 @@ class Base:
             return None
         match (*parts, key.value):
             case ("trigger", name) if name not in {"trigger", "steps", "meta"}:
-                return self.place((name,))
+                # Not always what the root has: a loop's item hides a field of its name there.
+                return self.place(("data",) if name == "data" else ("trigger", name))
             case ("steps", _) | ("steps", _, "output") as deeper:
                 return self.place(deeper)
         return None
 
     def indexed(self, at: int, base: str, key: str) -> str:
         """Return `base[key]`; the good case without a call."""
+        if base[:1].isdigit():
+            return mark(at, f"index({base}, {key})")
         if key[:1] == '"':
             first, name = self.held(base)
             return self.short(

@@ -93,7 +93,7 @@ class Assignments(Paths):
     def _delivered(self, at: int, one: Where) -> str:
         """Return the path of an output, which must be where it says."""
         if one.anchor is not None:
-            self.w.write(mark(at, f"check_result({one.value}, {one.anchor})"))
+            self.w.write(mark(at, f"check_result({one.value}, {one.near()})"))
         return self.atom(one.path(), "p")
 
     def _replaced(self, at: int, target: Node, scope: Scope, given: str, new: str) -> str:

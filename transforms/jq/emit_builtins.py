@@ -273,14 +273,10 @@ class Builtins(Assignments):
                     self.w.write(f"{shown} = {state}")
                     then(shown)
                     self.w.write(f"{state} = {self.value(arguments[1], scope, state)}")
-            case ("repeat", 1) if self.count(arguments[0], scope) == ONE:
-                state, shown = self.w.name("s"), self.w.name()
-                self.w.write(f"{state} = {given}")
+            case ("repeat", 1):
                 with self.w.block("while True:", counts=True):
-                    self.w.write(f"{shown} = {state}")
-                    then(shown)
-                    self.w.write(f"{state} = {self.value(arguments[0], scope, state)}")
-            case ("while" | "repeat" | "until" | "recurse" | "skip", _):
+                    self.each(arguments[0], scope, given, then)
+            case ("while" | "until" | "recurse" | "skip", _):
                 definition = prelude(node.name, len(arguments))
                 if definition is None:
                     raise AssertionError(node)
@@ -394,7 +390,7 @@ class Builtins(Assignments):
                 def got(text: str) -> None:
                     keys = self.atom(text)
                     if here.anchor is not None:
-                        self.w.write(mark(at, f"check_result({here.value}, {here.anchor})"))
+                        self.w.write(mark(at, f"check_result({here.value}, {here.near()})"))
                     value, path = self.w.name(), self.w.name("p")
                     self.w.write(f"{value} = {mark(at, f'get_path({here.value}, {keys})')}")
                     self.w.write(f"{path} = [*{here.path()}, *{keys}]")

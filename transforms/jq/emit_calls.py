@@ -253,8 +253,8 @@ class Calls(Streams):
             codes = {name: self.w.name("x") for name in function.parameters if name[0] == "$"}
             made.parameters.extend([given, *codes.values()])
             if mode == "paths":
-                place, anchor = self.w.name("p"), self.w.name("q")
-                made.parameters.extend([place, anchor])
+                where = [self.w.name(letter) for letter in "pqb"]
+                made.parameters.extend(where)
             inside = list(arguments)
             if is_dynamic:
                 for number, name in enumerate(function.parameters):
@@ -270,7 +270,7 @@ class Calls(Streams):
             before = len(self.w.lines)
             with self.w.block("while True:", counts=True):
                 if mode == "paths":
-                    self.write_path_body(function.body, scope, given, place, anchor)
+                    self.write_path_body(function.body, scope, given, where)
                 elif count == ONE:
                     back = Then(lambda text: self.w.write(f"return {text}"), cheap=True)
                     self.each(function.body, scope, given, back, tail=True)
@@ -350,7 +350,7 @@ class Calls(Streams):
         raise NotImplementedError
 
     def write_path_body(
-        self, node: Node, scope: Scope, given: str, place: str, anchor: str
+        self, node: Node, scope: Scope, given: str, parameters: Sequence[str]
     ) -> None:
         """Write a function that yields values, paths and anchors."""
         raise NotImplementedError

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from transforms.jq.counting import MANY, ONE, body_scope, bound
 from transforms.jq.emit import Then, is_atom
 from transforms.jq.emit_calls import Calls, Frame
+from transforms.jq.emit_streams import flat
 from transforms.jq.prelude import path_prelude
 from transforms.jq.scope import Argument, Callee, Definition, Dynamic, Scope
 from transforms.jq.syntax import (
@@ -44,6 +45,9 @@ from transforms.jq.syntax import (
 )
 from transforms.jq.writer import mark
 
+_STAGES = 5
+"""Stages of a pipe that become loops in one function."""
+
 _FRESH = (Literal, Text, Format, Binary, Logic, Negate, Array, Object)
 """Programs that make a value of their own, which stands nowhere in the input."""
 
@@ -57,6 +61,8 @@ class Where:
     keys: tuple[str, ...] = ()
     anchor: str | None = None
     """What stands at the path, where that may be something else than the value."""
+    fresh: str = "False"
+    """Whether the value was made, so that it stands nowhere, however equal it is: an expression."""
 
     def path(self) -> str:
         """Return the path as an expression."""
@@ -70,10 +76,18 @@ class Where:
 
     def instead(self, value: str, *, fresh: bool) -> Where:
         """Return the same path with another value at hand."""
+        return Where(value, self.base, self.keys, self.anchor or self.value, str(fresh))
+
+    def near(self) -> str:
+        """Return what the value must be identical to, to stand at the path."""
         anchor = self.anchor or self.value
-        return Where(
-            value, self.base, self.keys, f"unless_fresh({value}, {anchor})" if fresh else anchor
-        )
+        if self.fresh == "False":
+            return anchor
+        return f"unless_fresh({self.value}, {anchor}, {self.fresh})"
+
+    def shown(self) -> list[str]:
+        """Return what a generator yields for it and a function takes."""
+        return [self.value, self.path(), self.anchor or self.value, self.fresh]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +114,8 @@ class Paths(Calls):
         match node:
             case Identity():
                 then(here)
+            case Iterate(_, Iterate() | Index()) | Index(_, Iterate() | Index(), Literal()):
+                self._path_pipe(flat([node]), scope, here, then)
             case Index():
                 self._path_index(node, scope, here, then)
             case Slice():
@@ -109,7 +125,7 @@ class Paths(Calls):
                     target, scope, here, Placed(lambda one: self._over(at, one, then, optional))
                 )
             case Pipe(_, parts):
-                self._path_pipe(parts, scope, here, then)
+                self._path_pipe(flat(parts), scope, here, then)
             case Comma(_, parts):
                 if then.cheap:
                     for part in parts:
@@ -165,7 +181,7 @@ class Paths(Calls):
     def yielding(self) -> Placed:
         """Return the continuation of a generator of values, paths and anchors."""
         return Placed(
-            lambda one: self.w.write(f"yield {one.value}, {one.path()}, {one.anchor or one.value}"),
+            lambda one: self.w.write(f"yield {', '.join(one.shown())}"),
             cheap=True,
             yields=True,
         )
@@ -181,15 +197,16 @@ class Paths(Calls):
 
     def path_loop(self, source: str, then: Placed) -> None:
         """Write a loop over a generator of values, paths and anchors."""
-        value, path, anchor = self.w.name(), self.w.name("p"), self.w.name("q")
-        with self.w.block(f"for {value}, {path}, {anchor} in {source}:", counts=True):
-            then(Where(value, path, (), anchor))
+        value, path, anchor, fresh = (self.w.name(letter) for letter in "vpqb")
+        with self.w.block(f"for {value}, {path}, {anchor}, {fresh} in {source}:", counts=True):
+            then(Where(value, path, (), anchor, fresh))
 
     def write_path_body(
-        self, node: Node, scope: Scope, given: str, place: str, anchor: str
+        self, node: Node, scope: Scope, given: str, parameters: Sequence[str]
     ) -> None:
         """Write a function that yields values, paths and anchors."""
-        self.paths(node, scope, Where(given, place, (), anchor), self.yielding())
+        place, anchor, fresh = parameters
+        self.paths(node, scope, Where(given, place, (), anchor, fresh), self.yielding())
         self.w.write("return")
         self.w.write("yield")
 
@@ -197,20 +214,20 @@ class Paths(Calls):
         """Return a closure of paths as a Python function."""
         start = self.w.count
         with self.w.function([], start) as made:
-            given, place, anchor = self.w.name(), self.w.name("p"), self.w.name("q")
-            made.parameters.extend([given, place, anchor])
+            given, place, anchor, fresh = (self.w.name(letter) for letter in "vpqb")
+            made.parameters.extend([given, place, anchor, fresh])
             self.frames.append(None)
-            self.paths(node, scope, Where(given, place, (), anchor), self.yielding())
+            self.paths(node, scope, Where(given, place, (), anchor, fresh), self.yielding())
             self.w.write("yield from ()")
             self.frames.pop()
-        names = [self.w.name("u") for _ in range(3)]
+        names = [self.w.name("u") for _ in range(4)]
         return f"(lambda {', '.join(names)}: {self.w.call(made.name, *names)})"
 
     # --- steps --------------------------------------------------------------------------------
 
     def _checked(self, at: int, one: Where, key: str) -> None:
         if one.anchor is not None:
-            self.w.write(mark(at, f"check_access({one.value}, {one.anchor}, {key})"))
+            self.w.write(mark(at, f"check_access({one.value}, {one.near()}, {key})"))
 
     def _path_index(self, node: Index, scope: Scope, here: Where, then: Placed) -> None:
         at, target, key, optional = node.at, node.target, node.key, node.optional
@@ -268,7 +285,7 @@ class Paths(Calls):
 
     def _over(self, at: int, one: Where, then: Placed, optional: bool) -> None:
         if one.anchor is not None:
-            self.w.write(mark(at, f"check_iterate({one.value}, {one.anchor})"))
+            self.w.write(mark(at, f"check_iterate({one.value}, {one.near()})"))
         key, value = self.w.name("k"), self.w.name()
         call = (
             f"paths_or_nothing({one.value})"
@@ -279,11 +296,27 @@ class Paths(Calls):
             then(one.at(key, value))
 
     def _path_pipe(self, parts: Sequence[Node], scope: Scope, here: Where, then: Placed) -> None:
-        first, rest = parts[0], parts[1:]
-        if not rest:
-            self.paths(first, scope, here, then)
+        loops = [number for number, part in enumerate(parts) if not isinstance(part, Index)]
+        if len(loops) > _STAGES:
+            cut = loops[-_STAGES]
+            before = Pipe(parts[0].at, tuple(parts[:cut]))
+            self._pulled(
+                before,
+                scope,
+                here,
+                Placed(lambda one: self._path_stage(parts, cut, scope, one, then)),
+            )
             return
-        self.paths(first, scope, here, Placed(lambda one: self._path_pipe(rest, scope, one, then)))
+        self._path_stage(parts, 0, scope, here, then)
+
+    def _path_stage(
+        self, parts: Sequence[Node], at: int, scope: Scope, here: Where, then: Placed
+    ) -> None:
+        if at == len(parts) - 1:
+            self.paths(parts[at], scope, here, then)
+            return
+        following = Placed(lambda one: self._path_stage(parts, at + 1, scope, one, then))
+        self.paths(parts[at], scope, here, following)
 
     # --- control ------------------------------------------------------------------------------
 
@@ -388,7 +421,7 @@ class Paths(Calls):
             case Argument(body, inner):
                 self.paths(body, inner, here, then)
             case Dynamic(_, paths):
-                arguments = ", ".join([here.value, here.path(), here.anchor or here.value])
+                arguments = ", ".join(here.shown())
                 self.path_loop(mark(node.at, f"{paths}({arguments})"), then)
             case Definition():
                 self._path_definition(node, callee, scope, here, then)
@@ -414,9 +447,7 @@ class Paths(Calls):
         closures = self.closures(key, pairs, self.used_closures(function))
 
         def called(texts: list[str]) -> None:
-            call = self.w.call(
-                name, here.value, *texts, here.path(), here.anchor or here.value, *closures
-            )
+            call = self.w.call(name, here.value, *texts, *here.shown()[1:], *closures)
             self.path_loop(mark(node.at, call), then)
 
         self.values_of(values, [], here.value, called)

@@ -18,6 +18,7 @@ from transforms.jq.syntax import (
     Comma,
     Define,
     Foreach,
+    Identity,
     If,
     Index,
     Iterate,
@@ -56,14 +57,16 @@ class Streams(Bindings):
             then(self.value(node, scope, given))
             return
         given = self.atom(given)
-        if count == MANY and self.is_deep() and not isinstance(node, (Define, Call)):
+        if count != ONE and self.is_deep() and not isinstance(node, (Define, Call)):
             self.pulled(node, scope, given, then)
             return
         match node:
             case Pipe(_, parts):
-                self._stages(_flat(parts), scope, given, then, tail=tail)
+                self._stages(flat(parts), scope, given, then, tail=tail)
             case Comma(_, parts):
                 self._comma(parts, scope, given, then, tail=tail)
+            case Iterate(_, Iterate() | Index()) | Index(_, Iterate() | Index(), Literal()):
+                self._stages(flat([node]), scope, given, then, tail=False)
             case Iterate(at, target, optional):
                 self.each(
                     target, scope, given, Then(lambda text: self.over(at, text, then, optional))
@@ -429,11 +432,17 @@ class Streams(Bindings):
         raise NotImplementedError
 
 
-def _flat(parts: Sequence[Node]) -> list[Node]:
+def flat(parts: Sequence[Node]) -> list[Node]:
+    """Return the stages that a pipe is made of; `.a[].b` is three."""
     found: list[Node] = []
     for part in parts:
-        if isinstance(part, Pipe):
-            found.extend(_flat(part.parts))
-        else:
-            found.append(part)
+        match part:
+            case Pipe(_, inner):
+                found.extend(flat(inner))
+            case Iterate(at, target, optional) if not isinstance(target, Identity):
+                found.extend([*flat([target]), Iterate(at, Identity(at), optional)])
+            case Index(at, target, Literal() as key, optional) if not isinstance(target, Identity):
+                found.extend([*flat([target]), Index(at, Identity(at), key, optional)])
+            case _:
+                found.append(part)
     return found

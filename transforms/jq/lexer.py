@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from transforms.expressions.errors import ExpressionError
+from transforms.jq.invalid import ExpressionError
 
 KEYWORDS = frozenset(
     {

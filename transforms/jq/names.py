@@ -6,9 +6,9 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from transforms.expressions.errors import ExpressionError
 from transforms.jq.builtins import FORMATS, FUNCTIONS
 from transforms.jq.emit_builtins import NATIVE
+from transforms.jq.invalid import ExpressionError
 from transforms.jq.prelude import prelude_names
 from transforms.jq.syntax import (
     Alternative,

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable
 
-from transforms.expressions.errors import ExpressionError
+from transforms.jq.invalid import ExpressionError
 from transforms.jq.lexer import Token, tokenize
 from transforms.jq.syntax import (
     Alternative,

@@ -33,7 +33,7 @@ def finites: select(isfinite);
 def normals: select(isnormal);
 def while(cond; update): def w: if cond then ., (update | w) else empty end; w;
 def until(cond; update): def u: if cond then . else (update | u) end; u;
-def repeat(f): def r: ., (f | r); r;
+def repeat(f): def r: f, r; r;
 def skip($n; f):
   if $n > 0 then foreach f as $item ($n; . - 1; if . < 0 then $item else empty end)
   elif $n == 0 then f

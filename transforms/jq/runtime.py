@@ -40,6 +40,11 @@ def caught(error: JqError) -> Any:
     return error.value
 
 
+def too_many(out: Sequence[Any]) -> None:
+    """Raise TooLarge for more outputs than one event may have."""
+    raise TooLarge(f"it has more than {len(out) - 1:,} outputs")
+
+
 def values_or_nothing(value: Any) -> Iterable[Any]:
     """Return the outputs of `.[]?`."""
     if type(value) is list:
@@ -117,15 +122,15 @@ def descend(value: Any) -> Iterator[Any]:
             waiting.pop()
 
 
-def descend_paths(value: Any, path: list[Any]) -> Iterator[tuple[Any, list[Any], Any]]:
+def descend_paths(value: Any, path: list[Any]) -> Iterator[tuple[Any, list[Any], Any, bool]]:
     """Return the outputs of `..` with their paths; the value twice, as it stands where it says."""
-    yield value, path, value
+    yield value, path, value, False
     waiting = [(path, iter(paths_or_nothing(value)))]
     while waiting:
         before, items = waiting[-1]
         for key, inner in items:
             here = [*before, key]
-            yield inner, here, inner
+            yield inner, here, inner, False
             if type(inner) is list or type(inner) is dict:
                 waiting.append((here, iter(paths_or_nothing(inner))))
                 break
@@ -137,7 +142,7 @@ def all_paths(value: Any) -> Iterator[list[Any]]:
     """Return the outputs of `paths`."""
     found = descend_paths(value, [])
     next(found)
-    for _, path, _ in found:
+    for _, path, _, _ in found:
         yield path
 
 
@@ -179,8 +184,10 @@ class _Nowhere:
 _NOWHERE = _Nowhere()
 
 
-def unless_fresh(value: Any, anchor: Any) -> Any:
+def unless_fresh(value: Any, anchor: Any, is_fresh: Any) -> Any:
     """Return what stands at a path, for a value that was made: null, true, false are all the same."""
+    if not is_fresh:
+        return anchor
     if value is anchor and (value is None or value is True or value is False):
         return anchor
     return _NOWHERE

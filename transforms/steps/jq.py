@@ -30,18 +30,13 @@ class JqStep:
     def __init__(self, settings: JqSettings, env: StepEnvironment) -> None:
         program = settings.expression
         if settings.input_from is not None:
-            # One program over the context, so that simple ones stay off libjq all the same. The
-            # line break ends a comment that the program may end with.
+            # The line break ends a comment that the program may end with.
             program = f"{as_jq(step_path(settings.input_from, env).parts)} | ({program}\n)"
         self._program = compile_jq(program)
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Return one output per event."""
-        if self._program.engine == "path":
-            values, errors = self._program.column(executions, indexes)
-        else:
-            found, errors = self._program.outputs(executions, indexes)
-            values = [one[0] if len(one) == 1 else (one or None) for one in found]
+        values, errors = self._program.results(executions, indexes)
         return settled(values, errors, executions, indexes)
 
     def close(self) -> None:

@@ -162,8 +162,8 @@ def test_explain_tells_promises_engines_and_what_a_crash_repeats(capsys):
     assert "on_error: skip" in out
     assert "check, tell act a second time" in out
     assert "workers it can use: 1" in out
-    assert re.search(r"trigger\.when: \.data\.total > 0\s+.*jq on native", out)
-    assert re.search(r"key: \.data\.id \| tostring .*\s+.*jq on libjq: ", out)
+    assert re.search(r"trigger\.when: \.data\.total > 0\s+.*jq on compiled", out)
+    assert re.search(r"key: \.data\.id \| tostring .*\s+.*jq on compiled: ", out)
     assert "1. check" in out
 
 

@@ -126,7 +126,7 @@ def test_native_programs_give_what_libjq_gives(program, context):
     ],
 )
 def test_simple_programs_run_as_python(program):
-    assert compile_jq(program).engine in {"path", "native"}
+    assert compile_jq(program).engine in {"path", "compiled"}
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
