@@ -33,10 +33,7 @@ class CasesCall:
         if self.watch:
             from penstock.cli.rerun import rerun_on_change  # noqa: PLC0415 - only for --watch
 
-            options = [f"--case={name}" for name in self.wanted] + [f"--output={self.output}"]
-            rerun_on_change(
-                self.files, [*options, *([f"--junit={self.junit}"] if self.junit else [])]
-            )
+            rerun_on_change(self.files, lambda: _run(self))
         return _run(self)
 
 

@@ -19,7 +19,7 @@ from flows.testing.json_schema import cases_json_schema
 from flows.testing.suites import load_suite, run_suite
 from penstock.cli.app import app, main
 from penstock.cli.case_report import Paint, case_lines
-from penstock.cli.rerun import stamps
+from penstock.cli.rerun import stamps, watched_folders
 from penstock.cli.testing import CasesCall, plain_call
 
 FLOW = """
@@ -247,7 +247,8 @@ def test_what_is_watched_are_the_files_that_a_run_reads(flow):
     (flow / "other" / "far.test.yaml").write_text(f"flow: ../flow.yaml\n{TESTS}")
     (flow / "steps.py").write_text("")
     (flow / "notes.txt").write_text("")
-    found = {Path(path).name for path in stamps([flow / "other" / "far.test.yaml"])}
+    folders = watched_folders([flow / "other" / "far.test.yaml"])
+    found = {Path(path).name for path in stamps(folders)}
     assert found == {"far.test.yaml", "flow.yaml", "flow.test.yaml", "steps.py"}
 
 
