@@ -9,6 +9,7 @@ from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
+from connectors.authorization import Authorization
 from connectors.contracts import ConnectorType
 from connectors.settings import Duration, Jq, Secret, Settings, Size
 
@@ -49,23 +50,8 @@ class Signature(Settings):
         return self
 
 
-class HttpAuth(Settings):
+class HttpAuth(Authorization):
     """Who may send: a bearer token, or a user and password."""
-
-    bearer: Secret | None = None
-    """Token expected as `Authorization: Bearer …`."""
-    username: str | None = None
-    """User of basic authentication."""
-    password: Secret | None = None
-    """Password of basic authentication."""
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.username is None) != (self.password is None):
-            raise ValueError("username and password together")
-        if (self.bearer is None) == (self.username is None):
-            raise ValueError("either bearer, or username and password")
-        return self
 
 
 class HttpSource(Settings):

@@ -6,10 +6,10 @@ import re
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, AliasChoices, Field, model_validator
-from typing_extensions import Self
+from pydantic import AfterValidator, AliasChoices, Field
 
 from connectors.addresses import HttpUrl, check_url
+from connectors.authorization import Authorization
 from connectors.settings import Duration, Secret, Settings, Template
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -32,23 +32,8 @@ def _check_headers(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
-class Auth(Settings):
+class Auth(Authorization):
     """How we say who we are: a bearer token, or a user and password."""
-
-    bearer: Secret | None = None
-    """Token sent as `Authorization: Bearer …`."""
-    username: str | None = None
-    """User of basic authentication."""
-    password: Secret | None = None
-    """Password of basic authentication."""
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.username is None) != (self.password is None):
-            raise ValueError("username and password together")
-        if (self.bearer is None) == (self.username is None):
-            raise ValueError("either bearer, or username and password")
-        return self
 
 
 class _Request(Settings):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
-from connectors.batch import Position
+from connectors.batch import Column, Position
 from connectors.contracts import Sink
 from connectors.errors import FatalError
 from connectors.failpoints import fail_point
@@ -148,15 +148,14 @@ class Settle:
             return None
         if not count:
             return None
-        times = executions.events.column("timestamp")
-        known = [at for at in (times[0], times[-1]) if at is not None] or [now]
+        first, last = _time_range(executions.events.column("timestamp"), now)
         return HistoryChunk(
             flow=self._flow.name,
             flow_version=self._flow.version_hash,
             pipeline=self._plan.name,
             source=self._source,
-            first_time=min(known),
-            last_time=max(known),
+            first_time=first,
+            last_time=last,
             recorded_at=now,
             count=count,
             failed=failed,
@@ -174,6 +173,15 @@ class Settle:
             if state is not None:
                 states[name] = state
         return states
+
+
+def _time_range(times: Column, now: float) -> tuple[float, float]:
+    """Return the earliest and latest time; events need not come in the order of their times."""
+    try:
+        return min(times), max(times)
+    except TypeError:  # some have none
+        known = [at for at in times if at is not None] or [now]
+        return min(known), max(known)
 
 
 def _stopped_at(letter: DeadLetter) -> FatalError:

@@ -67,20 +67,13 @@ def _check_trigger(
     source = trigger.text("source")
     if source is None:
         return
-    module = configs.modules.get(source.value)
     sources = [name for name, found in configs.modules.items() if found.is_source]
-    none = "Declare it under modules:, with a type such as source.postgres_cdc."
-    if module is None:
-        _unknown("module", source, sources, problems, none=none, code="unknown_module")
-    elif module.kind is not None and not module.is_source:
-        problems.add(
-            source.place,
-            f"{source.value} is a {module.kind.name}, not a source.",
-            code="wrong_module",
-            hint=did_you_mean(source.value, sources, none=none),
-            width=source.width,
-        )
-    elif module.settings is not None and not _has_something_to_read(module.settings):
+    module = _module(
+        source, "source", "source.postgres_cdc", sources, configs=configs, problems=problems
+    )
+    if module is None or not module.is_source:
+        return
+    if module.settings is not None and not _has_something_to_read(module.settings):
         problems.add(
             source.place,
             f"{source.value} names no topics to read.",
@@ -88,6 +81,31 @@ def _check_trigger(
             hint=f"Add topics: [...] to its config at {module.node.place}.",
             width=source.width,
         )
+
+
+def _module(
+    name: Scalar,
+    role: str,
+    example: str,
+    valid: list[str],
+    *,
+    configs: Configs,
+    problems: Problems,
+) -> ModuleNode | None:
+    """Return the module of that name; adds a problem when there is none, or it is no `role`."""
+    module = configs.modules.get(name.value)
+    none = f"Declare it under modules:, with a type such as {example}."
+    if module is None:
+        _unknown("module", name, valid, problems, none=none, code="unknown_module")
+    elif module.kind is not None and name.value not in valid:
+        problems.add(
+            name.place,
+            f"{name.value} is a {module.kind.name}, not a {role}.",
+            code="wrong_module",
+            hint=did_you_mean(name.value, valid, none=none),
+            width=name.width,
+        )
+    return module
 
 
 def _has_something_to_read(settings: Any) -> bool:
@@ -116,20 +134,8 @@ def _check_dead_letter_sink(pipeline: Mapping, configs: Configs, problems: Probl
 
 
 def _check_sink(sink: Scalar, configs: Configs, problems: Problems) -> ModuleNode | None:
-    module = configs.modules.get(sink.value)
     sinks = [name for name, found in configs.modules.items() if found.is_sink]
-    none = "Declare it under modules:, with a type such as sink.kafka."
-    if module is None:
-        _unknown("module", sink, sinks, problems, none=none, code="unknown_module")
-    elif module.kind is not None and not module.is_sink:
-        problems.add(
-            sink.place,
-            f"{sink.value} is a {module.kind.name}, not a sink.",
-            code="wrong_module",
-            hint=did_you_mean(sink.value, sinks, none=none),
-            width=sink.width,
-        )
-    return module
+    return _module(sink, "sink", "sink.kafka", sinks, configs=configs, problems=problems)
 
 
 def _resolve_sink(step: StepNode, configs: Configs, problems: Problems) -> str | None:

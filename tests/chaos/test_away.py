@@ -12,7 +12,6 @@ import psycopg
 import pytest
 
 from tests.connectors.kafka.driving import write
-from tests.connectors.webhook.receiver import Answer, serving
 from tests.flows.runtime.running import (
     FlowFolder,
     cdc_source,
@@ -23,6 +22,7 @@ from tests.flows.runtime.running import (
     publish,
     wait_for,
 )
+from tests.transforms.steps.answering import Answer, serving
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.postgres, pytest.mark.kafka]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from connectors.contracts import ConnectorType
 from connectors.errors import FlowFileError
-from connectors.registry import connector_type
+from connectors.registry import Registry, connector_type
 
 _KAFKA = {"brokers": ["127.0.0.1:9092"], "topic": "t"}
 
@@ -46,8 +47,9 @@ class _EntryPoint:
 
 
 def test_an_entry_point_that_names_nothing_is_told_with_its_value(monkeypatch):
-    monkeypatch.setattr("connectors.registry._entry_points", lambda: {"source.odd": _EntryPoint()})
+    kinds = Registry("penstock.nothing", ConnectorType, "connector", "the contract")
+    monkeypatch.setattr(kinds, "_entry_points", lambda: {"source.odd": _EntryPoint()})
     with pytest.raises(FlowFileError, match="no attribute 'NOWHERE'") as caught:
-        connector_type("source.odd")
-    assert caught.value.code == "connector_import"
+        kinds.get("source.odd")
+    assert caught.value.code == "type_import"
     assert "some_package:NOWHERE" in caught.value.hint

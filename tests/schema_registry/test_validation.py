@@ -186,7 +186,9 @@ def test_a_list_of_values_is_checked_and_only_what_is_wrong_is_said():
 
 
 def test_a_value_that_json_does_not_have_is_a_problem_and_no_crash():
-    (problems,) = Validator({"properties": {"at": {"type": "array"}}}).all_problems([{"at": {1}}]).values()
+    (problems,) = (
+        Validator({"properties": {"at": {"type": "array"}}}).all_problems([{"at": {1}}]).values()
+    )
     assert problems == [
         "/: expected a JSON value, found one that is none (Unsupported type: 'set')"
     ]

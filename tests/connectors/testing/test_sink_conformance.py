@@ -12,7 +12,7 @@ from connectors.file.settings import FileSinkSettings
 from connectors.stdout import StdoutSettings, StdoutSink
 from connectors.testing import SinkConformance
 from connectors.webhook import SINK_WEBHOOK
-from tests.connectors.webhook.receiver import Answer, Receiver, serving
+from tests.transforms.steps.answering import Answer, Server, serving
 
 
 class FileUnderTest:
@@ -68,7 +68,7 @@ class TestStdoutSink(SinkConformance):
 
 
 class WebhookUnderTest:
-    def __init__(self, server: Receiver):
+    def __init__(self, server: Server):
         self.server = server
         self.refused = frozenset()
         server.answer = lambda seen: Answer(422 if self.number(seen) in self.refused else 200)

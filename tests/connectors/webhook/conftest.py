@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.connectors.webhook.receiver import serving
+from tests.transforms.steps.answering import serving
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from connectors.errors import FatalError, PermanentError, RetryableError
 from connectors.webhook import SINK_WEBHOOK, WEBHOOK_SENDER
 from connectors.webhook.answers import retry_after
 from tests.connectors.templates import compile_template
-from tests.connectors.webhook.receiver import Answer
+from tests.transforms.steps.answering import Answer
 
 
 def events(*values, keys=None, topic=None, **attributes):
@@ -115,7 +115,7 @@ def test_no_more_than_concurrency_requests_are_under_way_and_connections_are_reu
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
 def test_statuses_that_may_pass_later_are_retryable(receiver, opened, status):
-    receiver.answer = lambda seen: Answer(status, {"Retry-After": "7"}, b"busy")
+    receiver.answer = lambda seen: Answer(status, b"busy", {"Retry-After": "7"})
     failures = opened(url=receiver.url).deliver(events(1))
     assert isinstance(failures[0], RetryableError)
     assert (failures[0].code, failures[0].retry_after) == ("webhook_status", 7.0)
@@ -204,9 +204,9 @@ def test_a_receiver_that_is_away_is_retryable(opened):
 def test_redirects_are_not_followed_unless_asked_and_never_to_another_host(receiver, opened):
     def answer(seen):
         if seen.path == "/old":
-            return Answer(307, {"Location": "/new"})
+            return Answer(307, headers={"Location": "/new"})
         if seen.path == "/away":
-            return Answer(307, {"Location": "http://localhost:1/"})
+            return Answer(307, headers={"Location": "http://localhost:1/"})
         return Answer(200)
 
     receiver.answer = answer

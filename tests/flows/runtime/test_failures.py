@@ -8,8 +8,8 @@ import re
 import pytest
 
 from tests.connectors.kafka.driving import write
-from tests.connectors.webhook.receiver import Answer, serving
 from tests.flows.runtime.running import file_sink, kafka_source, pipeline, publish, step
+from tests.transforms.steps.answering import Answer, serving
 
 pytestmark = pytest.mark.kafka
 
@@ -133,7 +133,7 @@ def test_calls_that_fail_are_dead_letters_and_those_to_be_skipped_are_not(
     def answer(seen):
         n = int(re.findall(r"\d+", seen.path)[-1])
         status, body = bodies.get(n, (200, b'{"name":"Ada"}'))
-        return Answer(status, {"content-type": "application/json"}, body)
+        return Answer(status, body, {"content-type": "application/json"})
 
     write(kafka, topic, *[b'{"n":%d}' % n for n in range(1, 6)])
     with serving() as server:

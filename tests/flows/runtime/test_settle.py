@@ -1,0 +1,73 @@
+"""What the last operator of a pipeline hands to the committer."""
+
+from __future__ import annotations
+
+import pytest
+
+from connectors.batch import Batch
+from flows.plan import load_flow
+from flows.runtime.halt import Halt
+from flows.runtime.settle import Settle
+from transforms.executions import Executions
+
+FLOW = """\
+modules:
+  - { name: orders, type: source.kafka, config: { brokers: "b:1", topics: [t] } }
+pipelines:
+  copy:
+    trigger: { type: event, source: orders }
+    steps: [{ name: kept, type: step.set, config: { values: { a: 1 } } }]
+"""
+
+
+class Committer:
+    def __init__(self):
+        self.settled = []
+
+    def settle(self, settlement):
+        self.settled.append(settlement)
+
+
+@pytest.fixture
+def settle(tmp_path):
+    path = tmp_path / "flow.yaml"
+    path.write_text(FLOW)
+    plan = load_flow([path], {})
+    pipeline = plan.pipeline("copy")
+    return Settle(
+        plan, plan.source("orders"), pipeline, sinks={}, committer=Committer(), halt=Halt()
+    )
+
+
+def executions(*times):
+    count = len(times)
+    columns = {
+        "raw": [b"1"] * count,
+        "id": [str(n) for n in range(count)],
+        "source": ["/s"] * count,
+        "type": ["t"] * count,
+        "partition": ["0"] * count,
+        "position": [str(n) for n in range(count)],
+        "timestamp": list(times),
+    }
+    return Executions(Batch(count, columns, after={"0": str(count)}), "copy")
+
+
+@pytest.mark.parametrize(
+    ("times", "found"),
+    [
+        ((5.0, 2.0, 9.0, 7.0), (2.0, 9.0)),
+        ((None, 5.0, 2.0, None), (2.0, 5.0)),
+        ((4.0,), (4.0, 4.0)),
+    ],
+)
+def test_a_chunks_times_hold_those_of_all_its_events_whatever_their_order(settle, times, found):
+    settle(executions(*times))
+    (settlement,) = settle._committer.settled
+    assert (settlement.history.first_time, settlement.history.last_time) == found
+
+
+def test_events_without_a_time_are_found_when_they_were_recorded(settle):
+    settle(executions(None, None))
+    (settlement,) = settle._committer.settled
+    assert settlement.history.first_time == settlement.history.recorded_at
