@@ -45,6 +45,18 @@ class Values(Operators):
 
     def value(self, node: Node, scope: Scope, given: str) -> str:
         """Return the one output of a program as an expression."""
+        if self.is_deep() and isinstance(node, (Try, If, Reduce, Array, Call, Logic, Alternative)):
+            return self.lifted_value(node, scope, self.atom(given))
+        return self.short(self._value(node, scope, given))
+
+    def lifted_value(self, node: Node, scope: Scope, given: str) -> str:
+        """Return a call of a new function of the one output of a program."""
+        start = self.w.count
+        with self.w.function([], start) as made:
+            self.w.write(f"return {self._value(node, scope, given)}")
+        return mark(node.at, self.w.call(made.name))
+
+    def _value(self, node: Node, scope: Scope, given: str) -> str:
         match node:
             case Identity():
                 return given
