@@ -1,7 +1,6 @@
 """Sorting, grouping and extremes in jq's order, and the kernels of their `_by` forms.
 
-A kernel takes the values and one key per value: `f`'s output, or the array of its outputs when there is
-not exactly one. All sorts are stable.
+A kernel takes the values and one key per value: the array of `f`'s outputs. All sorts are stable.
 """
 
 from __future__ import annotations
@@ -27,6 +26,13 @@ def _keys(values: list[Any]) -> list[Any]:
     return [sort_key(value) for value in values]
 
 
+def _plain(keys: list[Any]) -> list[Any]:
+    """Return keys that are arrays of one value as these values, which compare alike and faster."""
+    if keys and all(type(key) is list and len(key) == 1 for key in keys):
+        return [key[0] for key in keys]
+    return keys
+
+
 def _order(keys: list[Any]) -> list[int]:
     """Return the indices of `keys` in their order."""
     try:
@@ -46,12 +52,18 @@ def sort(value: Any) -> list[Any]:
 def sort_by_keys(values: Any, keys: list[Any]) -> list[Any]:
     """Return an array sorted by one key per element."""
     _check(values, keys)
-    return [values[at] for at in _order(keys)]
+    return [values[at] for at in _order(_plain(keys))]
 
 
 def group_by_keys(values: Any, keys: list[Any]) -> list[list[Any]]:
     """Return the arrays of elements with equal keys, sorted by their keys."""
     _check(values, keys)
+    keys = _plain(keys)
+    if set(map(type, keys)) in ({str}, {int}):
+        found: dict[Any, list[Any]] = {}
+        for key, value in zip(keys, values, strict=True):
+            found.setdefault(key, []).append(value)
+        return [found[key] for key in sorted(found)]
     groups: list[list[Any]] = []
     last: Any = None
     for at in _order(keys):
@@ -79,7 +91,7 @@ def unique(value: Any) -> list[Any]:
 
 def _check(values: Any, keys: list[Any]) -> None:
     if type(values) is not list:
-        # jq evaluates the keys first, each as an array of outputs.
+        # jq evaluates the keys first, and shows them.
         raise type_error2(values, keys, "cannot be sorted, as they are not both arrays")
 
 
@@ -99,6 +111,7 @@ def _extreme(values: Any, keys: list[Any], sign: int) -> Any:
     if not values:
         return None
     best = 0
+    keys = _plain(keys)
     for at in range(1, len(values)):
         order = compare(keys[at], keys[best])
         if order < 0 if sign > 0 else order >= 0:
