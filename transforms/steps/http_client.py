@@ -14,8 +14,9 @@ import httpcore
 import httpx
 
 from transforms.steps.http_answers import Answer, followed
+from transforms.steps.http_backend import GuardedBackend
 from transforms.steps.http_bodies import BodyTooLongError, read_body
-from transforms.steps.http_guard import Allowed, GuardedBackend, fixed_host
+from transforms.steps.http_guard import Allowed, fixed_host
 from transforms.steps.http_loop import release, shared_loop
 from transforms.steps.http_requests import Request
 from transforms.steps.http_settings import HttpCallSettings

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-import httpx
 from annotated_types import MinLen
 from pydantic import model_validator
 from typing_extensions import Self
@@ -48,6 +47,8 @@ class Tls(Settings):
 
 @cache
 def _usual() -> ssl.SSLContext:
+    import httpx  # noqa: PLC0415 - a flow is read without it
+
     # It reads SSL_CERT_FILE and SSL_CERT_DIR.
     return httpx.create_ssl_context()
 
@@ -64,6 +65,8 @@ def ssl_context(tls: Tls | None, folder: Path) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         _load("ca", tls.ca, lambda: context.load_verify_locations(folder / str(tls.ca)))
     else:
+        import httpx  # noqa: PLC0415 - a flow is read without it
+
         context = httpx.create_ssl_context()
     context.minimum_version = _VERSIONS[tls.min_version]
     if tls.certificate is not None:
