@@ -31,7 +31,7 @@ ROWS: list[Row] = [
                     "captures": [
                         {"offset": 1, "length": 1, "string": "é", "name": "n"},
                         {"offset": 2, "length": 1, "string": "y", "name": None},
-                        {"offset": -1, "length": 0, "string": None, "name": None},
+                        {"offset": -1, "string": None, "length": 0, "name": None},
                     ],
                 }
             ]

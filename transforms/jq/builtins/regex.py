@@ -142,11 +142,14 @@ def _capture(
     found: regex.Match[str], number: int, name: str | None, *, empty: bool
 ) -> dict[str, Any]:
     start, end = found.span(number)
+    # The order of an empty one's members is jq's.
     if start < 0:
-        return {"offset": -1, "length": 0, "string": None, "name": name}
+        return {"offset": -1, "string": None, "length": 0, "name": name}
     if empty:
         # Of an empty match jq shows all captures as empty and in its place, also those of a look-ahead.
-        return {"offset": found.start(), "length": 0, "string": "", "name": name}
+        return {"offset": found.start(), "string": "", "length": 0, "name": name}
+    if start == end:
+        return {"offset": start, "string": "", "length": 0, "name": name}
     return {"offset": start, "length": end - start, "string": found[number], "name": name}
 
 
