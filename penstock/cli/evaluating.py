@@ -15,9 +15,6 @@ from penstock.cli.output import printable
 from penstock.cli.sources import source_of
 from transforms.expressions import ExpressionError, Program, Template, compile_jq, compile_template
 
-_ROOT = "input"
-"""Where a value that is no object stands for the program, which runs over an object's fields."""
-
 
 class Trial:
     """One expression; `program` or `template` is its text."""
@@ -49,10 +46,7 @@ class Trial:
                     hint="With --event the input is an event's data: {{ .data }}.",
                 )
             return [self._compiled.render_value(value)]
-        if isinstance(value, dict):
-            return self._compiled.run(value)
-        # The line break ends a comment that the program may end with.
-        return compile_jq(f".{_ROOT} | ({self.text}\n)").run({_ROOT: value})
+        return self._compiled.run(value)
 
 
 def run(trial: Trial, files: Sequence[Path], *, raw: bool, compact: bool) -> int:

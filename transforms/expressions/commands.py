@@ -47,13 +47,15 @@ class _NotACommand(Exception):  # noqa: N818 - a way out, not an error: jq takes
 class Command:
     """A compiled expression of a template."""
 
-    __slots__ = ("engine", "evaluate", "text")
+    __slots__ = ("engine", "evaluate", "source", "text")
 
-    def __init__(self, text: str, evaluate: Node, engine: str) -> None:
+    def __init__(self, text: str, evaluate: Node, engine: str, source: str | None = None) -> None:
         self.text = text
         self.evaluate = evaluate
         self.engine = engine
         """path, template, or the jq engine that runs it."""
+        self.source = source
+        """The Python that a jq program runs as."""
 
 
 def parse_command(source: str, offset: int) -> Command:
@@ -74,7 +76,7 @@ def parse_command(source: str, offset: int) -> Command:
         raise ExpressionError(
             error.message, start + min(error.position, len(text) - 1), hint=error.hint
         ) from None
-    return Command(text, program.first_of, program.engine)
+    return Command(text, program.first_of, program.engine, program.source)
 
 
 class _Parser:

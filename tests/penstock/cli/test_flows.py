@@ -185,6 +185,16 @@ def test_explain_as_json_has_every_expression_with_its_engine_and_why(capsys):
     assert [step["effect"] for step in pipeline["steps"]] == [True, False, True, True]
 
 
+def test_explain_shows_the_python_of_expressions_when_asked(capsys):
+    _, out, _ = run(capsys, "explain", "shop.yaml")
+    assert "def outputs(" not in out
+    _, out, _ = run(capsys, "explain", "shop.yaml", "--source")
+    assert "def outputs(" in out
+    _, out, _ = run(capsys, "explain", "shop.yaml", "--source", "-o", "json")
+    (shape,) = json.loads(out)["pipelines"][0]["steps"][1]["expressions"]
+    compile(shape["source"], "shown", "exec")
+
+
 def test_explain_shows_a_pipeline_that_nothing_triggers(folder, capsys):
     change(folder, '    trigger: { type: event, source: changes, when: ".data.total > 0" }\n', "")
     code, out, _ = run(capsys, "explain", "shop.yaml")

@@ -112,3 +112,22 @@ def test_what_cannot_be_read_is_said(arguments, message, given, capsys):
     code, _, err = tried(capsys, *arguments)
     assert code in {1, 2}
     assert message in err
+
+
+def test_an_error_while_it_runs_is_shown_at_its_place_in_the_program(given, capsys):
+    code, _, err = tried(capsys, ".a\n| . + 1", "-i", given('{"a": {}}'))
+    assert code == 1
+    assert "expression:2:5: " in err
+    assert err.splitlines()[-2:] == ["  2 | | . + 1", "    |     ^"]
+
+
+def test_the_python_that_runs_is_printed(given, capsys):
+    code, out, _ = tried(capsys, ".a + 1", "--source")
+    assert code == 0
+    assert "def outputs(out, " in out
+    compile(out, "shown", "exec")
+    code, out, _ = tried(capsys, "--template", "n {{ .a | upper }} {{ .b + 1 }}", "--source")
+    assert out.startswith("# {{ .b + 1 }}\ndef outputs(out, ")
+    code, out, err = tried(capsys, "--template", "{{ .a }}", "--source")
+    assert (code, out) == (1, "")
+    assert "no Python is generated for it" in err
