@@ -21,10 +21,13 @@ EXACT = 2**53
 def read(text: str) -> Any:
     """Return the value of a line of JSON, as jq reads it: a byte order mark, nan, lone surrogates.
 
-    Raises ValueError for anything else.
+    What no double holds is its largest. Raises ValueError for anything else.
     """
     text = text.strip().removeprefix("\ufeff")
-    value = json.loads(_TOKEN.sub(lambda found: _spelt(found[0]), text))
+    value = json.loads(
+        _TOKEN.sub(lambda found: _spelt(found[0]), text),
+        parse_float=lambda one: as_double(float(one)),
+    )
     return _mended(value) if "\\u" in text else value
 
 

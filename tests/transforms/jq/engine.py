@@ -8,7 +8,6 @@ from typing import Any
 from connectors.errors import PermanentError
 from transforms.expressions.errors import ExpressionError
 from transforms.jq import compile_program
-from transforms.jq.errors import JqError
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,6 @@ def run(program: str, value: Any) -> Outcome:
     compiled = compile_program(program)
     try:
         return Outcome(compiled.outputs(value))
-    except JqError as error:
-        failed = PermanentError(str(error), code="jq_error")
     except PermanentError as error:
         failed = error
     if failed.code != "jq_error":

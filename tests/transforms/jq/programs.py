@@ -6,8 +6,9 @@ variable is, is known at each place. Now and then a value of another kind is tak
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,24 +47,24 @@ class _Scope:
 
 
 class _Maker:
-    """Makes the text of a program; every choice is drawn."""
+    """Makes the text of a program, and inputs; `choose(n)` chooses one of 0 … n - 1."""
 
-    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
-        self._draw = draw
+    def __init__(self, choose: Callable[[int], int]) -> None:
+        self._choose = choose
         self._names = 0
 
-    def pick(self, choices: Any) -> Any:
-        return choices[self._draw(st.integers(0, len(choices) - 1))]
+    def pick(self, choices: Sequence[Any]) -> Any:
+        return choices[self._choose(len(choices))]
 
     def luck(self, of: int) -> bool:
         """Whether a one-in-`of` chance comes."""
-        return bool(self._draw(st.integers(1, of)) == of)
+        return self._choose(of) == of - 1
 
     def value(self, kind: Kind, scope: _Scope) -> str:
         """Return an expression in parentheses, or one that needs none."""
         if self.luck(14):
             kind = self.pick(KINDS)
-        how = self._draw(st.integers(0, 9))
+        how = self._choose(10)
         if scope.depth <= 0 or how == 0:
             return self.leaf(kind, scope)
         if kind != "any" and how <= 7:
@@ -217,47 +218,69 @@ def _split(hole: str) -> list[str]:
     return re.split(r"(?<! )\|(?! )", hole)
 
 
-def values(kind: Kind, depth: int = 2) -> st.SearchStrategy[Any]:
-    """Return JSON values of a kind, now and then of another one."""
-    right = _right(kind, depth)
-    return st.integers(0, 9).flatmap(lambda luck: right if luck else _right("any", 1))
+_VALUES: dict[Kind, Sequence[Any]] = {
+    "number": NUMBERS,
+    "text": TEXTS + LONG,
+    "bool": [True, False, None],
+}
 
 
-def _right(kind: Kind, depth: int) -> st.SearchStrategy[Any]:
-    match kind:
-        case "number":
-            return st.sampled_from(NUMBERS)
-        case "text":
-            return st.sampled_from(TEXTS + LONG)
-        case "bool":
-            return st.sampled_from([True, False, None])
-        case "numbers" | "texts" | "objects":
-            return st.lists(_right(ITEMS[kind], depth - 1), max_size=4 if depth > 0 else 1)
-        case "object":
-            names = list(FIELDS) if depth > 1 else ["a", "b", "c"] if depth == 1 else ["a"]
-            entries = {name: values(FIELDS[name], depth - 1) for name in names}
-            return st.fixed_dictionaries({}, optional=entries)
-        case "any":
-            kinds: list[Kind] = ["number", "text", "bool"]
-            if depth > 0:
-                kinds += ["numbers", "texts", "object"]
-            return st.sampled_from(kinds).flatmap(lambda picked: _right(picked, depth - 1))
-    raise AssertionError(kind)
+class _Inputs(_Maker):
+    """Makes JSON values of the shape that programs are made for."""
+
+    def input(self, kind: Kind, depth: int = 2) -> Any:
+        """Return a value of a kind, now and then of another one."""
+        if self.luck(10):
+            kind = "any"
+        if kind == "any":
+            kind = self.pick(
+                ["number", "text", "bool"] + ["numbers", "texts", "object"] * (depth > 0)
+            )
+        if kind in _VALUES:
+            return self.pick(_VALUES[kind])
+        if kind == "object":
+            names = list(FIELDS)[: (1, 3, 8)[max(depth, 0)]]
+            kept = [name for name in names if not self.luck(3)]
+            return {name: self.input(FIELDS[name], depth - 1) for name in kept}
+        items = self._choose(5 if depth > 0 else 2)
+        return [self.input(ITEMS[kind], depth - 1) for _ in range(items)]
 
 
-@st.composite
-def programs(draw: Callable[[st.SearchStrategy[Any]], Any], dot: Kind = "object") -> str:
+def make_program(choose: Callable[[int], int], dot: Kind = "object") -> str:
     """Return the text of a program over an input of a kind."""
-    maker = _Maker(draw)
-    scope = _Scope(dot, depth=draw(st.integers(1, 5)))
+    maker = _Maker(choose)
+    scope = _Scope(dot, depth=1 + choose(5))
     if maker.luck(5):
         return maker.filled("«update»", "any", scope)
     kind = maker.pick(KINDS)
     return maker.stream(kind, scope) if maker.luck(8) else maker.pipe(kind, scope)
 
 
-@st.composite
-def cases(draw: Callable[[st.SearchStrategy[Any]], Any]) -> tuple[str, Any]:
+def make_case(choose: Callable[[int], int]) -> tuple[str, Any]:
     """Return a program and an input for it, most of the time an object."""
-    kind: Kind = draw(st.sampled_from(["object"] * 6 + ["numbers", "texts", "objects", "any"]))
-    return draw(programs(kind)), draw(values(kind))
+    kinds: list[Kind] = ["object"] * 6 + ["numbers", "texts", "objects", "any"]
+    kind = kinds[choose(len(kinds))]
+    return make_program(choose, kind), _Inputs(choose).input(kind)
+
+
+def _at_random(seed: int) -> Callable[[int], int]:
+    return random.Random(seed).randrange
+
+
+@st.composite
+def _drawn(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Callable[[int], int]:
+    return lambda choices: draw(st.integers(0, choices - 1))
+
+
+_CHOICES = st.one_of(_drawn(), st.integers(0, 2**64 - 1).map(_at_random))
+"""Choices that hypothesis draws can be made smaller, those of a random seed range more widely."""
+
+
+def programs() -> st.SearchStrategy[str]:
+    """Return the strategy of programs."""
+    return _CHOICES.map(make_program)
+
+
+def cases() -> st.SearchStrategy[tuple[str, Any]]:
+    """Return the strategy of programs with an input each."""
+    return _CHOICES.map(make_case)
