@@ -108,7 +108,7 @@ class Program:
         arguments: Sequence[Any] = columns or [indexes]
         try:
             bounded(lambda: run(found, *arguments), SECONDS + PER_EVENT * len(indexes))
-        except (JqError, OverLimit):
+        except (JqError, OverLimit, OverflowError):
             return None  # one by one, to tell which
         return self._compiled.printable(found)
 

@@ -60,12 +60,19 @@ def _sources() -> dict[str, Any]:
 
 
 _NAMES = _sources()
+_QUICK = {
+    name: runtime.refusing_infinity(_NAMES[name])
+    for name in ("add", "subtract", "multiply", "divide")
+}
+"""Arithmetic of programs whose numbers are all in range: beyond it they are run again, carefully."""
 
 
 class Compiled:
     """A program as Python: `outputs` runs it over a value."""
 
     __slots__ = (
+        "_careful",
+        "_is_context",
         "_is_deep",
         "_is_wild",
         "_places",
@@ -79,21 +86,25 @@ class Compiled:
         "tree",
     )
 
-    def __init__(self, text: str, tree: Node, *, context: bool = False) -> None:
+    def __init__(
+        self, text: str, tree: Node, *, context: bool = False, careful: bool = False
+    ) -> None:
         self.text = text
         self.tree = tree
         self.file = f"<jq {next(_numbers)}>"
         """Name of the generated module, as tracebacks have it."""
-        made = _generate(tree, context=context)
+        made = _generate(tree, context=context, careful=careful)
+        self._is_context = context
+        self._careful: Compiled | None = None
         self.source = made.source
         """The generated Python."""
         self.count = made.count
         self.reads: tuple[tuple[str, ...], ...] = made.reads
         """Places of the context that the functions take, in order; () is all of it."""
         self._places = made.places
-        self._is_wild = makes_wild_numbers(tree)
         self._is_deep = makes_deep_values(tree)
-        names = {**_NAMES, **made.constants}
+        self._is_wild = careful or makes_wild_numbers(tree)
+        names = {**_NAMES, **({} if self._is_wild else _QUICK), **made.constants}
         try:
             code = compile(made.source, self.file, "exec")
         except (SyntaxError, MemoryError, RecursionError) as error:
@@ -118,6 +129,13 @@ class Compiled:
             raise failed(error, self.text, self.position(error)) from None
         except OverLimit as error:
             raise over_limit(error, self.text) from None
+        except OverflowError:
+            # An integer that no double can hold met a double: the arithmetic of functions knows it.
+            if self._careful is None:
+                self._careful = Compiled(
+                    self.text, self.tree, context=self._is_context, careful=True
+                )
+            return self._careful.over(*values)
         return self.printable(out)
 
     def printable(self, found: list[Any]) -> list[Any]:
@@ -158,11 +176,12 @@ class _Made:
         self.count = count
 
 
-def _generate(tree: Node, *, context: bool) -> _Made:
+def _generate(tree: Node, *, context: bool, careful: bool) -> _Made:
     writer = Writer()
     counter = Counter(builtin_count)
     emitter = Builtins(writer, counter)
     emitter.roots = context
+    emitter.careful = careful
     scope = Scope()
     count = counter.of(tree, scope)
 

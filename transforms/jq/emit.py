@@ -17,9 +17,11 @@ from transforms.jq.counting import MANY, MAYBE, ONE, Counter
 from transforms.jq.invalid import ExpressionError
 from transforms.jq.scope import Scope
 from transforms.jq.syntax import Call, Format, Identity, Index, Literal, Node
-from transforms.jq.writer import Writer, mark
+from transforms.jq.writer import Writer, mark, unmarked
 
 ATOM = re.compile(r"[a-zA-Z_]\w*|\"(?:[^\"\\]|\\.)*\"|[0-9][0-9.]*")
+_FIELD = re.compile(r"\((?!s[0-9])\w+\.get\(")
+"""A field of what has a name and does not change: read once, however often it stands there."""
 _LONG = 1200
 """Characters of an expression, before it gets a name: Python's parser has a limit on nesting."""
 _LARGEST = 4_000_000
@@ -62,6 +64,8 @@ class Base:
         self.counter = counter
         self.places: dict[tuple[str, ...], str] = {}
         """Places of the context that have a name of their own: r1, r2, …"""
+        self.careful = False
+        """Whether arithmetic is left to functions, which know numbers of any size."""
         self.roots = False
         """Whether what is read of the input becomes parameters."""
 
@@ -85,8 +89,15 @@ class Base:
         """Return a name for an expression, which is evaluated here."""
         if is_atom(text):
             return text
+        is_field = _FIELD.match(text) is not None
+        plain = unmarked(text) if is_field else ""
+        known = self.w.named.get(plain)
+        if known is not None:
+            return known
         name = self.w.name(letter)
         self.w.write(f"{name} = {text}")
+        if is_field and ":=" not in text:
+            self.w.named[plain] = name
         return name
 
     def held(self, text: str) -> tuple[str, str]:
@@ -220,10 +231,11 @@ class Base:
         if base[:1].isdigit():
             return mark(at, f"index({base}, {key})")
         if key[:1] == '"':
+            if is_atom(base):
+                text = self._field(at, base, base, key)
+                return self.w.named.get(unmarked(text), text)
             first, name = self.held(base)
-            return self.short(
-                f"({name}.get({key}) if type({first}) is dict else {mark(at, f'index({name}, {key})')})"
-            )
+            return self.short(self._field(at, name, first, key))
         if key.isdigit():
             first, name = self.held(base)
             return self.short(
@@ -231,6 +243,11 @@ class Base:
                 f" else {mark(at, f'index({name}, {key})')})"
             )
         return self.short(mark(at, f"index({base}, {key})"))
+
+    @staticmethod
+    def _field(at: int, name: str, first: str, key: str) -> str:
+        call = mark(at, f"index({name}, {key})")
+        return f"({name}.get({key}) if type({first}) is dict else {call})"
 
     @staticmethod
     def reads_once(node: Node) -> bool:

@@ -21,7 +21,7 @@ from transforms.jq.writer import mark
 _ONE = {
     ("not", 0), ("map", 1), ("del", 1), ("map_values", 1), ("isempty", 1),
     ("any", 0), ("all", 0), ("any", 1), ("all", 1), ("any", 2), ("all", 2), ("add", 1),
-    ("sort_by", 1), ("group_by", 1), ("unique_by", 1), ("min_by", 1), ("max_by", 1), ("error", 0),
+    ("sort_by", 1), ("group_by", 1), ("unique_by", 1), ("min_by", 1), ("max_by", 1), ("error", 0), ("add", 0),
     ("builtins", 0),
 }  # fmt: skip
 _MANY = {
@@ -89,6 +89,8 @@ class Builtins(Assignments):
                 return mark(node.at, f"fail({given})")
             case ("error", 1):
                 return mark(node.at, f"fail({self.value(node.arguments[0], scope, given)})")
+            case ("add", 0):
+                return mark(node.at, f"add_all({given})")
             case ("builtins", 0):
                 return "all_names()"
         given = self.atom(given)

@@ -12,6 +12,8 @@ from transforms.jq.writer import mark
 
 FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "%": "modulo"}
 _ORDERS = {"<": "less", "<=": "at_most", ">": "more", ">=": "at_least"}
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_NEGATED = {"<": ">=", "<=": ">"}
 _BOOLEAN = frozenset(
     {
         "not", "has", "in", "any", "all", "isempty", "startswith", "endswith", "contains", "inside",
@@ -48,36 +50,43 @@ class Operators(Base):
             return self._equality(operator, one, two, at)
         if operator in _ORDERS:
             return self._order(at, operator, one, two)
-        if operator in {"+", "-"}:
-            return self._sum(at, operator, one, two)
+        if operator in {"+", "-", "*"}:
+            return self._arithmetic(at, operator, one, two)
         if can_fail(one) and can_fail(two):
             two = self.atom(two)
         return self.short(mark(at, f"{FUNCTIONS[operator]}({one}, {two})"))
 
-    def _sum(self, at: int, operator: str, one: str, two: str) -> str:
+    def _arithmetic(self, at: int, operator: str, one: str, two: str) -> str:
+        """Return + - * with numbers in place.
+
+        A whole result of doubles is left to the function, which makes an integer of it; an integer
+        too large for a double raises OverflowError, upon which the program runs without this.
+        """
         name = FUNCTIONS[operator]
         if can_fail(one) and can_fail(two):
             two = self.atom(two)
-        if is_text(one) or is_text(two):
+        if self.careful or is_text(one) or is_text(two) or (is_number(one) and is_number(two)):
             return self.short(mark(at, f"{name}({one}, {two})"))
-        if is_number(one) or is_number(two):
-            number, other = (one, two) if is_number(one) else (two, one)
-            if number.strip("()-").isdigit() and not is_number(other):
-                first, held = self.held(other)
-                pair = (number, held) if is_number(one) else (held, number)
-                return self.short(
-                    f"({pair[0]} {operator} {pair[1]} if type({first}) is int"
-                    f" else {mark(at, f'{name}({pair[0]}, {pair[1]})')})"
-                )
-            return self.short(mark(at, f"{name}({one}, {two})"))
-        first, one = self.held(one)
-        second, two = self.held(two)
-        made = self.w.name("t")
-        return self.short(
-            f"({made} if type({first}) is type({second}) is int"
-            f" and -{_LIMIT} < ({made} := {one} {operator} {two}) < {_LIMIT}"
-            f" else {mark(at, f'{name}({one}, {two})')})"
+        one, two = self.atom(one), self.atom(two)
+        same = f"{one} {operator} {two}"
+        known = self.w.named.get(same)
+        if known is not None:
+            return known
+        made = self.w.name()
+        tests = [
+            f"(type({text}) is float or type({text}) is int)"
+            for text in dict.fromkeys((two, one))
+            if not is_number(text)
+        ]
+        whole = f"type({made}) is int and -{_LIMIT} < {made} < {_LIMIT}"
+        self.w.write(
+            f"{made} = {made} if {' and '.join(tests)}"
+            f" and (({made} := {same}) % 1 > 0 or {whole})"
+            f" else {mark(at, f'{name}({one}, {two})')}"
         )
+        if "s" not in {one[0], two[0]}:
+            self.w.named[same] = made
+        return made
 
     def _equality(self, operator: str, one: str, two: str, at: int) -> str:
         for this, other in ((one, two), (two, one)):
@@ -93,13 +102,19 @@ class Operators(Base):
     def _order(self, at: int, operator: str, one: str, two: str) -> str:
         if can_fail(one) and can_fail(two):
             two = self.atom(two)
-        if is_number(two) or is_number(one):
-            number, other = (two, one) if is_number(two) else (one, two)
-            if not is_number(other):
-                first, held = self.held(other)
-                pair = (held, number) if number is two else (number, held)
-                call = mark(at, f"{_ORDERS[operator]}({pair[0]}, {pair[1]})")
-                return f"({pair[0]} {operator} {pair[1]} if type({first}) is int else {call})"
+        if is_number(one) and is_number(two):
+            return mark(at, f"{_ORDERS[operator]}({one}, {two})")
+        if is_number(one):
+            one, two, operator = two, one, _MIRRORED[operator]
+        if is_number(two):
+            first, held = self.held(one)
+            kind = self.w.name("t")
+            call = mark(at, f"{_ORDERS[operator]}({held}, {two})")
+            # NaN is less than any number in jq: `not >=` says so, and `<` does not.
+            quick = f"{held} {operator} {two}"
+            if operator in _NEGATED:
+                quick = f"not {held} {_NEGATED[operator]} {two}"
+            return f"({quick} if ({kind} := type({first})) is int or {kind} is float else {call})"
         return self.short(mark(at, f"{_ORDERS[operator]}({one}, {two})"))
 
     # --- truth --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from transforms.jq.builtins import FUNCTIONS
 from transforms.jq.counting import ONE
 from transforms.jq.emit import Then, can_fail
 from transforms.jq.emit_operators import Operators, is_text
+from transforms.jq.errors import LARGEST_TEXT
 from transforms.jq.scope import Scope
 from transforms.jq.syntax import (
     Alternative,
@@ -152,7 +153,10 @@ class Values(Operators):
             quoted(part) if isinstance(part, str) else self.formatted(part.at, form, next(waiting))
             for part in node.parts
         ]
-        return self.short(mark(node.at, f"joined(({', '.join(pieces)},))"))
+        made = self.w.name("t")
+        text = f'"".join(({", ".join(pieces)},))'
+        call = mark(node.at, f"joined(({made},))")
+        return self.short(f"({made} if len({made} := {text}) < {LARGEST_TEXT} else {call})")
 
     # --- paths --------------------------------------------------------------------------------
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from transforms.jq.arithmetic import add
+from transforms.jq.arithmetic import add, bounded
+from transforms.jq.builtins import FUNCTIONS
 from transforms.jq.errors import LARGEST_TEXT, JqError, TooLarge
 from transforms.jq.json_text import shortened, to_json
 from transforms.jq.values import compare, kind_of
+
+_add = FUNCTIONS[("add", 0)].call
 
 
 class _Nothing:
@@ -22,6 +26,11 @@ NOTHING = _Nothing()
 """Stands where a program had no output. Never seen by a program."""
 
 ONCE = (None,)
+
+_PLAIN = frozenset({int, str})
+"""Types whose values Python orders as jq does; among doubles NaN is not."""
+
+_SMALL = 1 << 62
 
 
 class Break(BaseException):
@@ -65,27 +74,67 @@ def paths_or_nothing(value: Any) -> Iterable[tuple[Any, Any]]:
 
 def less(left: Any, right: Any) -> bool:
     """Return `left < right`."""
+    if type(left) is type(right) and type(left) in _PLAIN:
+        return bool(left < right)
     return compare(left, right) < 0
 
 
 def at_most(left: Any, right: Any) -> bool:
     """Return `left <= right`."""
+    if type(left) is type(right) and type(left) in _PLAIN:
+        return bool(left <= right)
     return compare(left, right) <= 0
 
 
 def more(left: Any, right: Any) -> bool:
     """Return `left > right`."""
+    if type(left) is type(right) and type(left) in _PLAIN:
+        return bool(left > right)
     return compare(left, right) > 0
 
 
 def at_least(left: Any, right: Any) -> bool:
     """Return `left >= right`."""
+    if type(left) is type(right) and type(left) in _PLAIN:
+        return bool(left >= right)
     return compare(left, right) >= 0
 
 
 def to_text(value: Any) -> str:
     """Return `tostring`."""
-    return value if type(value) is str else to_json(value)
+    if type(value) is str:
+        return value
+    return str(value) if type(value) is int and -_SMALL < value < _SMALL else to_json(value)
+
+
+def refusing_infinity(call: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return arithmetic that raises OverflowError rather than leave the range of doubles."""
+
+    def within(left: Any, right: Any) -> Any:
+        made = call(left, right)
+        if type(made) is float and not math.isfinite(made):
+            raise OverflowError
+        return made
+
+    return within
+
+
+def add_all(values: Any) -> Any:
+    """Return `add`; numbers and strings without a call each."""
+    if type(values) is list and values:
+        kind = type(values[0])
+        if kind is float or kind is int:
+            total: Any = 0
+            for value in values:
+                kind = type(value)
+                if kind is not float and (kind is not int or not -_SMALL < value < _SMALL):
+                    break
+                total += value
+            else:
+                return add(total, 0) if type(total) is float else bounded(total)
+        elif kind is str and all(type(value) is str for value in values):
+            return joined(values)
+    return _add(values)
 
 
 def joined(parts: Sequence[Any]) -> str:

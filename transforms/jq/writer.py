@@ -28,6 +28,11 @@ def mark(at: int, text: str) -> str:
     return f"(\x00{at}\x00{text})"
 
 
+def unmarked(text: str) -> str:
+    """Return an expression without the places in it."""
+    return _MARK.sub("", text)
+
+
 def quoted(text: str) -> str:
     """Return a Python literal of plain ASCII in double quotes."""
     out = []
@@ -68,6 +73,8 @@ class Writer:
         self._count = 0
         self._known: dict[tuple[str, str], str] = {}
         self.size = 0
+        self.named: dict[str, str] = {}
+        """Expressions that have a name here: what was evaluated before on every way to this line."""
 
     # --- names --------------------------------------------------------------------------------
 
@@ -112,7 +119,9 @@ class Writer:
         before = len(self.lines)
         self.indent += 1
         self.blocks += counts
+        named, self.named = self.named, dict(self.named)
         yield
+        self.named = named
         if len(self.lines) == before:
             self.write("pass")
         self.indent -= 1
@@ -123,11 +132,15 @@ class Writer:
         """Collect lines apart, indented by `deeper` levels more than here."""
         outer, self.lines = self.lines, []
         self.indent += deeper
+        named = self.named
+        if deeper:
+            self.named = dict(named)
         try:
             yield self.lines
         finally:
             self.lines = outer
             self.indent -= deeper
+            self.named = named
 
     def put(self, lines: list[tuple[int, str]]) -> None:
         """Add lines that were collected apart."""
@@ -138,12 +151,12 @@ class Writer:
         """Write a function of its own; names numbered above `start` are its own."""
         self._count += 1
         made = Lifted(f"f{self._count}", start, parameters, comment=comment)
-        saved = self.lines, self.indent, self.blocks
-        self.lines, self.indent, self.blocks = made.lines, 1, 0
+        saved = self.lines, self.indent, self.blocks, self.named
+        self.lines, self.indent, self.blocks, self.named = made.lines, 1, 0, {}
         try:
             yield made
         finally:
-            self.lines, self.indent, self.blocks = saved
+            self.lines, self.indent, self.blocks, self.named = saved
         self.functions.append(made)
 
     @staticmethod
