@@ -8,18 +8,12 @@ from pydantic import ValidationError
 from transforms.registry import step_type
 
 GOOD = [
-    (
-        "step.db_query",
-        {"database": "shop", "query": "select 1 where id = ?", "args": ["{{ .id }}"]},
-    ),
-    ("step.db_exec", {"module": "shop", "query": "delete from t", "returning": True}),
     ("step.request_parse", {"path_params": ["id"], "parse_body": True}),
     ("step.json_response", {"status": 404, "body": {"error": "{{ .data.why }}"}}),
     ("step.json_response", {"status_from": "steps.a.status", "body_from": "steps.a.output"}),
 ]
 
 BAD = [
-    ("step.db_query", {"database": "shop", "query": "select {{ .id }}"}, "params"),
     ("step.json_response", {"body": 1, "body_from": "data"}, "not both"),
     ("step.request_parse", {"params": ["id"]}, "params"),
 ]
