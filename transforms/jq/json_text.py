@@ -26,8 +26,13 @@ MOST_DIGITS = 4_300
 """Digits of an integer that stays exact: what Python converts to text and back by default."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
-_DIFFERS = re.compile(r"\.0|e\+|NaN|Infinity|\x7f")
-"""What the encoder above may write other than jq does; in a string it only costs time."""
+_UNLIKE_JQ = re.compile(rb"null|[0-9]e[-+0-9]|0\.0000")
+"""How orjson writes infinities, exponents and small numbers; each may be something harmless."""
+_POINTLESS = re.compile(rb"\.0[,\]}]")
+_DIFFERS = re.compile(r"\.0|e\+|NaN|Infinity")
+"""How the encoder above may write doubles other than jq does; in a string it only costs time."""
+
+_HOLDS_DOUBLES = frozenset((float, list, dict))
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f\x7f]')
 _ESCAPES = {
@@ -57,12 +62,57 @@ def to_json(value: Any) -> str:
     if kind is float:
         return number_text(value)
     try:
+        raw = orjson.dumps(value)
+        if _UNLIKE_JQ.search(raw):
+            return _carefully(value)
+        if _POINTLESS.search(raw):
+            raw = orjson.dumps(_as_written(value))
+    except (TypeError, _MinusZero):
+        # Integers above 64 bits, deeper levels, a zero with a sign.
+        return _carefully(value)
+    text = raw.decode()
+    return text.replace("\x7f", "\\u007f") if "\x7f" in text else text
+
+
+def _carefully(value: Any) -> str:
+    """Return a value as `to_json` does, whatever is in it."""
+    try:
         text = _encode(value)
-    except RecursionError:
+        if _DIFFERS.search(text):
+            text = _encode(_as_written(value))
+    except (RecursionError, _MinusZero):
         return "".join(_pieces(value))
-    if _DIFFERS.search(text) or (text.count("[") + text.count("{") > DEEPEST and _too_deep(value)):
+    if text.count("[") + text.count("{") > DEEPEST and _too_deep(value):
         return "".join(_pieces(value))
-    return text
+    return text.replace("\x7f", "\\u007f") if "\x7f" in text else text
+
+
+class _MinusZero(Exception):  # noqa: N818 - no error
+    """The one double that no value of Python's encoder is written like."""
+
+
+def _as_written(value: Any) -> Any:
+    """Return a value whose numbers Python's encoder writes as jq does. Raises _MinusZero."""
+    kind = type(value)
+    if kind is float:
+        if value.is_integer() and -1e16 < value < 1e16:
+            if not value and math.copysign(1, value) < 0:
+                raise _MinusZero
+            return int(value)
+        text = number_text(value)
+        if text == "null":
+            return None
+        return float(text) if "." in text or "e" in text else int(text)
+    if kind is list:
+        return [
+            _as_written(member) if type(member) in _HOLDS_DOUBLES else member for member in value
+        ]
+    if kind is dict:
+        return {
+            key: _as_written(member) if type(member) in _HOLDS_DOUBLES else member
+            for key, member in value.items()
+        }
+    return value
 
 
 def number_text(value: int | float) -> str:  # noqa: PYI041 - an integer is not printed as a double

@@ -186,28 +186,26 @@ def _with_element(items: list[Any], key: int | float, new: Any) -> list[Any]:  #
 
 def set_path(value: Any, path: Any, new: Any) -> Any:
     """Return a value with `new` at a path, made along the way where null was. Raises JqError."""
-    if type(path) is list and len(path) == 1 and type(path[0]) is not dict:
-        index(value, path[0])
-        return set_item(value, path[0], new)
     containers = []
     for key in _checked(path):
-        inner = index(value, key)
-        if type(key) is not dict:
-            _settable(value, key)
         containers.append(value)
-        value = inner
+        kind = type(key)
+        if kind is str and type(value) is dict:
+            value = value.get(key)
+        elif kind is int and type(value) is list and 0 <= key < len(value):
+            value = value[key]
+        elif kind is not str or value is not None:
+            inner = index(value, key)
+            if kind is not dict:
+                # Raises what it has to before anything further in is looked at.
+                set_item(value, key, None)
+            value = inner
     for container, key in zip(reversed(containers), reversed(path), strict=True):
-        new = set_item(container, key, new)
+        if type(key) is str:
+            new = {**container, key: new} if container is not None else {key: new}
+        else:
+            new = set_item(container, key, new)
     return new
-
-
-def _settable(value: Any, key: Any) -> None:
-    """Raise what `set_item` would, before anything further in is looked at."""
-    if type(key) is str and (type(value) is dict or value is None):
-        return
-    if type(key) is int and type(value) is list and 0 <= key < len(value):
-        return
-    set_item(value, key, None)
 
 
 def delete_paths(value: Any, paths: Any) -> Any:

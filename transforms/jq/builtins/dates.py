@@ -9,12 +9,20 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from transforms.jq.arithmetic import add, subtract, to_double, whole
 from transforms.jq.builtins.contracts import Builtin
-from transforms.jq.builtins.strptime import SPACE, days_before, parse, weekday_of
+from transforms.jq.builtins.strptime import (
+    MONTHS,
+    SPACE,
+    WEEKDAYS,
+    days_before,
+    parse,
+    weekday_of,
+)
 from transforms.jq.errors import LARGEST_TEXT, JqError, TooLarge
 
 ISO8601 = "%Y-%m-%dT%H:%M:%SZ"
@@ -24,6 +32,8 @@ _LARGEST = 67_768_036_191_676_799
 """The last second of the year 2**31 + 1899, the last that C's struct tm can hold."""
 _SMALLEST = -67_768_040_609_740_800
 _FIELDS = 8
+_MONTHS = [name.title() for name in MONTHS]
+_WEEKDAYS = [name.title() for name in (*WEEKDAYS[1:], WEEKDAYS[0])]
 _INT_MAX = 2**31 - 1
 _ISO_TEXT = re.compile(
     r"([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])Z"
@@ -92,6 +102,8 @@ def localtime(value: Any) -> list[Any]:
 
 def _fields(value: list[Any]) -> list[int] | None:
     """Return the parts of a broken-down time, with 0 (1900) for missing ones; None if it is none."""
+    if len(value) == _FIELDS and all(type(part) is int for part in value):
+        return value if max(map(abs, value)) <= _INT_MAX else None
     fields: list[int] = []
     for part in value[:_FIELDS]:
         if type(part) not in _NUMBERS or part != part:  # noqa: PLR0124 - nan
@@ -115,7 +127,10 @@ def mktime(value: Any) -> int:
     fields = _fields(value)
     if fields is None:
         raise JqError("mktime requires parsed datetime inputs")
-    seconds = _epoch(fields)
+    return _told(_epoch(fields))
+
+
+def _told(seconds: int) -> int:
     if seconds == -1:
         # C's own mktime answers -1 for what it cannot tell, so that this one second is lost.
         raise JqError("invalid gmtime representation")
@@ -160,12 +175,43 @@ def _parts(layout: str) -> tuple[str, ...]:
     return (*parts, layout[at:])
 
 
+def _written(part: str, moment: time.struct_time) -> str:
+    """Return a part of a format written out: the common directives here, the others by C."""
+    if part[:1] != "%":
+        return part
+    write = _COMMON.get(part)
+    if write is None or not 1000 <= moment.tm_year <= 9999:
+        return time.strftime(part, moment)
+    return write(moment)
+
+
+_COMMON: dict[str, Callable[[time.struct_time], str]] = {
+    "%%": lambda _: "%",
+    "%Y": lambda at: str(at.tm_year),
+    "%m": lambda at: f"{at.tm_mon:02}",
+    "%d": lambda at: f"{at.tm_mday:02}",
+    "%e": lambda at: f"{at.tm_mday:2}",
+    "%H": lambda at: f"{at.tm_hour:02}",
+    "%I": lambda at: f"{(at.tm_hour + 11) % 12 + 1:02}",
+    "%M": lambda at: f"{at.tm_min:02}",
+    "%S": lambda at: f"{at.tm_sec:02}",
+    "%j": lambda at: f"{at.tm_yday:03}",
+    "%y": lambda at: f"{at.tm_year % 100:02}",
+    "%F": lambda at: f"{at.tm_year}-{at.tm_mon:02}-{at.tm_mday:02}",
+    "%T": lambda at: f"{at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02}",
+    "%a": lambda at: _WEEKDAYS[at.tm_wday][:3],
+    "%A": lambda at: _WEEKDAYS[at.tm_wday],
+    "%b": lambda at: _MONTHS[at.tm_mon - 1][:3],
+    "%B": lambda at: _MONTHS[at.tm_mon - 1],
+    "%p": lambda at: "PM" if at.tm_hour > 11 else "AM",
+}
+"""As C writes them in its own locale, which Python leaves times in."""
+
+
 def _formatted(layout: str, moment: time.struct_time, name: str) -> str:
     parts = _parts(layout.partition("\0")[0])
     try:
-        text = "".join(
-            time.strftime(part, moment) if number % 2 else part for number, part in enumerate(parts)
-        )
+        text = "".join([_written(part, moment) for part in parts])
     except (OverflowError, ValueError):
         # A year that C's struct tm doesn't hold.
         raise JqError(f"{name}: unknown system failure") from None
@@ -226,6 +272,9 @@ def _checked(value: Any, layout: Any, name: str, from_seconds: Any) -> list[int]
 
 def from_iso(value: Any) -> int:
     """Return the seconds since 1970 of an ISO 8601 time like 2015-03-05T23:51:47Z."""
+    if type(value) is str and (iso := _ISO_TEXT.fullmatch(value)):
+        year, month, day, hour, minute, second = map(int, iso.groups())
+        return _told(_epoch([year, month - 1, day, hour, minute, second]))
     return mktime(strptime(value, ISO8601))
 
 

@@ -77,7 +77,10 @@ def match(value: Any, source: Any, flags: Any = None) -> list[dict[str, Any]]:
 def matches(value: Any, source: Any, flags: Any = None) -> bool:
     """Return whether a pattern is in a string. Raises JqError."""
     compiled, _ = _prepared(value, source, flags)
-    return next(_found(compiled, value, every=False), None) is not None
+    try:
+        return _search(compiled, value, 0) is not None
+    except TimeoutError:
+        raise _too_long() from None
 
 
 def _prepared(value: Any, source: Any, flags: Any) -> tuple[_Compiled, bool]:
@@ -97,19 +100,33 @@ def _prepared(value: Any, source: Any, flags: Any) -> tuple[_Compiled, bool]:
 
 def _found(compiled: _Compiled, text: str, *, every: bool) -> Iterator[regex.Match[str]]:
     at = 0
-    while at <= len(text):
-        try:
+    try:
+        if every and compiled.non_empty is None and not compiled.longest:
+            for found in compiled.pattern.finditer(text, timeout=MATCH_SECONDS):
+                yield found
+                at = found.end()
+                if found.start() == at:
+                    # Behind an empty match the engine would look for one that isn't, in the same place.
+                    at += 1
+                    break
+            else:
+                return
+        while at <= len(text):
             found = _search(compiled, text, at)
-        except TimeoutError:
-            raise TooLarge(f"a search for a pattern of more than {MATCH_SECONDS:g} s") from None
-        if found is None:
-            return
-        yield found
-        if not every:
-            return
-        start, end = found.span()
-        # An empty match right behind another is a match of its own, as in jq.
-        at = end + 1 if start == end else end
+            if found is None:
+                return
+            yield found
+            if not every:
+                return
+            start, end = found.span()
+            # An empty match right behind another is a match of its own, as in jq.
+            at = end + 1 if start == end else end
+    except TimeoutError:
+        raise _too_long() from None
+
+
+def _too_long() -> TooLarge:
+    return TooLarge(f"a search for a pattern of more than {MATCH_SECONDS:g} s")
 
 
 def _search(compiled: _Compiled, text: str, at: int) -> regex.Match[str] | None:
