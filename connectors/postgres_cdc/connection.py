@@ -63,6 +63,16 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
         "postgres_no_replication_right",
         "ALTER ROLE … REPLICATION (managed services: grant their replication role instead).",
     ),
+    (
+        "certificate",
+        "postgres_tls",
+        "Set sslrootcert in `connection` to its authority's PEM file, and write the certificate's host.",
+    ),
+    (
+        "does not support ssl",
+        "postgres_tls",
+        "Switch ssl on in the server, or choose another sslmode in `connection`.",
+    ),
 )
 
 

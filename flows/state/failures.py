@@ -90,6 +90,10 @@ _POSTGRESQL_REFUSED = (
 """With its quotation mark: "the database system is shutting down" passes by itself."""
 
 
+_TLS = ("certificate", "does not support SSL")
+"""What libpq says where TLS fails; a server that is only away says neither."""
+
+
 def translate(error: DBAPIError, label: str, stage: Stage) -> PenstockError:
     """Return the error an operator sees. `label` is the database's URL without a password."""
     text = " ".join(str(error.orig).split()).rstrip(".")
@@ -132,6 +136,13 @@ def _refused(text: str, label: str, stage: Stage) -> PenstockError:
                     code=code or "state_login_refused",
                     hint=hint,
                 )
+    if any(known in text for known in _TLS) and stage == "opening":
+        return FatalError(
+            f"the state store {label} can't be connected to over TLS: {text}.",
+            code="state_tls",
+            hint="Set sslrootcert in the state's URL to the PEM file of the server's authority, and "
+            "with sslmode=verify-full write the host as the certificate does.",
+        )
     message = f"the state store {label} can't be reached: {text}."
     if stage == "working":
         return RetryableError(

@@ -50,8 +50,10 @@ def postgres16() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def database(postgres: PostgresServer) -> Iterator[str]:
-    with fresh_database(postgres) as dsn:
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """On PostgreSQL 18, unless a test is parametrised, indirectly, with another version."""
+    name = {18: "postgres", 16: "postgres16"}[getattr(request, "param", 18)]
+    with fresh_database(request.getfixturevalue(name)) as dsn:
         yield dsn
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 from uuid import uuid4
@@ -34,20 +35,33 @@ class KafkaBroker:
     connection of such a client goes through it (fixture `kafka_proxy`).
     """
 
-    def __init__(self, folder: Path, jars: Path) -> None:
+    def __init__(
+        self, folder: Path, jars: Path, listeners: Mapping[str, str], settings: Mapping[str, str]
+    ) -> None:
         self.folder = folder
+        self._listeners = dict(listeners)
+        self._settings = dict(settings)
         self._jars = jars
         self._cluster_id = ""
         self._ports: list[int] = []
         self._process: GuardedProcess | None = None
 
     @classmethod
-    def start(cls, folder: Path) -> KafkaBroker:
-        """Start a broker with its data in `folder` and return once topics can be made (3 s)."""
+    def start(
+        cls,
+        folder: Path,
+        listeners: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> KafkaBroker:
+        """Start a broker with its data in `folder` and return once topics can be made (3 s).
+
+        `listeners` are further ones, name → security protocol, found by `address`; `settings`
+        their properties.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        broker = cls(folder, service_folder("kafka-4.3.1"))
+        broker = cls(folder, service_folder("kafka-4.3.1"), listeners or {}, settings or {})
         for _ in range(5):
-            broker._ports = [free_port() for _ in range(4)]
+            broker._ports = [free_port() for _ in range(4 + len(broker._listeners))]
             broker._format()
             if broker._launch():
                 return broker
@@ -64,6 +78,10 @@ class KafkaBroker:
     @property
     def proxied_bootstrap(self) -> str:
         return f"127.0.0.1:{self._ports[2]}"
+
+    def address(self, listener: str) -> str:
+        """Return the address of a listener that `start` was given."""
+        return f"127.0.0.1:{self._ports[4 + list(self._listeners).index(listener)]}"
 
     @property
     def log(self) -> Path:
@@ -175,7 +193,9 @@ class KafkaBroker:
 
     def _format(self) -> None:
         """Write the configuration and an empty log folder with a new cluster id."""
-        plain, proxied, advertised, controller = self._ports
+        plain, proxied, advertised, controller = self._ports[:4]
+        more = "".join(f",{name}://{self.address(name)}" for name in self._listeners)
+        protocols = "".join(f",{name}:{kind}" for name, kind in self._listeners.items())
         logs = self.folder / f"log-{plain}"
         settings = {
             "process.roles": "broker,controller",
@@ -183,10 +203,11 @@ class KafkaBroker:
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "controller.listener.names": "CONTROLLER",
             "listeners": f"PLAIN://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxied},"
-            f"CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAIN://127.0.0.1:{plain},PROXIED://127.0.0.1:{advertised}",
+            f"CONTROLLER://127.0.0.1:{controller}{more}",
+            "advertised.listeners": f"PLAIN://127.0.0.1:{plain},"
+            f"PROXIED://127.0.0.1:{advertised}{more}",
             "listener.security.protocol.map": "PLAIN:PLAINTEXT,PROXIED:PLAINTEXT,"
-            "CONTROLLER:PLAINTEXT",
+            f"CONTROLLER:PLAINTEXT{protocols}",
             "inter.broker.listener.name": "PLAIN",
             "log.dirs": logs,
             "auto.create.topics.enable": "false",
@@ -204,6 +225,7 @@ class KafkaBroker:
             "share.coordinator.state.topic.num.partitions": 1,
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
+            **self._settings,
         }
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
         (self.folder / "server.properties").write_text(text)

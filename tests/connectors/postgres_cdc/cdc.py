@@ -13,6 +13,9 @@ from connectors.postgres_cdc import POSTGRES_CDC
 
 PATIENCE = 30.0
 
+on_both_versions = pytest.mark.parametrize("database", [18, 16], indirect=True)
+"""Runs a test on both versions of PostgreSQL that its fixtures have."""
+
 
 def settings(dsn, tables=("t",), **more):
     listed = [{"table": table} if isinstance(table, str) else table for table in tables]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from connectors.errors import FatalError
-from tests.connectors.postgres_cdc.cdc import Flow, execute, fetch, simple
+from tests.connectors.postgres_cdc.cdc import Flow, execute, fetch, on_both_versions, simple
 
 pytestmark = pytest.mark.postgres
 
@@ -33,6 +33,7 @@ def started(database, *statements, **more):
     return flow
 
 
+@on_both_versions
 @pytest.mark.parametrize("identity", IDENTITIES)
 def test_each_identity_gives_as_much_of_the_old_row_as_the_wal_has(database, identity):
     flow = started(database, *TABLE, IDENTITIES[identity])
@@ -63,6 +64,7 @@ def test_each_identity_gives_as_much_of_the_old_row_as_the_wal_has(database, ide
     assert {event.key for event in (insert, update, delete)} == {KEYS[identity]}
 
 
+@on_both_versions
 def test_a_changed_toast_value_is_sent_whole(database):
     flow = started(database, *TABLE, IDENTITIES["default"])
     execute(database, f"INSERT INTO t VALUES (1, 7, 'a', '{BIG}')", "UPDATE t SET big = big || 'y'")

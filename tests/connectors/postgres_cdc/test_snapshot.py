@@ -15,7 +15,7 @@ import pytest
 
 from connectors.contracts import EndOfSource
 from connectors.postgres_cdc import snapshot
-from tests.connectors.postgres_cdc.cdc import Flow, execute, fetch, simple
+from tests.connectors.postgres_cdc.cdc import Flow, execute, fetch, on_both_versions, simple
 
 pytestmark = pytest.mark.postgres
 
@@ -103,6 +103,7 @@ class Writer:
         self._thread.join(30)
 
 
+@on_both_versions
 def test_rows_written_during_the_snapshot_are_seen_once_and_in_order(database):
     execute(database, ROWS, "INSERT INTO t SELECT i, 0 FROM generate_series(0, 4999) i")
     flow = Flow(database)
@@ -123,6 +124,7 @@ def test_rows_written_during_the_snapshot_are_seen_once_and_in_order(database):
     assert replica.rows == table(database)
 
 
+@on_both_versions
 @pytest.mark.parametrize("applied", [False, True])
 def test_an_interrupted_snapshot_goes_on_where_it_was_while_rows_change(
     database, monkeypatch, applied

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.postgres_cdc.types import array_text, quote
-from tests.connectors.postgres_cdc.cdc import Flow, execute, fetch
+from tests.connectors.postgres_cdc.cdc import Flow, execute, fetch, on_both_versions
 
 CASES = {
     "smallint": ["-32768", "32767"],
@@ -101,6 +101,7 @@ def back(value, type_name):
     return repr(value) if isinstance(value, float) else str(value)
 
 
+@on_both_versions
 @pytest.mark.postgres
 def test_the_server_reads_back_what_it_had_from_copy_and_stream_alike(database):
     columns = [(f"c{number}", name) for number, name in enumerate(CASES)]
@@ -140,6 +141,7 @@ def test_the_server_reads_back_what_it_had_from_copy_and_stream_alike(database):
             assert same, f"{name}: {value!r} was {had!r}"
 
 
+@on_both_versions
 @pytest.mark.postgres
 def test_values_have_the_json_types_that_the_documentation_names(database):
     execute(

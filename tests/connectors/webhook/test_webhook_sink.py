@@ -19,7 +19,8 @@ from connectors.errors import FatalError, PermanentError, RetryableError
 from connectors.webhook import SINK_WEBHOOK, WEBHOOK_SENDER
 from connectors.webhook.answers import retry_after
 from tests.connectors.templates import compile_template
-from tests.transforms.steps.answering import Answer
+from tests.transforms.steps.answering import Answer, serving
+from tests.transforms.steps.certificates import Authority
 
 
 def events(*values, keys=None, topic=None, **attributes):
@@ -278,3 +279,35 @@ def test_closing_leaves_no_thread_and_no_connection(receiver, opened):
     sink.close()
     assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("webhook-")]
     assert len(list(Path("/proc/self/fd").iterdir())) < sockets
+
+
+@pytest.fixture
+def private(tmp_path):
+    """A receiver whose certificate is signed by an authority that only `ca.pem` names."""
+    authority = Authority(tmp_path)
+    with serving(authority.server_context()) as server:
+        yield server, authority
+
+
+def test_a_receiver_with_a_private_authority_is_reached_over_https(private, opened):
+    server, authority = private
+    sink = opened(url=server.url, ca_file=str(authority.ca))
+    assert sink.deliver(events(1)) == {}
+    assert [seen.body for seen in server.seen] == [b"1"]
+
+
+def test_a_receiver_of_an_unknown_authority_gets_nothing_and_the_error_says_what_to_set(
+    private, opened
+):
+    server, _ = private
+    sink = opened(url=server.url)
+    (error,) = sink.deliver(events(1)).values()
+    assert "certificate" in error.message
+    assert "ca_file" in error.hint
+    assert server.seen == []
+
+
+def test_an_authority_file_that_is_not_there_is_said_when_the_sink_is_opened(tmp_path, opened):
+    with pytest.raises(FatalError) as caught:
+        opened(url="https://127.0.0.1:1", ca_file=str(tmp_path / "nowhere.pem"))
+    assert "nowhere.pem" in caught.value.message
