@@ -265,15 +265,25 @@ def walk(node: Node) -> Iterator[object]:
     while waiting:
         one = waiting.pop()
         yield one
-        if dataclasses.is_dataclass(one):
-            for item in dataclasses.fields(one):
-                value = getattr(one, item.name)
-                _gather(value, waiting)
+        for name in _fields(type(one)):
+            _gather(getattr(one, name), waiting)
 
 
 def _gather(value: object, waiting: list[object]) -> None:
     if isinstance(value, tuple):
         for one in value:
             _gather(one, waiting)
-    elif dataclasses.is_dataclass(value):
+    elif _fields(type(value)):
         waiting.append(value)
+
+
+_known: dict[type, tuple[str, ...]] = {}
+
+
+def _fields(kind: type) -> tuple[str, ...]:
+    """Return the names of a node's fields; () of what is no node. Asked for each node of a tree."""
+    found = _known.get(kind)
+    if found is None:
+        fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+        found = _known[kind] = tuple(item.name for item in fields)
+    return found

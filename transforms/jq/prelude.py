@@ -6,6 +6,7 @@ so may stand in a path expression, whatever else makes their values fast elsewhe
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from transforms.jq.parser import parse_function
@@ -90,30 +91,38 @@ def add(f): reduce f as $x (null; . + $x);
 """
 
 
+_HEAD = re.compile(r"^def (\w+)(?:\(([^)]*)\))?:", re.MULTILINE)
+
+
+def _texts(text: str) -> dict[tuple[str, int], str]:
+    """Return name and arity → definition. A program needs few of them: each is parsed when used."""
+    heads = list(_HEAD.finditer(text))
+    ends = [*(head.start() for head in heads[1:]), len(text)]
+    return {
+        (head[1], len(head[2].split(";")) if head[2] else 0): text[head.start() : end]
+        for head, end in zip(heads, ends, strict=True)
+    }
+
+
+_OF_PATHS = _texts(_PATHS)
+_OF_ALL = {**_OF_PATHS, **_texts(_VALUES)}
+
+
 @cache
-def _all() -> tuple[dict[tuple[str, int], Definition], frozenset[tuple[str, int]]]:
-    found: dict[tuple[str, int], Definition] = {}
-    paths: set[tuple[str, int]] = set()
-    for text, is_path in ((_PATHS, True), (_VALUES, False)):
-        for function in parse_function(text):
-            key = (function.name, len(function.parameters))
-            _, found[key] = define(Scope(), function)
-            if is_path:
-                paths.add(key)
-    return found, frozenset(paths)
-
-
 def prelude(name: str, arity: int) -> Definition | None:
     """Return a builtin that is written in jq."""
-    return _all()[0].get((name, arity))
+    text = _OF_ALL.get((name, arity))
+    if text is None:
+        return None
+    (function,) = parse_function(text)
+    return define(Scope(), function)[1]
 
 
 def path_prelude(name: str, arity: int) -> Definition | None:
     """Return a builtin that may stand in a path expression."""
-    found, paths = _all()
-    return found[(name, arity)] if (name, arity) in paths else None
+    return prelude(name, arity) if (name, arity) in _OF_PATHS else None
 
 
 def prelude_names() -> frozenset[tuple[str, int]]:
     """Return name and arity of all of them."""
-    return frozenset(_all()[0])
+    return frozenset(_OF_ALL)
