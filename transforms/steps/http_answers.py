@@ -205,21 +205,16 @@ def error_of_exception(error: Exception, call: Call, timeout: float) -> Penstock
 
 
 def _tls_error(error: Exception, call: Call) -> PenstockError:
-    text = str(error)
-    kind = FatalError if call.host_is_ours else PermanentError
-    if "CERTIFICATE_VERIFY_FAILED" in text.upper():
-        return kind(
-            f"the certificate of {call.url.host} is not trusted: {text}.",
-            code="http_tls",
-            hint="Set tls.ca to a PEM file of its authority, or SSL_CERT_FILE for all calls.",
-            **_about(call),
-        )
-    return kind(
-        f"{call.url.host} and we don't agree on TLS: {text}.",
-        code="http_tls",
-        hint="Check tls.certificate and tls.min_version, and that the port speaks TLS.",
-        **_about(call),
-    )
+    """Return what TLS did not allow: for a host of the flow's it stops the worker."""
+    about = _about(call)
+    text = f"{call.url.host} and we don't agree on TLS: {error}."
+    hint = "Check tls.certificate and tls.min_version, and that the port speaks TLS."
+    if "CERTIFICATE_VERIFY_FAILED" in str(error).upper():
+        text = f"the certificate of {call.url.host} is not trusted: {error}."
+        hint = "Set tls.ca to a PEM file of its authority, or SSL_CERT_FILE for all calls."
+    if call.host_is_ours:
+        return FatalError(text, code="http_tls", hint=hint, **about)
+    return PermanentError(text, code="http_tls", hint=hint, **about)
 
 
 def _proxy_error(error: Exception, call: Call) -> PenstockError:

@@ -85,16 +85,20 @@ class JsStep:
         try:
             text = json_text(given)
         except (TypeError, ValueError, RecursionError) as error:
-            raise _failed(f"its input is not JSON ({error})", "js_input") from None
+            raise PermanentError(
+                f"the event can't be given to JavaScript: it is not JSON ({error}).",
+                code="js_input",
+                hint="Correct the step that makes it.",
+            ) from None
         try:
             answer = self._sandbox.ask(text, integers_of(given, text))
         except SandboxEndedError as error:
             if error.hung:
                 raise self._overran() from None
-            raise _failed(
-                f"the engine crashed (status {error.status})",
-                "js_crashed",
-                "The other events go on with a new one. Simplify what the function does here.",
+            raise PermanentError(
+                f"the JavaScript engine crashed (status {error.status}).",
+                code="js_crashed",
+                hint="The other events go on with a new one. Simplify what the function does here.",
             ) from None
         if answer[:1] == b"=":
             return exact(answer[1:])
@@ -105,20 +109,27 @@ class JsStep:
             case "timeout":
                 return self._overran(told["line"])
             case "memory":
-                return _failed(
-                    f"it needed more than {self._settings.memory_limit:,} bytes of memory",
-                    "js_memory",
-                    "Raise `memory_limit` if such events are to be expected.",
+                return PermanentError(
+                    "the JavaScript function needed more memory than its "
+                    f"{self._settings.memory_limit:,} bytes.",
+                    code="js_memory",
+                    hint="Raise `memory_limit` if such events are to be expected.",
                     line=told["line"],
                 )
         at = f" (line {told['line']})" if told["line"] else ""
-        return _failed(f"{told['message']}{at}", "js_error", line=told["line"], stack=told["stack"])
+        return PermanentError(
+            f"the JavaScript function failed: {told['message'].rstrip('.')}{at}.",
+            code="js_error",
+            hint="Correct the code or the event, then replay it.",
+            line=told["line"],
+            stack=told["stack"],
+        )
 
     def _overran(self, line: int | None = None) -> PermanentError:
-        return _failed(
-            f"it computed for longer than {self._settings.timeout:g}s",
-            "js_timeout",
-            "Raise `timeout` if such events are to be expected.",
+        return PermanentError(
+            f"the JavaScript function computed for longer than {self._settings.timeout:g}s.",
+            code="js_timeout",
+            hint="Raise `timeout` if such events are to be expected.",
             line=line,
         )
 
@@ -141,13 +152,6 @@ def _given(executions: Executions, index: int) -> dict[str, Any]:
         "steps": executions.steps_view(index),
         "meta": executions.base_meta,
     }
-
-
-def _failed(what: str, code: str, hint: str = "", **context: Any) -> PermanentError:
-    hint = hint or "Correct the code or the event, then replay it."
-    return PermanentError(
-        f"the JavaScript function failed: {what.rstrip('.')}.", code=code, hint=hint, **context
-    )
 
 
 def _from_file(name: str, env: StepEnvironment) -> str:
