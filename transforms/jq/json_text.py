@@ -47,8 +47,12 @@ _ESCAPES = {
 _NUMBER = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(rb"[+-]?[0-9]+")
 _NAMED = re.compile(rb"([+-]?)(?:(inf|infinity)|(s?nan))", re.IGNORECASE)
-_SPECIAL = re.compile(r"[0-9]{16}|-0(?![.0-9])|\\u[dD][89a-fA-F]")
-"""What orjson would not keep: long integers, the sign of a zero; and half a pair, which json takes."""
+_LONG = re.compile(r"[0-9]{16}")
+"""Digits that may be an integer beyond what orjson keeps."""
+_SIGNED_ZERO = re.compile(r"-0(?![.0-9])")
+"""The sign of a zero, which orjson and json lose."""
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a pair, which json would take alone."""
 
 
 def to_json(value: Any) -> str:
@@ -163,12 +167,12 @@ def number_from_text(text: str) -> int | float | None:
 
 def from_json(text: str) -> Any:
     """Return the one value that `text` holds. Raises JqError with jq's message and place."""
-    special = {found[0][:2] for found in _SPECIAL.finditer(text)}
     try:
-        if not special:
-            return orjson.loads(text)
-        if not special & {"-0", "\\u"}:
-            return json.loads(text, parse_constant=_refuse)
+        if not ("-0" in text and _SIGNED_ZERO.search(text)):
+            if not _LONG.search(text):
+                return orjson.loads(text)
+            if not ("\\u" in text and _SURROGATE.search(text)):
+                return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         pass  # not JSON, or what jq reads beyond it: nan, 01, one more level
     return _Reader(text).value()

@@ -58,7 +58,10 @@ def sort_by_keys(values: Any, keys: list[Any]) -> list[Any]:
 def group_by_keys(values: Any, keys: list[Any]) -> list[list[Any]]:
     """Return the arrays of elements with equal keys, sorted by their keys."""
     _check(values, keys)
-    keys = _plain(keys)
+    return _grouped(values, _plain(keys))
+
+
+def _grouped(values: list[Any], keys: list[Any]) -> list[list[Any]]:
     if set(map(type, keys)) in ({str}, {int}):
         found: dict[Any, list[Any]] = {}
         for key, value in zip(keys, values, strict=True):
@@ -86,7 +89,7 @@ def unique(value: Any) -> list[Any]:
         raise type_error(value, "cannot be sorted, as it is not an array")
     if set(map(type, value)) == {str}:
         return [text for text, _ in groupby(sorted(value))]
-    return unique_by_keys(value, value)
+    return [group[0] for group in _grouped(value, value)]
 
 
 def _check(values: Any, keys: list[Any]) -> None:
