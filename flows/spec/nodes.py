@@ -40,6 +40,8 @@ class Scalar:
     raw: str
     """The value's text before substitution."""
     edits: tuple[Edit, ...] = ()
+    missing: bool = False
+    """A variable or file in it is missing, which is a problem of its own: the value means nothing."""
 
     @property
     def width(self) -> int:

@@ -43,6 +43,7 @@ def _substitute(scalar: Scalar, key: str, environ: Mapping[str, str], problems: 
     out: list[str] = []
     edits: list[Edit] = []
     done = 0
+    before = len(problems)
     for match in _PART.finditer(raw):
         out.append(raw[done : match.start()])
         done = match.end()
@@ -54,6 +55,7 @@ def _substitute(scalar: Scalar, key: str, environ: Mapping[str, str], problems: 
     out.append(raw[done:])
     scalar.value = "".join(out)
     scalar.edits = tuple(edits)
+    scalar.missing = len(problems) > before
 
 
 def _value(

@@ -267,6 +267,8 @@ def _belongs(one: _Located, model: type[BaseModel], valid: list[str]) -> str:
 
 
 def _report_value(one: _Located, model: type[BaseModel], problems: Problems, name: str) -> None:
+    if isinstance(one.node, Scalar) and one.node.missing:
+        return  # said once, at the variable
     raised = one.error.get("ctx", {}).get("error")
     if isinstance(raised, WrongPart):
         place, width = place_of(one.node, raised.path, one.entry)

@@ -130,3 +130,14 @@ def test_the_version_of_a_flow_does_not_depend_on_its_secrets(load):
     )
     assert one.version_hash != load(text.replace("table: t", "table: u")).version_hash
     assert one.version_hash == load(text + "\n        log: {level: debug}\n").version_hash
+
+
+def test_a_missing_variable_is_one_problem_whatever_its_key_expects(refused):
+    said = refused("""
+        modules:
+          - name: orders
+            type: source.kafka
+            config: { brokers: "${NO_BROKERS}", topics: [t] }
+    """)
+    assert "the environment variable NO_BROKERS is not set" in said
+    assert "expected at least one address" not in said
