@@ -161,12 +161,17 @@ class StepRunner:
 
     def _overran(self, error: PenstockError) -> PenstockError:
         """Return an error of a step's own timeout, which was this step's `timeout:`."""
-        kind = RetryableError if isinstance(error, RetryableError) else PermanentError
-        return kind(
-            f"step {self.plan.name} overran its timeout of {self.plan.timeout:g}s: {error.message}",
+        about = {**error.context, "cause": error.code}
+        took = f"step {self.plan.name} overran its timeout of {self.plan.timeout:g}s"
+        if isinstance(error, RetryableError):
+            return RetryableError(
+                f"{took}: {error.message}", code="step_timeout", hint=error.hint, **about
+            )
+        return PermanentError(
+            f"{took}: {error.message}",
             code="step_timeout",
-            hint=error.hint or "Raise `timeout` if it needs longer.",
-            **{**error.context, "cause": error.code},
+            hint="Raise `timeout` if the step needs longer, then replay the event.",
+            **about,
         )
 
     def _fail(self, executions: Executions, index: int, error: PenstockError) -> None:
