@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
 _CLOSING = 3.0
 """Seconds that the thread has to end."""
+_LOOKUPS = 16
+"""Names looked up at the same time."""
 
 T = TypeVar("T")
 
@@ -19,6 +22,9 @@ class HttpLoop:
     def __init__(self) -> None:
         self.users = 0
         self._loop = asyncio.new_event_loop()
+        # For looking up names. One that a name server leaves waiting must not hold up a stop.
+        self._lookups = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="http-lookup")
+        self._loop.set_default_executor(self._lookups)
         self._thread = Thread(target=self._loop.run_forever, name="http-call", daemon=True)
         self._thread.start()
 
@@ -27,8 +33,8 @@ class HttpLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def stop(self) -> None:
-        """End the thread, and those that have looked up names for it."""
-        self.wait_for(self._loop.shutdown_default_executor())
+        """End the thread, and those that look up names for it as they get done."""
+        self._lookups.shutdown(wait=False, cancel_futures=True)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSING)
         if not self._thread.is_alive():

@@ -29,6 +29,9 @@ LONGEST_CODE = 100_000
 _STACK = 2_000_000
 """Bytes that calls within calls may take; the process's own stack has 8 MB."""
 
+_CHECKING = 5.0
+"""Seconds: code that breaks out of its wrapping would run when it is looked at."""
+
 _FRAME = re.compile(r"<input>:(\d+)")
 _SHOWN = 10
 
@@ -194,8 +197,10 @@ def wrapped(code: str) -> str:
 
 def check_syntax(code: str) -> str | None:
     """Return what is wrong with the code and in which line, without running it; None if nothing."""
+    engine = quickjs.Context()
+    engine.set_time_limit(_CHECKING)
     try:
-        quickjs.Context().eval(wrapped(code))
+        engine.eval(wrapped(code))
     except quickjs.JSException as error:
         told = explained(error)
         return f"{told['message']} (line {told['line']})" if told["line"] else str(told["message"])
