@@ -14,6 +14,9 @@ from flows.state.records import DeadLetter
 if TYPE_CHECKING:
     from rich.console import Console
 
+_ID_SHOWN = 18
+"""Characters of an id that a narrow terminal shows at the least: its time, and some of its hash."""
+
 _WIRE_SHOWN = 2_000
 """Bytes of `wire` that are printed; JSON output has them all."""
 
@@ -91,14 +94,32 @@ def _print_table(page: Page, console: Console) -> None:
     from rich.table import Table  # noqa: PLC0415 - rich's tables take 20 ms to import
     from rich.text import Text  # noqa: PLC0415
 
+    headings = ("failed", "pipeline", "step", "error", "event", "tries", "id")
+    rows = [list(map(_one_line, _cells(letter))) for letter in page.letters]
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    if sum(widths) + 2 * len(widths) > console.width:
+        rows = _shortened(rows)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("failed", "pipeline", "step", "error", "event"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("tries", justify="right")
-    table.add_column("id", no_wrap=True, style="cyan")
-    for letter in page.letters:
-        table.add_row(*(Text(_one_line(cell)) for cell in _cells(letter)))
+    for heading in headings:
+        table.add_column(
+            heading,
+            overflow="fold",
+            no_wrap=heading in {"failed", "tries", "id"},
+            justify="right" if heading == "tries" else "left",
+            style="cyan" if heading == "id" else None,
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
     console.print(table)
+
+
+def _shortened(rows: list[list[str]]) -> list[list[str]]:
+    """Return the rows without fractions of seconds, and of each id as much as tells it apart."""
+    ids = [row[-1] for row in rows]
+    length = next(
+        n for n in range(_ID_SHOWN, 64) if len({each[:n] for each in ids}) == len(set(ids))
+    )
+    return [[row[0].partition(".")[0] + "Z", *row[1:-1], row[-1][:length]] for row in rows]
 
 
 def _print_panels(letter: DeadLetter, blocks: list[tuple[str, str]], console: Console) -> None:

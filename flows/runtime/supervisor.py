@@ -8,6 +8,7 @@ checkpoint); a second one kills.
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import socket
@@ -254,7 +255,11 @@ class Supervisor:
         assert process.stderr is not None  # noqa: S101 - asked for above
         self._read_lines(read_end, lambda line: self._report(slot, line), os.close)
         stderr = process.stderr
-        self._read_lines(stderr.fileno(), self._watcher.log_line, lambda _fd: stderr.close())
+        self._read_lines(stderr.fileno(), self._log_line, lambda _fd: stderr.close())
+
+    def _log_line(self, line: bytes) -> None:
+        if not is_waiting_for_a_peer(line):
+            self._watcher.log_line(line)
 
     def _read_lines(
         self, fd: int, handle: Callable[[bytes], None], close: Callable[[int], None]
@@ -333,6 +338,17 @@ class Supervisor:
                     other.process = None
                 other.start_at = time.monotonic() + delay
                 other.view.restarted()
+
+
+_WAITING = re.compile(rb"\terror connecting to worker \d+: .*; retrying$")
+
+
+def is_waiting_for_a_peer(line: bytes) -> bool:
+    """Whether Bytewax says that another process of its cluster is not up yet, and tries again.
+
+    All of them start at the same time, so that is no news and no error.
+    """
+    return _WAITING.search(line) is not None
 
 
 def _code_of(error: ErrorReport) -> int:

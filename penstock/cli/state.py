@@ -66,6 +66,9 @@ def _print_flow(one: dict[str, Any], place: str, now: float) -> None:
     from penstock.cli.output import print_table  # noqa: PLC0415
 
     print(f"{one['flow']}, in {place}\n")
+    if not one["partitions"] and not one["pipelines"]:
+        print("Nothing is settled yet: run the flow first.\n")
+        return
     print_table(
         ["SOURCE", "PARTITION", "POSITION", ">LAG", ">LAST EVENT", ">STORED"],
         [

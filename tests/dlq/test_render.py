@@ -80,3 +80,21 @@ def test_what_an_event_holds_cannot_steer_the_terminal(terminal):
 
 def test_a_large_body_is_cut_and_says_so():
     assert "… 3000 bytes more" in _printed(print_letter, letter(1, wire=b"x" * 5000))
+
+
+@pytest.mark.parametrize("width", [80, 110])
+def test_a_narrow_terminal_shows_as_much_of_an_id_as_tells_it_apart(width):
+    letters = [
+        letter(1, id="019a0000-0001-7aaa-8000-000000000001", last_failed_at=1_700_000_000.5),
+        letter(2, id="019a0000-0001-7aaa-8111-000000000001", last_failed_at=1_700_000_000.5),
+    ]
+    file = io.StringIO()
+    print_page(
+        Page(letters, None), Console(file=file, force_terminal=True, width=width, color_system=None)
+    )
+    text = file.getvalue()
+    assert "019a0000-0001-7aaa-80" in text
+    assert "019a0000-0001-7aaa-81" in text
+    assert text.count("2023-11-14T22:13:20Z") == 2
+    if width == 110:
+        assert len(text.splitlines()) == 3, "a line each"
