@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import __version__ as sqlalchemy_version
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -124,9 +125,18 @@ def patient(connection: Connection) -> Iterator[None]:
     connection.exec_driver_sql(setting.format(int(BUSY_TIMEOUT * 1000)))
 
 
+def _read_url(url: str) -> URL:
+    """Return the URL's parts. Raises ArgumentError, ValueError."""
+    parsed = make_url(url)
+    if sqlalchemy_version.startswith("2.0.") and parsed.database:
+        # SQLAlchemy 2.0, the last for Python 3.10, leaves the database's name as it is quoted.
+        return parsed.set(database=unquote(parsed.database))
+    return parsed
+
+
 def _parse(url: str) -> URL:
     try:
-        parsed = make_url(url)
+        parsed = _read_url(url)
         backend = parsed.get_backend_name()
     except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise _bad_url("the URL of the state store can't be read.") from None
