@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import types
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -106,7 +107,10 @@ class Compiled:
         self._is_wild = careful or makes_wild_numbers(tree)
         names = {**_NAMES, **({} if self._is_wild else _QUICK), **made.constants}
         try:
-            code = compile(made.source, self.file, "exec")
+            with warnings.catch_warnings():
+                # `1 is not None` is no slip here: constants stand where values do.
+                warnings.simplefilter("ignore", SyntaxWarning)
+                code = compile(made.source, self.file, "exec")
         except (SyntaxError, MemoryError, RecursionError) as error:
             raise ExpressionError(f"the program is nested too deeply ({error})") from None
         # The source is made of names of ours and of constants that are quoted.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from transforms.jq.arithmetic import add, bounded
+from transforms.jq.arithmetic import add, bounded, subtract
 from transforms.jq.builtins import FUNCTIONS
 from transforms.jq.errors import LARGEST_TEXT, JqError, TooLarge
 from transforms.jq.json_text import shortened, to_json
@@ -220,7 +220,9 @@ def limit_of(count: Any) -> Any:
     """Return how many outputs `limit` lets pass."""
     if compare(count, 0) < 0:
         raise JqError("limit doesn't support negative count")
-    return count if type(count) in {int, float} else float("inf")
+    if type(count) is not int and type(count) is not float:
+        subtract(count, 1)  # raises: jq counts down from whatever it is given
+    return count
 
 
 # --- paths --------------------------------------------------------------------------------------
