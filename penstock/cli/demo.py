@@ -33,6 +33,7 @@ def demo(
 
     def run(files: list[Path], variables: Mapping[str, str]) -> int:
         os.environ.update(variables)  # the workers load the flow too, and inherit them
-        return run_flow(files, RunSettings())
+        # Somebody is looking, also where it goes through a pipe: no JSON.
+        return run_flow(files, RunSettings(log_format="console"))
 
     return run_demo(run, rate=rate, keep=keep, seed=seed)
