@@ -136,6 +136,9 @@ class Reader(Protocol):
         raise for a connection that is away: the position is sent once it is back.
         """
 
+    def owns(self, partition: str) -> bool:
+        """Whether the partition is of this reader's shard: what waits of it is resumed here."""
+
     def lag(self) -> Mapping[str, Lag]:
         """Return how far each partition is behind; from memory, without asking the server."""
 

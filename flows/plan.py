@@ -20,7 +20,7 @@ from flows.spec.configs import ModuleNode, StepNode
 from flows.spec.model import FlowFile, Log, Server, check_state_url
 from flows.spec.nodes import plain
 from flows.spec.not_built import find_not_built
-from flows.spec.pipelines import DeadLetters, Pipeline, Step
+from flows.spec.pipelines import DeadLetters, Pipeline, Retry, Step
 from flows.spec.problems import FlowErrors, Place, Problem
 from flows.spec.secrets import Secrets
 from schema_registry.subjects import SubjectVersions
@@ -59,6 +59,8 @@ class StepPlan:
     skip_if: str | None
     on_error: Literal["fail", "skip"]
     place: Place
+    retry: Retry | None = None
+    """How often it is tried; None: once."""
     use: str | None = None
     """The step module it uses."""
     timeout: float | None = None
@@ -106,9 +108,17 @@ class PipelinePlan:
     key: str | None
     partition_by: str | None
     on_invalid: Literal["dead_letter", "skip", "pass"]
+    order: Literal["key", "none", "partition"]
+    max_parked: int
+    """When so many executions wait, the source is not read any further."""
     dead_letter: DeadLetters
     steps: tuple[StepPlan, ...]
     place: Place
+
+    @property
+    def retries(self) -> bool:
+        """Whether any step is tried again when it fails."""
+        return any(step.retry is not None and step.retry.max_attempts > 1 for step in self.steps)
 
     def every_step(self) -> Iterator[StepPlan]:
         """Yield the steps in order, each followed by those inside it."""
@@ -278,16 +288,36 @@ def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
         key=model.key,
         partition_by=model.partition_by,
         on_invalid=model.on_invalid,
+        order=model.order,
+        max_parked=(model.retry or Retry()).max_parked,
         dead_letter=model.dead_letter,
         steps=tuple(
-            _step(step, node, number)
+            _step(step, node, number, retry=_retry(model, step, flow.model))
             for number, (step, node) in enumerate(zip(model.steps, nodes, strict=True))
         ),
         place=pipelines.entries[name].key.place,
     )
 
 
-def _step(model: Step | SubStep, node: StepNode, number: int, within: str = "") -> StepPlan:
+def _retry(pipeline: Pipeline, step: Step, flow: FlowFile) -> Retry | None:
+    """Return how often a step is tried: what it says itself, else its module, else its pipeline."""
+    used = [module.retry for module in flow.modules if step.use and module.name == step.use]
+    said = [each for each in (pipeline.retry, *used, step.retry) if each is not None]
+    if not said:
+        return None
+    merged: dict[str, Any] = {}
+    for each in said:
+        merged |= {name: getattr(each, name) for name in each.model_fields_set}
+    return Retry().model_copy(update=merged)
+
+
+def _step(
+    model: Step | SubStep,
+    node: StepNode,
+    number: int,
+    within: str = "",
+    retry: Retry | None = None,
+) -> StepPlan:
     settings = node.settings
     assert settings is not None  # noqa: S101 - the flow was checked
     lowered: dict[str, Any] = {} if node.sink is None else {"sink": node.sink}
@@ -302,6 +332,7 @@ def _step(model: Step | SubStep, node: StepNode, number: int, within: str = "") 
         skip_if=model.skip_if,
         on_error=model.on_error,
         place=node.node.place,
+        retry=retry,
         use=model.use,
         timeout=lowered.get("timeout"),
         within=within,

@@ -38,11 +38,27 @@ UNSET: Final = _Unset()
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Why an execution goes no further: it failed at `step`, was skipped, or never started."""
+    """Why an execution goes no further now: it failed at `step`, was skipped, or never started.
 
-    outcome: Literal["failed", "skipped", "not_triggered"]
+    A parked one is set aside and goes on later: see `Executions.waits`.
+    """
+
+    outcome: Literal["failed", "skipped", "not_triggered", "parked"]
     step: str | None = None
     error: PenstockError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Where and when a parked execution goes on."""
+
+    step: int
+    """The number of the step it goes on with."""
+    attempts: int = 0
+    """Tries that this step has had; 0 when it only waits behind another execution."""
+    seconds: float = 0.0
+    error: PenstockError | None = None
+    """Of the last try."""
 
 
 @dataclass(slots=True)
@@ -76,6 +92,13 @@ class Executions:
     """In a loop: the pass of its event that each index is, as text (`3`, `3.0` in an inner loop)."""
     takes_turns: bool = True
     """Whether calls for one key are made one after another; a loop sees to that itself."""
+    waits: dict[int, Wait] = field(default_factory=dict)
+    """Index → how it was parked; its `ended` says "parked" then."""
+    lanes: Column | None = None
+    """Per event what order is kept by when executions wait: key or partition. None: nothing waits
+    behind another."""
+    resumed: dict[int, Any] = field(default_factory=dict)
+    """Index → the record of the parked execution that goes on here (flows.state.records.Parked)."""
     failed_at: dict[int, str] = field(default_factory=dict)
     """Index → place within the running step that its failure comes from, such as `lines[3].charge`."""
 
@@ -95,6 +118,8 @@ class Executions:
 
     def turn_column(self) -> Column:
         """Return the key per event whose calls are made one after another; None: at any time."""
+        if self.lanes is not None:
+            return self.lanes
         return self.key_column() if self.takes_turns else [None] * self.events.size
 
     def end(self, index: int, ended: Ended) -> None:

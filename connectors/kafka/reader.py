@@ -272,6 +272,10 @@ class KafkaReader:
                 continue
             self._highs[part] = max(self._highs.get(part, 0), cached[1])
 
+    def owns(self, partition: str) -> bool:
+        """Whether the partition is of this shard."""
+        return self._watch.owns(partition)
+
     def status(self) -> str:
         """Return "" or one line on brokers that don't answer."""
         return self._errors.status()

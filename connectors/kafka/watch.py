@@ -71,6 +71,11 @@ class Watch:
         """Partitions of topics that are gone (with `topics_regex`; others are fatal)."""
         self.fatal: FatalError | None = None
 
+    def owns(self, partition: str) -> bool:
+        """Whether the partition, by its name, is of this shard."""
+        topic, _, number = partition.rpartition("/")
+        return self._shard.takes(self._choice.turn(Part(topic, int(number))))
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()

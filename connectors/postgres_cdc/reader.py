@@ -149,6 +149,10 @@ class PostgresCdcReader:
             seconds = 0.0 if quiet else max(0.0, time.time() - assembler.last_time)
         return {self._slot: Lag(bytes=behind, seconds=seconds)}
 
+    def owns(self, partition: str) -> bool:  # noqa: ARG002 - a slot has one
+        """Return True: a slot is one partition, and its one reader's."""
+        return True
+
     def status(self) -> str:
         """Return what the feed waits for, or ""."""
         return self._feed.status

@@ -12,6 +12,7 @@ from connectors.registry import connector_type
 from flows.runtime.branch import Branch
 from flows.runtime.halt import Halt
 from flows.runtime.ingest import Ingest
+from flows.runtime.parking import Parking
 from flows.runtime.runners import RunnerMaker
 from flows.runtime.settle import Outcomes, Settle
 from schema_registry.validation import Validator
@@ -100,15 +101,27 @@ def assemble_branches(
     halt: Halt,
     opened: ExitStack,
     marks: Mapping[str, Marks],
+    parkings: Mapping[str, Parking],
     make: Callable[[StepPlan, StepEnvironment], Step] = make_step,
 ) -> list[Branch]:
     """Return the branches of the source's pipelines, their steps made; `opened` closes them.
 
-    `marks`: pipeline → what this process has settled for others, in a cluster. `make` makes the
+    `marks`: pipeline → what this process has settled for others, in a cluster; `parkings`:
+    pipeline → what waits of it. `make` makes the
     steps; tests of a flow put others in the place of those that reach outside.
     """
     branches = [
-        _branch(plan, source, each, sinks, committer=committer, halt=halt, opened=opened, make=make)
+        _branch(
+            plan,
+            source,
+            each,
+            sinks,
+            committer=committer,
+            halt=halt,
+            opened=opened,
+            make=make,
+            parking=parkings[each.name] if each.name in parkings else Parking(),
+        )
         for each in source.pipelines
     ]
     return [replace(branch, marks=marks.get(branch.name)) for branch in branches]
@@ -124,6 +137,7 @@ def _branch(
     halt: Halt,
     opened: ExitStack,
     make: Callable[[StepPlan, StepEnvironment], Step],
+    parking: Parking,
 ) -> Branch:
     maker = RunnerMaker(plan, pipeline.name, sinks, halt, opened, make)
     validator = _validator(plan, pipeline.schema) if pipeline.schema else None
@@ -131,10 +145,16 @@ def _branch(
     return Branch(
         name=pipeline.name,
         ingest=Ingest(
-            pipeline, plan.name, validator, reads_data=_reads_data(source, pipeline, used)
+            pipeline,
+            plan.name,
+            validator,
+            reads_data=_reads_data(source, pipeline, used),
+            parking=parking,
         ),
         steps=maker.runners(pipeline.steps),
-        settle=Settle(plan, source, pipeline, sinks=used, committer=committer, halt=halt),
+        settle=Settle(
+            plan, source, pipeline, sinks=used, committer=committer, halt=halt, parking=parking
+        ),
         partition_by=compile_jq(pipeline.partition_by) if pipeline.partition_by else None,
     )
 

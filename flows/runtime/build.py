@@ -3,7 +3,8 @@
     input ─┬─ ingest ── step ── step ── settle ─┬─ output
            └─ ingest ── step ── settle ─────────┘
 
-What flows is a Batch up to ingest and an Executions after it, one per epoch. Nothing raises
+What flows is a Batch up to ingest and an Executions after it, one per epoch; executions that were
+parked come as they were, to their own branch alone. Nothing raises
 through an operator; publishing is a step, so the output only closes the graph.
 """
 
@@ -56,11 +57,15 @@ def build_dataflow(
     return flow
 
 
-def _ingest(batches: Stream[Batch], branch: Branch) -> Stream[Executions]:
-    ingest = branch.ingest
+def _ingest(batches: Stream[Batch | Executions], branch: Branch) -> Stream[Executions]:
+    ingest, name = branch.ingest, branch.name
 
-    def begin(items: list[Batch]) -> list[Executions]:
-        return [ingest(batch) for batch in items]
+    def begin(items: list[Batch | Executions]) -> list[Executions]:
+        if type(items[0]) is Executions:  # what was parked comes alone, and is one pipeline's
+            return [
+                item for item in items if isinstance(item, Executions) and item.pipeline == name
+            ]
+        return [ingest(item) for item in items if isinstance(item, Batch)]
 
     return op.flat_map_batch(f"{_id(branch.name)}/ingest", batches, begin)
 

@@ -77,6 +77,8 @@ class Committer:
         self._open = _Unit([])
         self._queue: list[_Unit] = []
         self._events = 0
+        self._ticket = 1
+        self._stored = 0
         self._durable: dict[str, Position] = {}
         self._status = ""
         self._closing = False
@@ -94,6 +96,16 @@ class Committer:
         return self._status
 
     @property
+    def ticket(self) -> int:
+        """The number of the batch in flight: what is settled now is durable once it is `stored`."""
+        return self._ticket
+
+    @property
+    def stored(self) -> int:
+        """The ticket of the last batch that is durable."""
+        return self._stored
+
+    @property
     def last_commit(self) -> float:
         """Wall clock of the last durable checkpoint, seconds since the epoch."""
         return self._last_commit
@@ -108,6 +120,7 @@ class Committer:
         Blocks while too much waits (OUTSTANDING_…): a state store that is away holds the flow back.
         """
         unit, self._open = self._open, _Unit([])
+        self._ticket += 1
         unit.positions.update(positions)
         with self._condition:
             while self._is_full() and not self._halt.error:
@@ -126,6 +139,7 @@ class Committer:
         Returns early on a halt with an error.
         """
         unit, self._open = self._open, _Unit([])
+        self._ticket += 1
         unit.positions.update(positions)
         unit.owner = owner
         with self._condition:
@@ -201,6 +215,7 @@ class Committer:
             self._store(store, owner, settlements, positions)
             with self._condition:
                 del self._queue[: len(together)]
+                self._stored += len(together)
                 self._events -= sum(unit.events for unit in together)
                 if owner is None:
                     self._durable.update(positions)

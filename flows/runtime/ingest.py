@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from connectors.batch import Batch, Column
 from connectors.errors import PenstockError, PermanentError
 from schema_registry.validation import Validator
-from transforms.executions import Ended, Executions
+from transforms.executions import Ended, Executions, Wait
 from transforms.expressions import Program, compile_jq
 
 if TYPE_CHECKING:
     from flows.plan import PipelinePlan
+    from flows.runtime.parking import Parking
 
 _NOT_TRIGGERED = Ended("not_triggered")
+_PARKED = Ended("parked")
 
 
 class Ingest:
@@ -27,7 +29,13 @@ class Ingest:
     """
 
     def __init__(
-        self, plan: PipelinePlan, flow: str, validator: Validator | None, *, reads_data: bool
+        self,
+        plan: PipelinePlan,
+        flow: str,
+        validator: Validator | None,
+        *,
+        reads_data: bool,
+        parking: Parking,
     ) -> None:
         self._pipeline = plan.name
         self._flow = flow
@@ -39,6 +47,9 @@ class Ingest:
         self._types: dict[str, bool] = {}
         self._when = compile_jq(plan.when) if plan.when else None
         self._key = compile_jq(plan.key) if plan.key else None
+        self._order = plan.order
+        self._retries = plan.retries
+        self._parking = parking
 
     def __call__(self, batch: Batch) -> Executions:
         """Return the executions; what goes no further is in their `ended` already."""
@@ -61,7 +72,27 @@ class Ingest:
             self._check_schema(executions, self._validator)
         if self._key is not None:
             executions.keys = self._own_keys(executions, self._key)
+        if self._retries or len(self._parking):
+            self._keep_lanes(executions)
         return executions
+
+    def _keep_lanes(self, executions: Executions) -> None:
+        """Say what order is kept by, and park what comes behind an execution that waits."""
+        if self._order == "none":
+            executions.takes_turns = False
+            return
+        if self._order == "partition":
+            executions.lanes = executions.events.column("partition")
+        else:
+            executions.lanes = executions.key_column()
+        blocked = self._parking.is_blocked
+        if not len(self._parking):
+            return
+        lanes = executions.lanes
+        for index in executions.going(0):
+            if blocked(lanes[index]):
+                executions.waits[index] = Wait(0)
+                executions.end(index, _PARKED)
 
     def _fail_undecoded(self, executions: Executions) -> None:
         for index, error in executions.events.errors.items():

@@ -16,9 +16,11 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors.batch import Batch, Position
 from connectors.contracts import EndOfSource, Reader
-from connectors.errors import PenstockError
+from connectors.errors import PenstockError, RetryableError
 from flows.runtime.committer import Committer
 from flows.runtime.halt import Halt
+from flows.runtime.resuming import Resumer
+from transforms.executions import Executions
 
 BATCH = 1000
 """Events a batch holds at most. Measured: below, what is paid per batch shows; at 5,000 the CPU
@@ -32,21 +34,32 @@ SHARED_POLL = timedelta(milliseconds=2)
 """Between looks of an intake whose thread also does other processes' share of the work."""
 
 
-class Intake(StatefulSourcePartition[Batch, None]):
+class Intake(StatefulSourcePartition["Batch | Executions", None]):
     """One reader, read batch by batch; see the module's text for the order of things."""
 
     def __init__(
-        self, reader: Reader, committer: Committer, halt: Halt, *, shares_thread: bool = False
+        self,
+        reader: Reader,
+        committer: Committer,
+        halt: Halt,
+        *,
+        resumer: Resumer | None = None,
+        shares_thread: bool = False,
     ) -> None:
         self._reader = reader
         self._committer = committer
         self._halt = halt
+        self._resumer = resumer
+        self._resumed_last = False
+        self._at_end = False
+        self.status = ""
+        """What it waits for, or ""; read by the reporter."""
         self._timeout = 0.0 if shares_thread else POLL
         self._idle = False
         self._emitted: dict[str, Position] | None = None
         self._sealed: dict[str, Position] | None = None
 
-    def next_batch(self) -> list[Batch]:
+    def next_batch(self) -> list[Batch | Executions]:
         """Checkpoint what is through, acknowledge what is durable, hand over what has come."""
         halt = self._halt
         if halt.error:
@@ -55,8 +68,18 @@ class Intake(StatefulSourcePartition[Batch, None]):
         if halt.asked():
             raise StopIteration
         try:
+            resumed = self._resume()
+            if resumed is not None:
+                self._emitted = {}
+                return [resumed]
+            if self._must_wait():
+                halt.wait(POLL / 2)
+                return []
             batch = self._reader.poll(BATCH, self._timeout)
         except EndOfSource:
+            self._at_end = True
+            if self._resumer is not None and self._resumer.waiting():
+                return []
             raise StopIteration from None
         except PenstockError as error:
             halt.fail(error)
@@ -66,6 +89,32 @@ class Intake(StatefulSourcePartition[Batch, None]):
             return []
         self._emitted = dict(batch.after)
         return [batch] if batch.size else []
+
+    def _resume(self) -> Executions | None:
+        """Return parked executions that are due, in turns with new events."""
+        resumer = self._resumer
+        if resumer is None or not resumer.waiting():
+            self.status = ""
+            return None
+        if self._resumed_last and not self._at_end and not resumer.full():
+            self._resumed_last = False
+            return None
+        try:
+            resumed = resumer.take()
+        except RetryableError as error:  # as the committer does, wait for the state store
+            self.status = f"state store: {error.message}"
+            return None
+        self.status = resumer.full()
+        self._resumed_last = resumed is not None
+        return resumed
+
+    def _must_wait(self) -> bool:
+        """Whether no new event may be read: too many wait, or the source is at its end."""
+        if self._at_end:
+            if self._resumer is None or not self._resumer.waiting():
+                raise EndOfSource
+            return True
+        return self._resumer is not None and bool(self._resumer.full())
 
     def next_awake(self) -> datetime | None:
         """Return when to ask again: at once, or shortly where waiting would hold up an exchange."""
@@ -92,7 +141,7 @@ class Intake(StatefulSourcePartition[Batch, None]):
             self._reader.acknowledge(durable)
 
 
-class IntakeSource(FixedPartitionedSource[Batch, None]):
+class IntakeSource(FixedPartitionedSource["Batch | Executions", None]):
     """Bytewax's source: one partition, which is the shard's intake, or none."""
 
     def __init__(self, intake: Intake | None, name: str) -> None:

@@ -60,6 +60,8 @@ class Report:
     """What it waits for, or ""."""
     pipelines: dict[str, PipelineCounts] = field(default_factory=dict)
     lags: dict[str, Lag] = field(default_factory=dict)
+    parked: dict[str, int] = field(default_factory=dict)
+    """Pipeline → executions that wait to be tried again, or behind one that does."""
     failures: list[Failure] = field(default_factory=list)
     """Those since the last report, at most a few."""
     error: ErrorReport | None = None
@@ -78,6 +80,7 @@ class Report:
             status=data["status"],
             pipelines={k: PipelineCounts(**v) for k, v in data["pipelines"].items()},
             lags={k: Lag(**v) for k, v in data["lags"].items()},
+            parked=data["parked"],
             failures=[Failure(**item) for item in data["failures"]],
             error=ErrorReport(**error) if error else None,
         )

@@ -79,4 +79,4 @@ class RunnerMaker:
             ),
         )
         self.opened.callback(made.close)
-        return StepRunner(step, made, self.halt, inner)
+        return StepRunner(step, made, self.halt, inner, last=step.number == len(numbers) - 1)

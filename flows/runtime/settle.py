@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ from connectors.contracts import Sink
 from connectors.errors import FatalError
 from connectors.failpoints import fail_point
 from flows.runtime.halt import Halt
+from flows.runtime.parking import Parking, parked_record
 from flows.state.history import encode_chunk
 from flows.state.letters import dead_letter
 from flows.state.records import Counts, DeadLetter, HistoryChunk, Settlement
@@ -42,6 +43,10 @@ class Outcomes(Protocol):
     def settle(self, settlement: Settlement) -> None:
         """Take one batch's outcome in one pipeline; see `Committer.settle`."""
 
+    @property
+    def ticket(self) -> int:
+        """The number of the batch in flight; see `Committer.ticket`."""
+
     def flush(self, owner: str, positions: Mapping[str, Position]) -> None:
         """Store what was taken, with positions of `owner`, and wait; see `Committer.flush`."""
 
@@ -58,6 +63,7 @@ class Settle:
         sinks: Mapping[str, Sink],
         committer: Outcomes,
         halt: Halt,
+        parking: Parking,
     ) -> None:
         self.tally = Tally()
         self._flow = flow
@@ -66,6 +72,8 @@ class Settle:
         self._sinks = sinks
         self._committer = committer
         self._halt = halt
+        self.parking = parking
+        self._names = [step.name for step in plan.steps]
         self._tenant = compile_jq(plan.tenant) if plan.tenant else None
         self._record = flow.history.record
         self._fraction = flow.history.fraction
@@ -77,7 +85,7 @@ class Settle:
         if self._halt.error:
             return
         letters: list[DeadLetter] = []
-        failed = skipped = untriggered = 0
+        failed = skipped = untriggered = parked = 0
         now = time.time()
         for index, ended in executions.ended.items():
             if ended.outcome == "failed":
@@ -85,26 +93,50 @@ class Settle:
                 letters.append(self._letter(executions, index, now))
             elif ended.outcome == "skipped":
                 skipped += 1
+            elif ended.outcome == "parked":
+                parked += 1
             else:
                 untriggered += 1
         if letters and not self._plan.dead_letter.enabled:
             self._halt.fail(_stopped_at(letters[0]))
             return
-        done = executions.events.size - failed - skipped - untriggered
+        done = executions.events.size - failed - skipped - untriggered - parked
         settlement = Settlement(
             pipeline=self._plan.name,
             counts=Counts(done=done, failed=failed, skipped=skipped),
             dead_letters=letters,
-            history=self._history(executions, failed, untriggered, now),
+            history=self._history(executions, failed, untriggered + parked, now),
             sink_states=self._sink_states(),
         )
+        if parked or executions.resumed:
+            self._park(executions, settlement, now)
         self._committer.settle(settlement)
         tally = self.tally
-        tally.received += executions.events.size - untriggered
+        tally.received += executions.events.size - untriggered - len(executions.resumed)
         tally.done += done
         tally.failed += failed
         tally.skipped += skipped
         tally.failures.extend(letters)
+
+    def _park(self, executions: Executions, settlement: Settlement, now: float) -> None:
+        """Tell the store and the parking what waits now, and what no longer does."""
+        parking, ticket = self.parking, self._committer.ticket
+        for index, before in executions.resumed.items():
+            if index not in executions.waits:
+                settlement.resumed.append(before.place.id)
+                parking.ended(before.place.id)
+        for index in sorted(executions.waits):
+            parked = parked_record(
+                executions,
+                index,
+                source=self._source,
+                steps=self._names,
+                now=now,
+                turn=parking.next_turn,
+                redact=self._flow.redact,
+            )
+            settlement.parked.append(parked)
+            parking.park(parked.place, ticket)
 
     def durably(self, executions: Executions, owner: str) -> None:
         """Settle and wait until it is stored: for a batch that another process will checkpoint.
@@ -126,7 +158,7 @@ class Settle:
             values, errors = self._tenant.column(executions, [index])
             if not errors and isinstance(values[0], str):
                 tenant = values[0]
-        return dead_letter(
+        letter = dead_letter(
             executions,
             index,
             flow=self._flow.name,
@@ -135,6 +167,15 @@ class Settle:
             tenant=str(tenant),
             now=now,
             redact=self._flow.redact,
+        )
+        before = executions.resumed.get(index)
+        if before is None:
+            return letter
+        again = before.step == letter.step
+        return replace(
+            letter,
+            attempts=before.place.attempts + 1 if again else 1,
+            first_failed_at=before.parked_at if before.place.attempts else now,
         )
 
     def _history(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from connectors.batch import Column
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from flows.runtime.halt import Halt
+from flows.runtime.retrying import delay_before
 from transforms.contracts import Step
-from transforms.executions import UNSET, Ended, Executions
+from transforms.executions import UNSET, Ended, Executions, Wait
 from transforms.expressions import compile_jq
 from transforms.registry import step_type
 
@@ -29,8 +31,15 @@ class StepRunner:
     """
 
     def __init__(
-        self, plan: StepPlan, step: Step, halt: Halt, inner: Sequence[StepRunner] = ()
+        self,
+        plan: StepPlan,
+        step: Step,
+        halt: Halt,
+        inner: Sequence[StepRunner] = (),
+        *,
+        last: bool = False,
     ) -> None:
+        """`last`: no step of the pipeline follows."""
         kind = step_type(plan.type)
         assert kind is not None  # noqa: S101 - the plan was checked when it was loaded
         self.plan = plan
@@ -53,6 +62,9 @@ class StepRunner:
         self._if = compile_jq(plan.if_) if plan.if_ else None
         self._skip_if = compile_jq(plan.skip_if) if plan.skip_if else None
         self._publishes = plan.type == "step.publish"
+        self._last = last
+        self._retry = plan.retry if plan.retry and plan.retry.max_attempts > 1 else None
+        self._random = Random()  # noqa: S311 - jitter is no secret
 
     @property
     def status(self) -> str:
@@ -71,7 +83,10 @@ class StepRunner:
             indexes = self._applicable(executions, indexes)
         if not indexes:
             return True
-        outputs = self._run(executions, indexes)
+        if self._retry is None or executions.lanes is None or not self.reaches_out:
+            outputs = self._run(executions, indexes)
+        else:
+            indexes, outputs = self._run_in_turns(executions, indexes)
         if executions.failures and self._publishes:
             self._await_sink(executions, indexes)
         if executions.failures:
@@ -94,6 +109,76 @@ class StepRunner:
             for index in indexes:
                 executions.failures[index] = bug
             return [UNSET] * len(indexes)
+
+    def _run_in_turns(
+        self, executions: Executions, indexes: Sequence[int]
+    ) -> tuple[Sequence[int], Column]:
+        """Run it such that no execution overtakes one of its lane that has to be tried again.
+
+        Each turn runs one execution of every lane, so it costs nothing where keys differ. Returns
+        the indexes that ran, in order, and their outputs.
+        """
+        assert executions.lanes is not None  # noqa: S101 - the caller looked
+        turns: list[list[int]] = []
+        places: dict[object, int] = {}
+        for index in indexes:
+            lane = executions.lanes[index]
+            turn = 0 if lane is None else places.get(lane, 0)
+            if lane is not None:
+                places[lane] = turn + 1
+            if turn == len(turns):
+                turns.append([])
+            turns[turn].append(index)
+        if len(turns) == 1:
+            return indexes, self._run(executions, indexes)
+        held: set[object] = set()
+        ran: dict[int, Any] = {}
+        for each in turns:
+            going = [index for index in each if executions.lanes[index] not in held]
+            outputs = self._run(executions, going) if going else []
+            ran.update(zip(going, outputs or [UNSET] * len(going), strict=True))
+            for index in going:
+                error = executions.failures.get(index)
+                if error is not None and self._tries_again(executions, index, error):
+                    held.add(executions.lanes[index])
+        for index in indexes:
+            if index not in ran:
+                self._park(executions, index, Wait(self.plan.number))
+        order = sorted(ran)
+        return order, [ran[index] for index in order] if self.step.has_output else []
+
+    def _tries_again(self, executions: Executions, index: int, error: PenstockError) -> bool:
+        """Whether a failure of this step is one to try again."""
+        if self._retry is None or self._publishes or not isinstance(error, RetryableError):
+            return False
+        return self._attempts(executions, index) < self._retry.max_attempts
+
+    def _attempts(self, executions: Executions, index: int) -> int:
+        """Return which try of this step this is, from 1."""
+        before = executions.resumed.get(index)
+        if before is None or before.step != self.plan.name:
+            return 1
+        return int(before.place.attempts) + 1
+
+    def _park(self, executions: Executions, index: int, wait: Wait) -> None:
+        executions.waits[index] = wait
+        executions.end(index, Ended("parked", self.plan.name, wait.error))
+
+    def _hold_back(self, executions: Executions, failed: int) -> None:
+        """Park what comes later in the lane of an execution that is to be tried again."""
+        lanes = executions.lanes
+        if lanes is None or lanes[failed] is None:
+            return
+        lane = lanes[failed]
+        for index in range(failed + 1, executions.events.size):
+            if lanes[index] != lane or index in executions.ended:
+                continue
+            onward = executions.jumps.get(index)
+            if onward is None:
+                if self._last:
+                    continue  # it is through
+                onward = self.plan.number + 1
+            self._park(executions, index, Wait(onward))
 
     def _keep(self, executions: Executions, indexes: Sequence[int], outputs: Column) -> None:
         size = executions.events.size
@@ -155,6 +240,14 @@ class StepRunner:
                 break
             if self.plan.timeout is not None and error.code.endswith("_timeout"):
                 error = self._overran(error)  # noqa: PLW2901 - the same error, as this step's
+            if self._tries_again(executions, index, error):
+                assert self._retry is not None  # noqa: S101 - it would not try again
+                attempts = self._attempts(executions, index)
+                asked = error.retry_after if isinstance(error, RetryableError) else None
+                seconds = delay_before(self._retry, attempts, asked, self._random)
+                self._park(executions, index, Wait(self.plan.number, attempts, seconds, error))
+                self._hold_back(executions, index)
+                continue
             self._fail(executions, index, error)
         executions.failures.clear()
         executions.failed_at.clear()

@@ -38,7 +38,9 @@ from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
 from flows.runtime.logs import Level, set_up_logging
+from flows.runtime.parking import Parking
 from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report, State
+from flows.runtime.resuming import Resumer
 from flows.runtime.retention import pruner
 from flows.state.contracts import StateStore
 from flows.state.records import Lease
@@ -96,6 +98,7 @@ class Reporter:
         self._fd = fd
         self._halt = halt
         self._reader: Reader | None = None
+        self._intake: Intake | None = None
         self._committer: Committer | None = None
         self._branches: list[Branch] = []
         self._wake = threading.Event()
@@ -103,9 +106,16 @@ class Reporter:
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
 
-    def watch(self, reader: Reader | None, committer: Committer, branches: list[Branch]) -> None:
+    def watch(
+        self,
+        reader: Reader | None,
+        intake: Intake | None,
+        committer: Committer,
+        branches: list[Branch],
+    ) -> None:
         """Report on these from now on."""
-        self._reader, self._committer, self._branches = reader, committer, branches
+        self._reader, self._intake = reader, intake
+        self._committer, self._branches = committer, branches
         self.state = "running"
 
     def close(self, error: PenstockError | None) -> None:
@@ -133,7 +143,10 @@ class Reporter:
             state = "draining"
         failures: list[Failure] = []
         counts: dict[str, PipelineCounts] = {}
+        parked: dict[str, int] = {}
         waits = [self.status]
+        if self._intake is not None:
+            waits.append(self._intake.status)
         for branch in self._branches:
             tally = branch.settle.tally
             counts[branch.name] = PipelineCounts(
@@ -151,6 +164,7 @@ class Reporter:
                             letter.error_message,
                         )
                     )
+            parked[branch.name] = len(branch.settle.parking)
             waits.extend(runner.status for runner in branch.steps)
         if self._committer is not None:
             waits.append(self._committer.status)
@@ -160,6 +174,7 @@ class Reporter:
             state=state,
             status=self.redact("; ".join(wait for wait in waits if wait)),
             pipelines=counts,
+            parked=parked,
             lags=dict(self._reader.lag()) if self._reader is not None else {},
             failures=failures,
             error=_error_report(error, self.redact),
@@ -189,6 +204,8 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 return
             positions = store.checkpoints(plan.name, source_plan.name)
             marks = _marks(order, plan, store, positions)
+            parkings = _parkings(order, plan, store.last_turn(plan.name))
+            places = store.parked_places(plan.name, source_plan.name)
             sink_states = store.sink_states(plan.name, lease.shard)
         finally:
             store.close()
@@ -210,7 +227,14 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         sinks = open_sinks(plan, source_plan, sink_states, order.writers, opened)
         _announce(order, plan, lease, sinks, sink_states)
         branches = assemble_branches(
-            plan, source_plan, sinks, committer=committer, halt=halt, opened=opened, marks=marks
+            plan,
+            source_plan,
+            sinks,
+            committer=committer,
+            halt=halt,
+            opened=opened,
+            marks=marks,
+            parkings=parkings,
         )
         intake: Intake | None = None
         if order.reads:
@@ -222,9 +246,20 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             )
             reader = open_source(source_plan, opening)
             opened.callback(reader.close)
+            for place in places:
+                if place.pipeline in parkings and reader.owns(place.partition):
+                    parkings[place.pipeline].take_over(place)
             shares_thread = bool(order.addresses) and order.of > 1
-            intake = Intake(reader, committer, halt, shares_thread=shares_thread)
-        reporter.watch(reader, committer, branches)
+            resumer = Resumer(
+                plan.name,
+                source_plan.pipelines,
+                parkings,
+                committer,
+                lambda: open_store(plan.state_url),
+            )
+            opened.callback(resumer.close)
+            intake = Intake(reader, committer, halt, resumer=resumer, shares_thread=shares_thread)
+        reporter.watch(reader, intake, committer, branches)
         log.info("worker started", source=source_plan.name, shard=order.shard)
         _spare_the_collector()
         try:
@@ -247,6 +282,15 @@ def _marks(
             owner = f"{order.source}@{pipeline.name}:{share}:{key:08x}"
             found[pipeline.name] = Marks(owner, store.checkpoints(plan.name, owner), begins)
     return found
+
+
+def _parkings(order: WorkerOrder, plan: FlowPlan, last_turn: int) -> dict[str, Parking]:
+    """Return a parking, empty yet, for each pipeline but those that are spread over a cluster."""
+    return {
+        pipeline.name: Parking(last_turn)
+        for pipeline in plan.source(order.source).pipelines
+        if not (order.addresses and pipeline.partition_by)
+    }
 
 
 def _run_dataflow(order: WorkerOrder, intake: Intake | None, branches: list[Branch]) -> None:

@@ -46,10 +46,11 @@ def _top_level(tree: Mapping) -> Iterator[Use]:
 
 def _modules(flow: CheckedFlow) -> Iterator[Use]:
     for module in flow.configs.modules.values():
-        for name in ("archive", "retry"):
-            if module.node.mapping(name) is not None:
-                yield _at(module.node, name, f"{name} (of a module)")
         kind = module.kind
+        for name in ("archive", "retry"):
+            of_step = name == "retry" and kind is not None and not isinstance(kind, ConnectorType)
+            if module.node.mapping(name) is not None and not of_step:
+                yield _at(module.node, name, f"{name} (of a module)")
         if kind is None:
             continue
         if isinstance(kind, ConnectorType):
@@ -67,13 +68,14 @@ def _pipelines(tree: Mapping) -> Iterator[Use]:
         node = entry.value
         if not isinstance(node, Mapping):
             continue
-        for name in ("retry", "idempotency", "timeout"):
+        if not _is_empty(node.get("partition_by")) and _retries(node):
+            yield _at(node, "partition_by", "partition_by with retry")
+        for name in ("idempotency", "timeout"):
             if not _is_empty(node.get(name)):
                 yield _at(node, name, name)
-        for name, default in (("order", "key"), ("delivery", "at_least_once")):
-            value = node.text(name)
-            if value is not None and value.value != default:
-                yield _at(node, name, f"{name}: {value.value}")
+        delivery = node.text("delivery")
+        if delivery is not None and delivery.value != "at_least_once":
+            yield _at(node, "delivery", f"delivery: {delivery.value}")
         saga = node.mapping("saga")
         if saga is not None and _is_true(saga.get("enabled")):
             yield _at(node, "saga", "saga")
@@ -87,11 +89,15 @@ def _pipelines(tree: Mapping) -> Iterator[Use]:
                 yield _at(dead_letter, "replayable", "dead_letter.replayable: false")
 
 
+def _retries(pipeline: Mapping) -> bool:
+    steps = [step for step in pipeline.items("steps") if isinstance(step, Mapping)]
+    return any(not _is_empty(node.get("retry")) for node in (pipeline, *steps))
+
+
 def _steps(flow: CheckedFlow) -> Iterator[Use]:
     for step in flow.configs.every_step():
-        for name in ("retry", "compensate"):
-            if not _is_empty(step.node.get(name)):
-                yield _at(step.node, name, f"{name} (of a step)")
+        if not _is_empty(step.node.get("compensate")):
+            yield _at(step.node, "compensate", "compensate (of a step)")
         if step.kind is not None and step.kind.make is None:
             key = "type" if step.node.get("type") is not None else "use"
             yield _at(step.node, key, step.type, of_value=True)

@@ -11,7 +11,15 @@ from typing import Protocol
 
 from connectors.batch import Position
 from connectors.contracts import Lag
-from flows.state.records import DeadLetter, Lease, PartitionState, PipelineTotals, Settlement
+from flows.state.records import (
+    DeadLetter,
+    Lease,
+    Parked,
+    ParkedPlace,
+    PartitionState,
+    PipelineTotals,
+    Settlement,
+)
 
 
 class StateStore(Protocol):
@@ -55,6 +63,18 @@ class StateStore(Protocol):
         another worker has taken over. After a RetryableError it may or may not be stored: call
         again with the same settlements and checkpoint, and it is stored once.
         """
+
+    def parked_places(self, flow: str, source: str) -> list[ParkedPlace]:
+        """Return what waits of a source's executions, in the order in which it was parked."""
+
+    def parked(self, flow: str, pipeline: str, ids: Sequence[str]) -> list[Parked]:
+        """Return parked executions; those that are no longer there are left out."""
+
+    def parked_next(self, flow: str, limit: int) -> list[Parked]:
+        """Return parked executions, those that are due first first."""
+
+    def last_turn(self, flow: str) -> int:
+        """Return the greatest turn of a parked execution of the flow; 0 when none is parked."""
 
     def dead_letters(
         self, flow: str | None, *, pipeline: str | None, limit: int, after: str | None

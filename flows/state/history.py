@@ -60,6 +60,8 @@ _ERRORS: dict[str, type[PenstockError]] = {
     kind.kind: kind for kind in (FatalError, FlowFileError, PermanentError, RetryableError)
 }
 
+_NOT_RECORDED = {"not_triggered", "parked"}
+
 _local = threading.local()
 """A compressor each thread: its context is costly to make and not for two at once."""
 
@@ -81,14 +83,18 @@ class ChunkView:
 
 
 def encode_chunk(
-    executions: Executions, *, meta: Mapping[str, Any], only_failed: bool = False
+    executions: Executions,
+    *,
+    meta: Mapping[str, Any],
+    only_failed: bool = False,
+    only: int | None = None,
 ) -> bytes:
-    """Return the body of a chunk: all executions that were triggered, or those that failed.
+    """Return the body of a chunk: all executions that have ended, those that failed, or `only` one.
 
     Never raises for what a step put out: a value that is not JSON is kept as its text.
     """
     batch = executions.events
-    chosen = _chosen(executions, only_failed)
+    chosen = _chosen(executions, only_failed) if only is None else [only]
     places: Sequence[int] | dict[int, int] = range(batch.size)
     if chosen is not None:
         places = {index: place for place, index in enumerate(chosen)}
@@ -155,7 +161,7 @@ def _chosen(executions: Executions, only_failed: bool) -> list[int] | None:
     ended = executions.ended
     if only_failed:
         return sorted(index for index, end in ended.items() if end.outcome == "failed")
-    left_out = {index for index, end in ended.items() if end.outcome == "not_triggered"}
+    left_out = {index for index, end in ended.items() if end.outcome in _NOT_RECORDED}
     if not left_out:
         return None
     return [index for index in range(executions.events.size) if index not in left_out]

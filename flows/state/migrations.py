@@ -17,7 +17,12 @@ from flows.state.database import Database, missing, patient, transaction
 
 FIRST_VERSION = 1
 
-STEPS: tuple[Callable[[Connection], None], ...] = ()
+
+def _add_parked(connection: Connection) -> None:
+    tables.parked.create(connection)
+
+
+STEPS: tuple[Callable[[Connection], None], ...] = (_add_parked,)
 """STEPS[0] leads from the first version to the second, and so on."""
 
 _LOCK = 0x70656E73746F636B

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from flows.state.rows import LETTER_FIELDS
+from flows.state.rows import LETTER_FIELDS, PARKED_FIELDS, PLACE_FIELDS
 from flows.state.tables import (
     checkpoints,
     dead_letters,
@@ -33,6 +33,7 @@ from flows.state.tables import (
     server_now,
     sink_states,
 )
+from flows.state.tables import parked as _parked
 
 AMBIGUOUS = 20
 """Entries shown for a prefix that fits several."""
@@ -51,6 +52,7 @@ class Queries:
         self.add_totals = _adding(upsert, pipeline_totals, ("done", "failed", "skipped"))
         self.save_dead_letter = _refailing(upsert)
         self.add_chunk = insert(history_chunks)
+        self.park = _parking(upsert)
 
     lease = select(leases.c.fence, leases.c.holder, leases.c.last_commit).where(
         leases.c.flow == bindparam("of_flow"), leases.c.shard == bindparam("of_shard")
@@ -126,6 +128,40 @@ class Queries:
 
     letters = select(*(dead_letters.c[name] for name in LETTER_FIELDS)).order_by(
         dead_letters.c.last_failed_at.desc(), dead_letters.c.id.desc()
+    )
+
+    # Names of parameters differ from those of columns: an executemany of a delete needs it.
+    unpark = delete(_parked).where(
+        _parked.c.flow == bindparam("of_flow"),
+        _parked.c.pipeline == bindparam("of_pipeline"),
+        _parked.c.id == bindparam("of_id"),
+    )
+
+    parked_places = (
+        select(*(_parked.c[name] for name in PLACE_FIELDS))
+        .where(_parked.c.flow == bindparam("flow"), _parked.c.source == bindparam("source"))
+        .order_by(_parked.c.turn)
+    )
+
+    parked = select(*(_parked.c[name] for name in (*PLACE_FIELDS, *PARKED_FIELDS))).where(
+        _parked.c.flow == bindparam("flow"),
+        _parked.c.pipeline == bindparam("pipeline"),
+        _parked.c.id.in_(bindparam("ids", expanding=True)),
+    )
+
+    parked_next = (
+        select(*(_parked.c[name] for name in (*PLACE_FIELDS, *PARKED_FIELDS)))
+        .where(_parked.c.flow == bindparam("flow"))
+        .order_by(_parked.c.due_at, _parked.c.turn)
+        .limit(bindparam("most"))
+    )
+
+    last_turn = select(func.max(_parked.c.turn)).where(_parked.c.flow == bindparam("flow"))
+
+    parked_counts = (
+        select(_parked.c.pipeline, func.count())
+        .where(_parked.c.flow == bindparam("flow"))
+        .group_by(_parked.c.pipeline)
     )
 
     letter_counts = (
@@ -209,6 +245,15 @@ def _adding(upsert: Any, table: Table, counts: Iterable[str]) -> Any:
     return new.on_conflict_do_update(
         index_elements=_keys(table),
         set_={name: table.c[name] + new.excluded[name] for name in counts},
+    )
+
+
+def _parking(upsert: Any) -> Any:
+    """Let an execution that is set aside again keep its turn and the time it was first parked."""
+    new = upsert(_parked)
+    names = _others(_parked, ("parked_at",))
+    return new.on_conflict_do_update(
+        index_elements=_keys(_parked), set_={name: new.excluded[name] for name in names}
     )
 
 

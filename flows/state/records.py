@@ -61,6 +61,43 @@ class HistoryChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class ParkedPlace:
+    """Where a parked execution waits: all that must be in memory to know when its turn comes."""
+
+    id: str
+    """The execution's id."""
+    pipeline: str
+    source: str
+    """The source module."""
+    partition: str
+    lane: str | None
+    """What order is kept in: executions of a lane go on one after another; None: on its own."""
+    turn: int
+    """Order of arrival; grows within a lane."""
+    attempts: int
+    """Tries that its step has had; 0 for one that only waits behind another."""
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """An execution set aside until a time: all it needs to go on, and why it waits."""
+
+    place: ParkedPlace
+    step: str | None
+    """The step it goes on with; None: the first."""
+    parked_at: float
+    """When it was first set aside."""
+    event_id: str
+    event_type: str
+    error_code: str
+    """Of its last try; "" for one that only waits behind another."""
+    error_message: str
+    body: bytes
+    """The execution so far: flows.state.history."""
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Executions of one pipeline that ended in a settlement; added to the stored totals."""
 
@@ -79,6 +116,10 @@ class Settlement:
     history: HistoryChunk | None = None
     sink_states: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Sink module → what the sink keeps beside the checkpoint."""
+    parked: list[Parked] = field(default_factory=list)
+    """Set aside, or set aside again."""
+    resumed: list[str] = field(default_factory=list)
+    """Ids of parked executions that have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +154,4 @@ class PipelineTotals:
     failed: int
     skipped: int
     dead_letters: int
+    parked: int = 0

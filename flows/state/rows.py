@@ -11,12 +11,16 @@ from typing import Any
 from connectors.batch import Position
 from connectors.contracts import Lag
 from connectors.errors import FlowFileError
-from flows.state.records import Counts, DeadLetter, HistoryChunk
+from flows.state.records import Counts, DeadLetter, HistoryChunk, Parked, ParkedPlace
 
 Row = dict[str, Any]
 
+PLACE_FIELDS = tuple(field.name for field in fields(ParkedPlace))
+PARKED_FIELDS = tuple(field.name for field in fields(Parked))[1:]
 LETTER_FIELDS = tuple(field.name for field in fields(DeadLetter))
 _CHUNK_FIELDS = tuple(field.name for field in fields(HistoryChunk))
+_place_values = attrgetter(*PLACE_FIELDS)
+_parked_values = attrgetter(*PARKED_FIELDS)
 _letter_values = attrgetter(*LETTER_FIELDS)
 _chunk_values = attrgetter(*_CHUNK_FIELDS)
 
@@ -43,6 +47,25 @@ def chunk_row(chunk: HistoryChunk) -> Row:
     row = dict(zip(_CHUNK_FIELDS, _chunk_values(chunk), strict=True))
     row["bytes"] = len(chunk.body)
     return row
+
+
+def parked_row(flow: str, parked: Parked) -> Row:
+    """Return the row of a parked execution."""
+    row = dict(zip(PLACE_FIELDS, _place_values(parked.place), strict=True))
+    row.update(zip(PARKED_FIELDS, _parked_values(parked), strict=True))
+    for name, value in row.items():
+        if isinstance(value, str):
+            row[name] = _storable(value)
+    row["flow"] = flow
+    return row
+
+
+def parked_of(values: Sequence[Any]) -> Parked:
+    """Return the parked execution of a row whose columns are PLACE_FIELDS and PARKED_FIELDS."""
+    count = len(PLACE_FIELDS)
+    row = dict(zip(PARKED_FIELDS, values[count:], strict=True))
+    row["body"] = bytes(row["body"])
+    return Parked(ParkedPlace(*values[:count]), **row)
 
 
 def checkpoint_row(

@@ -24,6 +24,8 @@ from flows.state.queries import Queries, letters_by_prefix, letters_page
 from flows.state.records import (
     DeadLetter,
     Lease,
+    Parked,
+    ParkedPlace,
     PartitionState,
     PipelineTotals,
     Settlement,
@@ -34,6 +36,8 @@ from flows.state.rows import (
     chunk_row,
     letter_of,
     letter_row,
+    parked_of,
+    parked_row,
     read_cursor,
     sink_state_row,
     totals_row,
@@ -156,11 +160,18 @@ class SqlStateStore:
         letters: list[Row] = []
         states: dict[str, Row] = {}
         chunks: list[Row] = []
+        parked: list[Row] = []
+        resumed: list[Row] = []
         for settled in commit.settlements:
             totals.append(totals_row(flow, shard, settled.pipeline, settled.counts))
             letters.extend(map(letter_row, settled.dead_letters))
             for sink, state in settled.sink_states.items():
                 states[sink] = sink_state_row(flow, shard, sink, state)
+            parked.extend(parked_row(flow, each) for each in settled.parked)
+            resumed.extend(
+                {"of_flow": flow, "of_pipeline": settled.pipeline, "of_id": each}
+                for each in settled.resumed
+            )
             if settled.history is not None:
                 chunks.append(chunk_row(settled.history))
         letters.sort(key=itemgetter("id"))
@@ -177,6 +188,8 @@ class SqlStateStore:
             ),
             (queries.add_totals, totals),
             (queries.save_dead_letter, letters),
+            (queries.unpark, resumed),
+            (queries.park, parked),
             (queries.save_sink_state, list(states.values())),
             (queries.add_chunk, chunks),
         ]
@@ -244,6 +257,25 @@ class SqlStateStore:
             writers.setdefault(writer, []).append(sink)
         return writers
 
+    def parked_places(self, flow: str, source: str) -> list[ParkedPlace]:
+        """Return what waits of a source's executions, in the order in which it was parked."""
+        rows = self._all(self._queries.parked_places, flow=flow, source=source)
+        return [ParkedPlace(*row) for row in rows]
+
+    def parked(self, flow: str, pipeline: str, ids: Sequence[str]) -> list[Parked]:
+        """Return parked executions; those that are no longer there are left out."""
+        rows = self._all(self._queries.parked, flow=flow, pipeline=pipeline, ids=list(ids))
+        return list(map(parked_of, rows))
+
+    def parked_next(self, flow: str, limit: int) -> list[Parked]:
+        """Return parked executions, those that are due first first."""
+        rows = self._all(self._queries.parked_next, flow=flow, most=limit)
+        return list(map(parked_of, rows))
+
+    def last_turn(self, flow: str) -> int:
+        """Return the greatest turn of a parked execution of the flow; 0 when none is parked."""
+        return int(self._all(self._queries.last_turn, flow=flow)[0][0] or 0)
+
     def dead_letters(
         self, flow: str | None, *, pipeline: str | None, limit: int, after: str | None
     ) -> list[DeadLetter]:
@@ -262,8 +294,16 @@ class SqlStateStore:
     def totals(self, flow: str) -> list[PipelineTotals]:
         """Return the counts of every pipeline of the flow."""
         letters = dict(self._all(self._queries.letter_counts, flow=flow))
+        parked = dict(self._all(self._queries.parked_counts, flow=flow))
         return [
-            PipelineTotals(pipeline, int(done), int(failed), int(skipped), letters.get(pipeline, 0))
+            PipelineTotals(
+                pipeline,
+                int(done),
+                int(failed),
+                int(skipped),
+                letters.get(pipeline, 0),
+                parked.get(pipeline, 0),
+            )
             for pipeline, done, failed, skipped in self._all(self._queries.totals, flow=flow)
         ]
 

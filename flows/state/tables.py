@@ -92,6 +92,29 @@ dead_letters = Table(
     Index("penstock_dead_letters_type", "flow", "event_type", "last_failed_at"),
 )
 
+parked = Table(
+    "penstock_parked",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("pipeline", Text, primary_key=True),
+    Column("id", _Ascii, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("partition", Text, nullable=False),
+    Column("lane", Text),
+    Column("turn", BigInteger, nullable=False),
+    Column("step", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("parked_at", Float, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("error_code", Text, nullable=False),
+    Column("error_message", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    # Holds all that a starting worker asks for but the lane, so it reads no bodies.
+    Index("penstock_parked_turns", "flow", "source", "turn"),
+)
+
 history_chunks = Table(
     "penstock_history_chunks",
     metadata,

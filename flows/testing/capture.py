@@ -117,6 +117,7 @@ class Settled:
     """Stands where the committer would, and keeps the outcome."""
 
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    ticket = 0
 
     def settle(self, settlement: Settlement) -> None:
         """Keep one batch's outcome."""

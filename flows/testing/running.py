@@ -121,6 +121,9 @@ def run_case(plan: FlowPlan, pipeline: PipelinePlan, case: Case, mocks: Mocks) -
 class _Run:
     def __init__(self, plan: FlowPlan, pipeline: PipelinePlan, mocks: Mocks) -> None:
         # Nobody reads a history of it.
+        # A case says what comes of an event in the end: nothing waits to be tried again.
+        steps = tuple(replace(step, retry=None) for step in pipeline.steps)
+        pipeline = replace(pipeline, steps=steps)
         self._plan = replace(plan, history=replace(plan.history, record="off"))
         self._pipeline = pipeline
         self._mocks = mocks
@@ -142,6 +145,7 @@ class _Run:
                 halt=halt,
                 opened=opened,
                 marks={},
+                parkings={},
                 make=self._step,
             )
             logs = opened.enter_context(_captured_logs())

@@ -24,11 +24,8 @@ class PipelineLine:
     state: str
     """What its workers do, or what they wait for."""
 
-    @property
-    def parked(self) -> int:
-        """Executions that have come in and not ended."""
-        counts = self.counts
-        return counts.received - counts.done - counts.failed - counts.skipped
+    parked: int
+    """Executions that wait to be tried again, or behind one that does."""
 
 
 class Progress:
@@ -52,7 +49,8 @@ class Progress:
                 for worker in mine:
                     counts += worker.counts().get(pipeline, PipelineCounts())
                 rate = self._rate((source, pipeline), counts, now)
-                lines.append(PipelineLine(pipeline, source, counts, lag, rate, state))
+                parked = sum(worker.report.parked.get(pipeline, 0) for worker in mine)
+                lines.append(PipelineLine(pipeline, source, counts, lag, rate, state, parked))
         return lines
 
     def _rate(self, key: tuple[str, str], counts: PipelineCounts, now: float) -> float:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from penstock.cli.help import examples
 from penstock.cli.options import FlowName, OptionalFlows, Output, State
+
+if TYPE_CHECKING:
+    from flows.state.records import Parked
 
 state = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -85,16 +88,82 @@ def _print_flow(one: dict[str, Any], place: str, now: float) -> None:
     )
     print()
     print_table(
-        ["PIPELINE", ">DONE", ">FAILED", ">SKIPPED", ">DEAD LETTERS"],
+        ["PIPELINE", ">DONE", ">FAILED", ">SKIPPED", ">PARKED", ">DEAD LETTERS"],
         [
             (
                 row["pipeline"],
                 f"{row['done']:,}",
                 f"{row['failed']:,}",
                 f"{row['skipped']:,}",
+                f"{row['parked']:,}",
                 f"{row['dead_letters']:,}",
             )
             for row in one["pipelines"]
         ],
     )
     print()
+
+
+@state.command(
+    epilog=examples(
+        "penstock state parked shop.yaml",
+        "penstock state parked shop.yaml -n 1000 -o json | jq -r '.[].error_code' | sort | uniq -c",
+    )
+)
+def parked(
+    flows: OptionalFlows = None,
+    *,
+    state: State = None,
+    flow: FlowName = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows at most.")] = 50,
+    output: Output = "text",
+) -> None:
+    """Show the executions that wait to be tried again, the next one first.
+
+    Each waits for its step, or behind an earlier one of its key or partition (see `order:`).
+    """
+    from penstock.cli.output import print_json  # noqa: PLC0415
+    from penstock.cli.stored import open_stored  # noqa: PLC0415 - loads SQLAlchemy
+
+    with open_stored(flows, state, flow) as stored:
+        names = [stored.flow] if stored.flow is not None else stored.store.flows()
+        shown = [
+            {"flow": name, **_waiting(row)}
+            for name in names
+            for row in stored.store.parked_next(name, limit)
+        ]
+        if output == "json":
+            print_json(shown)
+        elif shown:
+            _print_parked(shown, time.time())
+        else:
+            print("Nothing waits to be tried again.")
+
+
+def _waiting(parked: Parked) -> dict[str, Any]:
+    row = asdict(parked)
+    del row["body"]
+    place: dict[str, Any] = row.pop("place")
+    return place | row
+
+
+def _print_parked(rows: list[dict[str, Any]], now: float) -> None:
+    from penstock.cli.amounts import show_age  # noqa: PLC0415
+    from penstock.cli.output import print_table  # noqa: PLC0415
+
+    print_table(
+        ["PIPELINE", "STEP", "KEY", ">TRIES", ">DUE IN", ">PARKED", "EVENT", "ERROR"],
+        [
+            (
+                row["pipeline"],
+                row["step"] or "-",
+                row["lane"] or "-",
+                str(row["attempts"]) if row["attempts"] else "-",
+                show_age(max(0.0, row["due_at"] - now)) if row["attempts"] else "behind",
+                f"{show_age(now - row['parked_at'])} ago",
+                row["event_id"],
+                row["error_code"] or "-",
+            )
+            for row in rows
+        ],
+    )

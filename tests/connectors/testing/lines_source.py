@@ -64,6 +64,9 @@ class LinesReader:
     def acknowledge(self, positions):
         acknowledged_file(self.path).write_text(str(int(positions["lines"])))
 
+    def owns(self, partition):
+        return True
+
     def lag(self):
         return {"lines": Lag(events=self.queue.qsize())}
 

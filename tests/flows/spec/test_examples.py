@@ -67,7 +67,7 @@ def test_every_example_is_tried():
         ("scale", {"scale": 1}),
         ("isolation", {"isolation": 1}),
         ("circuit-breaker", {"circuit_breaker": 6}),
-        ("dead-letters", {"retry": 7, "dead_letter.alert_threshold": 18}),
+        ("dead-letters", {"dead_letter.alert_threshold": 18}),
         ("idempotency", {"idempotency": 3, "idempotent: true": 15, "idempotency_key": 16}),
         ("schemas", {}),
         ("transforms", {}),

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import time
 
-from flows.state.records import Counts, DeadLetter, HistoryChunk, Settlement
+from flows.state.records import (
+    Counts,
+    DeadLetter,
+    HistoryChunk,
+    Parked,
+    ParkedPlace,
+    Settlement,
+)
 
 
 def letter(number=1, **changes):
@@ -49,6 +56,21 @@ def chunk(body=b"body", **changes):
         "body": body,
     }
     return HistoryChunk(**{**values, **changes})
+
+
+def parked(turn=1, *, lane="k", attempts=1, due_at=10.0, **changes):
+    values = {
+        "step": "charge",
+        "parked_at": 1000.0 + turn,
+        "event_id": f"event-{turn}",
+        "event_type": "order.created",
+        "error_code": "http_status",
+        "error_message": "the server answered 503.",
+        "body": b"body",
+    }
+    name = f"019a0000-0000-7000-8000-{turn:012d}"
+    place = ParkedPlace(name, "enrich", "orders", "orders/0", lane, turn, attempts, due_at)
+    return Parked(place, **{**values, **changes})
 
 
 def settlement(done=1, *, letters=(), history=None, pipeline="enrich", **counts):

@@ -8,7 +8,7 @@ from connectors.contracts import Lag
 from connectors.errors import FatalError, FlowFileError
 from flows.state.records import Settlement
 from flows.state.rows import cursor
-from tests.flows.state.samples import chunk, chunks, commit, letter, settlement
+from tests.flows.state.samples import chunk, chunks, commit, letter, parked, settlement
 
 
 def _letters(store, flow="shop", pipeline=None, limit=100, after=None):
@@ -99,6 +99,39 @@ def test_text_that_a_database_cannot_hold_does_not_stop_the_flow(store, lease):
     assert found.event_id == "a␀b"
     assert found.error_message == "lone \ufffd surrogate, ä"
     assert found.wire == b"\x00\xff"
+
+
+def test_what_is_parked_is_there_whole_and_in_the_order_of_its_turns(store, lease):
+    settled = settlement()
+    settled.parked += [parked(2, lane=None, step=None), parked(1)]
+    commit(store, lease, [settled])
+    assert store.parked_places("shop", "orders") == [parked(1).place, parked(2, lane=None).place]
+    assert store.parked_places("shop", "others") == store.parked_places("others", "orders") == []
+    ids = [parked(n).place.id for n in (1, 2, 3)]
+    found = {each.place.turn: each for each in store.parked("shop", "enrich", ids)}
+    assert found == {1: parked(1), 2: parked(2, lane=None, step=None)}
+    assert store.last_turn("shop") == 2
+    assert store.last_turn("others") == 0
+    assert store.totals("shop")[0].parked == 2
+
+
+def test_what_is_parked_again_keeps_the_time_it_was_first_parked(store, lease):
+    for attempt in (1, 2):
+        settled = settlement(done=0)
+        settled.parked.append(parked(1, attempts=attempt, due_at=attempt, parked_at=attempt))
+        commit(store, lease, [settled])
+    (again,) = store.parked_next("shop", 10)
+    assert (again.place.attempts, again.place.due_at, again.parked_at) == (2, 2.0, 1.0)
+
+
+def test_what_has_ended_waits_no_more(store, lease):
+    settled = settlement()
+    settled.parked += [parked(1), parked(2, due_at=5.0)]
+    commit(store, lease, [settled])
+    ended = settlement()
+    ended.resumed.append(parked(1).place.id)
+    commit(store, lease, [ended])
+    assert store.parked_next("shop", 10) == [parked(2, due_at=5.0)]
 
 
 def test_dead_letters_come_newest_first_a_page_at_a_time(store, lease):

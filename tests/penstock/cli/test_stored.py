@@ -50,8 +50,8 @@ def test_state_show_prints_positions_lags_and_totals(filled, capsys):
     assert out.startswith("shop, in sqlite:///penstock.db\n")
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
     assert rows["orders"][1:5] == ["slot", "0000000A/00000001", "1.5", "kB"]
-    assert rows["enrich"] == ["enrich", "5", "2", "0", "2"]
-    assert rows["audit"] == ["audit", "7", "0", "0", "0"]
+    assert rows["enrich"] == ["enrich", "5", "2", "0", "0", "2"]
+    assert rows["audit"] == ["audit", "7", "0", "0", "0", "0"]
 
 
 def test_state_show_as_json_has_the_same_numbers(filled, capsys):

@@ -28,13 +28,14 @@ class Clock:
         return self.now
 
 
-def worker(source, index=0, *, state="running", status="", lags=None, **counts):
+def worker(source, index=0, *, state="running", status="", lags=None, parked=None, **counts):
     view = WorkerView(source, index, 1)
     view.report = Report(
         state,
         status=status,
         pipelines={name: PipelineCounts(*numbers) for name, numbers in counts.items()},
         lags=lags or {},
+        parked=parked or {},
     )
     return view
 
@@ -53,7 +54,13 @@ def test_workers_of_one_source_are_added_up():
     lines = Progress(PIPELINES, 5.0).lines(
         [
             worker("clicks", 0, count=(10, 8, 1, 0), lags={"0": Lag(events=5, seconds=2.0)}),
-            worker("clicks", 1, count=(5, 5, 0, 0), lags={"1": Lag(events=7, seconds=9.0)}),
+            worker(
+                "clicks",
+                1,
+                count=(5, 5, 0, 0),
+                lags={"1": Lag(events=7, seconds=9.0)},
+                parked={"count": 1},
+            ),
         ],
         0.0,
     )
@@ -168,7 +175,12 @@ def test_a_terminal_shows_the_table_the_last_failures_and_how_to_look_at_them(li
         watcher.failed(FAILURE)
         watcher.tick(
             [
-                worker("orders", enrich=(1200, 1190, 8, 0), lags={"s": Lag(bytes=1_500_000)}),
+                worker(
+                    "orders",
+                    enrich=(1200, 1190, 8, 0),
+                    lags={"s": Lag(bytes=1_500_000)},
+                    parked={"enrich": 2},
+                ),
                 worker("clicks", state="standby", status="another worker runs this"),
             ]
         )

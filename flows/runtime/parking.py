@@ -1,0 +1,167 @@
+"""Parking: which executions of a pipeline wait, behind whom, and until when. In memory, no bodies.
+
+An execution whose step is to be tried again is set aside in the state store and resumed when it is
+due. Order is kept by *lane*: the event's key (`order: key`) or its partition (`order: partition`).
+While one of a lane waits, whatever comes later in that lane waits behind it, in order; other
+lanes go on. What has no lane waits for itself alone.
+
+Belongs to the dataflow's thread. Settle tells it what was parked and what has ended, in the same
+turn in which it hands that to the committer, so the next batch already finds its lane blocked.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush
+
+from flows.state.history import encode_chunk
+from flows.state.records import Parked, ParkedPlace
+from transforms.executions import Executions
+
+
+class Parking:
+    """What waits of one pipeline in this worker."""
+
+    def __init__(self, last_turn: int = 0) -> None:
+        """`last_turn`: the greatest one in the state store."""
+        self._turn = last_turn
+        self._places: dict[str, ParkedPlace] = {}
+        self._lanes: dict[str, deque[str]] = {}
+        self._due: list[tuple[float, int, str]] = []
+        self._running: set[str] = set()
+        self._stored_with: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def is_blocked(self, lane: str | None) -> bool:
+        """Whether an execution of this lane has to wait behind another."""
+        return lane in self._lanes
+
+    def next_turn(self) -> int:
+        """Return the turn of an execution that is parked for the first time."""
+        self._turn += 1
+        return self._turn
+
+    def take_over(self, place: ParkedPlace) -> None:
+        """Add what the state store has, at the start, in the order of the turns."""
+        self._add(place)
+
+    def park(self, place: ParkedPlace, ticket: int) -> None:
+        """Set an execution aside, or aside again; it is in the store once `ticket` is stored."""
+        self._stored_with[place.id] = ticket
+        self._running.discard(place.id)
+        self._add(place)
+
+    def _add(self, place: ParkedPlace) -> None:
+        known = place.id in self._places
+        self._places[place.id] = place
+        if place.lane is not None and not known:
+            self._lanes.setdefault(place.lane, deque()).append(place.id)
+        if self._is_head(place):
+            heappush(self._due, (place.due_at, place.turn, place.id))
+
+    def _is_head(self, place: ParkedPlace) -> bool:
+        return place.lane is None or self._lanes[place.lane][0] == place.id
+
+    def ended(self, execution: str) -> None:
+        """Forget a parked execution that is through; the next of its lane is due."""
+        place = self._places.pop(execution, None)
+        if place is None:
+            return
+        self._running.discard(execution)
+        self._stored_with.pop(execution, None)
+        if place.lane is None:
+            return
+        lane = self._lanes[place.lane]
+        lane.remove(execution)
+        if not lane:
+            del self._lanes[place.lane]
+            return
+        head = self._places[lane[0]]
+        if head.id not in self._running:
+            heappush(self._due, (head.due_at, head.turn, head.id))
+
+    def due(self, now: float, stored: int, limit: int) -> list[str]:
+        """Return what may go on now, at most `limit`, each lane's in order: they are running then.
+
+        `stored`: the committer's last ticket that is durable. A lane's first execution goes alone
+        while it has failed before; those behind it that never have go together.
+        """
+        found: list[str] = []
+        unstored: list[tuple[float, int, str]] = []
+        while self._due and self._due[0][0] <= now and len(found) < limit:
+            entry = heappop(self._due)
+            place = self._places.get(entry[2])
+            if place is None or place.id in self._running or place.due_at != entry[0]:
+                continue  # it has ended, or has been set aside again since
+            if not self._is_head(place):
+                continue
+            if self._stored_with.get(place.id, 0) > stored:
+                unstored.append(entry)
+                continue
+            found += self._train(place, stored, limit - len(found))
+        for entry in unstored:
+            heappush(self._due, entry)
+        self._running.update(found)
+        return found
+
+    def _train(self, head: ParkedPlace, stored: int, limit: int) -> list[str]:
+        if head.lane is None or head.attempts:
+            return [head.id]
+        train: list[str] = []
+        for each in self._lanes[head.lane]:
+            unstored = self._stored_with.get(each, 0) > stored
+            if len(train) == limit or self._places[each].attempts or unstored:
+                break
+            train.append(each)
+        return train
+
+    def put_back(self, ids: Iterable[str]) -> None:
+        """Let what `due` gave wait again: it could not be resumed."""
+        for each in ids:
+            place = self._places[each]
+            self._running.discard(each)
+            if self._is_head(place):
+                heappush(self._due, (place.due_at, place.turn, each))
+
+
+def parked_record(
+    executions: Executions,
+    index: int,
+    *,
+    source: str,
+    steps: Sequence[str],
+    now: float,
+    turn: Callable[[], int],
+    redact: Callable[[str], str],
+) -> Parked:
+    """Return what the state store keeps of an execution that a step has parked.
+
+    `steps` are the pipeline's, by number. One that was parked before keeps its id, turn and time.
+    """
+    batch = executions.events
+    wait = executions.waits[index]
+    before: Parked | None = executions.resumed.get(index)
+    lanes = executions.lanes
+    place = ParkedPlace(
+        id=executions.execution_id(index) if before is None else before.place.id,
+        pipeline=executions.pipeline,
+        source=source,
+        partition=batch.column("partition")[index] or "",
+        lane=None if lanes is None else lanes[index],
+        turn=turn() if before is None else before.place.turn,
+        attempts=wait.attempts,
+        due_at=now + wait.seconds,
+    )
+    return Parked(
+        place=place,
+        step=steps[wait.step] if wait.step or wait.attempts else None,
+        parked_at=now if before is None else before.parked_at,
+        event_id=batch.column("id")[index] or "",
+        event_type=batch.column("type")[index] or "",
+        error_code=wait.error.code if wait.error else "",
+        error_message=redact(wait.error.message) if wait.error else "",
+        body=encode_chunk(executions, meta=executions.base_meta, only=index),
+    )

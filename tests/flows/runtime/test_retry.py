@@ -1,0 +1,216 @@
+"""A step that fails for now: its execution waits, others go on, and nothing is overtaken or lost."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter, defaultdict
+
+import pytest
+
+from tests.connectors.kafka.driving import write
+from tests.flows.runtime.running import (
+    file_sink,
+    kafka_source,
+    pipeline,
+    publish,
+    step,
+    wait_for,
+)
+from tests.transforms.steps.answering import Answer, serving
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+SOON = {"max_attempts": 5, "initial_delay": "200ms", "max_delay": "400ms"}
+
+
+class Service:
+    """An HTTP service that fails as `fails(number, key)` says, and keeps what it was asked."""
+
+    def __init__(self, receiver):
+        self.receiver = receiver
+        self.fails = lambda number, tries: False
+        self.tries = Counter()
+        self.done = []
+        receiver.answer = self.answer
+
+    def answer(self, seen):
+        body = json.loads(seen.body)
+        number = body["n"]
+        with self.receiver.lock:
+            self.tries[number] += 1
+            failure = self.fails(number, self.tries[number])
+            if not failure:
+                self.done.append((body["key"], number))
+        if failure is True:
+            return Answer(status=503)
+        if failure:
+            return failure
+        return Answer(status=200, body=b"{}", headers={"content-type": "application/json"})
+
+
+@pytest.fixture
+def service():
+    with serving() as receiver:
+        yield Service(receiver)
+
+
+class Calling:
+    """Kafka → an HTTP call per event → a file."""
+
+    def __init__(self, flow, kafka, service):
+        self.flow, self.kafka, self.service = flow, kafka, service
+        self.topic = kafka.create_topic()
+
+    def write_flow(self, retry=SOON, **more):
+        self.flow.write(
+            modules=[kafka_source(self.kafka, self.topic), file_sink(self.flow.folder)],
+            pipelines={
+                "calling": pipeline(
+                    "orders",
+                    step(
+                        "call",
+                        "http_call",
+                        {
+                            "method": "POST",
+                            "url": f"{self.service.receiver.url}/do",
+                            "body_from": "data",
+                            "timeout": "2s",
+                        },
+                    ),
+                    publish("out", data_from="data"),
+                    key=".data.key",
+                    retry=retry,
+                    **more,
+                )
+            },
+        )
+
+    def send(self, numbers, keys=5):
+        values = [json.dumps({"n": n, "key": f"k{n % keys}"}).encode() for n in numbers]
+        write(self.kafka, self.topic, *values)
+
+    def numbers(self):
+        return [line["data"]["n"] for line in self.flow.lines()]
+
+    def in_order(self):
+        of_key = defaultdict(list)
+        for key, number in self.service.done:
+            if number not in of_key[key]:
+                of_key[key].append(number)
+        return all(found == sorted(found) for found in of_key.values())
+
+
+@pytest.fixture
+def calling(flow, kafka, service):
+    made = Calling(flow, kafka, service)
+    made.write_flow()
+    return made
+
+
+def test_what_fails_for_now_is_tried_again_and_its_key_waits_while_others_go_on(calling):
+    mended = []
+    calling.service.fails = lambda number, tries: number == 0 and not mended
+    calling.write_flow(retry={**SOON, "max_attempts": 100})
+    run = calling.flow.start()
+    calling.send(range(100))
+    wait_for(lambda: len(calling.numbers()) == 80, "the events of other keys")
+    assert not any(number % 5 == 0 for number in calling.numbers())
+    assert calling.service.tries[5] == 0
+    mended.append(True)
+    wait_for(lambda: len(calling.numbers()) == 100, "all events")
+    assert run.stop() == 0, run.text()
+    assert calling.in_order()
+    assert calling.service.tries[0] > 1
+    assert all(calling.service.tries[n] == 1 for n in range(1, 100))
+    assert calling.flow.totals() == {"calling": (100, 0, 0)}
+
+
+def test_the_last_attempt_that_fails_is_a_dead_letter_and_its_key_goes_on(calling):
+    calling.service.fails = lambda number, tries: number == 7
+    calling.send(range(30))
+    calling.flow.run()
+    assert calling.service.tries[7] == 5
+    (letter,) = calling.flow.letters()
+    assert (letter.attempts, letter.step, json.loads(letter.event)["data"]["n"]) == (5, "call", 7)
+    assert letter.first_failed_at < letter.last_failed_at
+    assert sorted(calling.numbers()) == [n for n in range(30) if n != 7]
+    assert calling.in_order()
+    assert calling.flow.totals() == {"calling": (29, 1, 0)}
+
+
+def test_a_permanent_error_is_tried_once(calling):
+    calling.service.fails = lambda number, tries: number == 3 and Answer(status=404)
+    calling.send(range(10))
+    calling.flow.run()
+    assert calling.service.tries[3] == 1
+    assert calling.flow.totals() == {"calling": (9, 1, 0)}
+
+
+def test_what_waits_survives_a_kill_and_goes_on_where_it_was(calling):
+    calling.write_flow(retry={**SOON, "initial_delay": "3s", "max_delay": "3s", "jitter": 0})
+    calling.service.fails = lambda number, tries: number % 10 == 0 and tries == 1
+    run = calling.flow.start()
+    calling.send(range(50), keys=50)
+    wait_for(lambda: len(calling.numbers()) == 45, "those that don't fail")
+    run.kill_all()
+    again = calling.flow.start()
+    wait_for(lambda: len(calling.numbers()) == 50, "those that waited")
+    assert again.stop() == 0, again.text()
+    assert all(calling.service.tries[n] == (2 if n % 10 == 0 else 1) for n in range(50))
+    assert calling.flow.totals() == {"calling": (50, 0, 0)}
+
+
+def test_order_none_lets_later_events_pass(calling):
+    calling.write_flow(order="none")
+    calling.service.fails = lambda number, tries: number == 0 and tries < 3
+    calling.send(range(20), keys=1)
+    calling.flow.run()
+    assert sorted(calling.numbers()) == list(range(20))
+    assert calling.numbers()[-1] == 0
+
+
+def test_order_partition_holds_the_whole_partition(calling):
+    calling.write_flow(order="partition")
+    calling.service.fails = lambda number, tries: number == 0 and tries < 3
+    calling.send(range(20))
+    calling.flow.run()
+    assert calling.numbers() == list(range(20))
+
+
+def test_when_too_many_wait_the_source_is_read_no_further(calling):
+    mended = []
+    calling.write_flow(retry={**SOON, "max_attempts": 1000, "max_parked": 10})
+    calling.service.fails = lambda number, tries: not mended
+    run = calling.flow.start()
+    calling.send(range(20), keys=1000)
+    wait_for(lambda: len(calling.service.tries) >= 10, "the first to fail")
+    run.wait_for_lines("max_parked")
+    calling.send(range(20, 60), keys=1000)
+    tried = len(calling.service.tries)
+    wait_for(lambda: calling.service.tries.total() > 4 * tried, "more attempts")
+    assert not any(number in calling.service.tries for number in range(20, 60))
+    mended.append(True)
+    wait_for(lambda: len(calling.numbers()) == 60, "all events")
+    assert run.stop() == 0, run.text()
+
+
+@pytest.mark.chaos
+def test_kills_among_failures_lose_nothing_and_overtake_nothing(calling):
+    """Each event ends once, as done or dead; a call may be made again, for what was in flight."""
+    chance = random.Random(7)
+    calling.service.fails = lambda number, tries: chance.random() < 0.2
+    calling.write_flow(retry={**SOON, "max_attempts": 50, "initial_delay": "50ms"})
+    sent = 0
+    for _ in range(4):
+        run = calling.flow.start()
+        run.wait_until_started()
+        calling.send(range(sent, sent + 120), keys=20)
+        sent += 120
+        before = len(calling.service.done)
+        wait_for(lambda before=before: len(calling.service.done) > before + 50, "some calls")
+        run.kill_all()
+    calling.flow.run()
+    assert sorted(calling.numbers()) == list(range(sent))
+    assert calling.in_order()
+    assert calling.flow.totals() == {"calling": (sent, 0, 0)}
