@@ -24,6 +24,8 @@ _FIELD = re.compile(r"\((?!s[0-9])\w+\.get\(")
 """A field of what has a name and does not change: read once, however often it stands there."""
 _LONG = 1200
 """Characters of an expression, before it gets a name: Python's parser has a limit on nesting."""
+_MOST_STEPS = 150_000
+"""Programs and parts of them that are written out: half a second's work."""
 _LARGEST = 4_000_000
 """Characters of generated code: functions that call each other twice each double it per level."""
 _BLOCKS = 9
@@ -64,6 +66,7 @@ class Base:
         self.counter = counter
         self.places: dict[tuple[str, ...], str] = {}
         """Places of the context that have a name of their own: r1, r2, …"""
+        self._steps = 0
         self.careful = False
         """Whether arithmetic is left to functions, which know numbers of any size."""
         self.roots = False
@@ -107,10 +110,14 @@ class Base:
         name = self.w.name("t")
         return f"({name} := {text})", name
 
+    def step(self) -> None:
+        """Count a part that is written out. Raises ExpressionError where they are too many."""
+        self._steps += 1
+        if self._steps > _MOST_STEPS or self.w.size > _LARGEST:
+            raise ExpressionError("the program grows too large when its functions are written out")
+
     def short(self, text: str) -> str:
         """Return the expression, named if it has grown long."""
-        if self.w.size > _LARGEST:
-            raise ExpressionError("the program grows too large when its functions are written out")
         return self.atom(text) if len(text) > _LONG else text
 
     def sequence(self, makers: Sequence[Callable[[], str]]) -> list[str]:

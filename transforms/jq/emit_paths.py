@@ -108,6 +108,7 @@ class Paths(Calls):
 
     def paths(self, node: Node, scope: Scope, here: Where, then: Placed) -> None:
         """Write code that runs `then` for each output of a program and its path."""
+        self.step()
         if self.is_deep() and isinstance(node, (Pipe, Comma, Iterate, Bind, Alternative, If)):
             self._pulled(node, scope, here, then)
             return

@@ -49,6 +49,7 @@ class Streams(Bindings):
         With `tail` nothing follows the outputs in this function, so that a function that calls
         itself at its end may begin again instead.
         """
+        self.step()
         count = self.count(node, scope)
         in_place = isinstance(node, (Reduce, Assign, Comma)) or (
             tail and isinstance(node, (If, Pipe, Bind, Define, Call))

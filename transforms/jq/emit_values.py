@@ -46,6 +46,7 @@ class Values(Operators):
 
     def value(self, node: Node, scope: Scope, given: str) -> str:
         """Return the one output of a program as an expression."""
+        self.step()
         if self.is_deep() and isinstance(node, (Try, If, Reduce, Array, Call, Logic, Alternative)):
             return self.lifted_value(node, scope, self.atom(given))
         return self.short(self._value(node, scope, given))
