@@ -217,7 +217,8 @@ class _Checker:
     def _format(self, at: int, name: str) -> None:
         if name not in FORMATS:
             raise ExpressionError(
-                f"@{name} is not a format",
+                # jq itself finds out when the program runs: here no event has to fail for it.
+                f"@{name} is not allowed: jq has no such format",
                 at,
                 hint=f"Formats are {', '.join(f'@{one}' for one in sorted(FORMATS))}.",
             )

@@ -60,7 +60,7 @@ def test_operators_bind_as_in_jq(program, outputs):
         (".a ~ 1", 3, "unexpected character '~'"),
         ("break $x", 0, "there is no label"),
         ("$x", 0, "is not defined"),
-        ("@nope", 0, "not a format"),
+        ("@nope", 0, "no such format"),
         ("map(1; 2)", 0, "map takes 1 argument, this is 2 arguments"),
     ],
 )
