@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 from connectors.errors import PermanentError
@@ -74,9 +75,18 @@ def parse_command(source: str, offset: int) -> Command:
         program = compile_jq(_HYPHENATED.sub(r'."\1"', text))
     except ExpressionError as error:
         raise ExpressionError(
-            error.message, start + min(error.position, len(text) - 1), hint=error.hint
+            error.message,
+            start + min(error.position, len(text) - 1),
+            hint=_function_meant(error) or error.hint,
         ) from None
     return Command(text, program.first_of, program.engine, program.source)
+
+
+def _function_meant(error: ExpressionError) -> str:
+    """Return which of the templates' own functions an unknown name is close to."""
+    unknown = re.match(r"(\w+)/\d+ is not defined$", error.message)
+    found = get_close_matches(unknown[1], FUNCTIONS, 1, 0.75) if unknown else []
+    return f"Did you mean {found[0]}?" if found else ""
 
 
 class _Parser:

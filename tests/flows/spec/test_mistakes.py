@@ -387,7 +387,8 @@ def test_a_bad_template_is_reported_at_the_place_in_it(refused):
     assert said == (
         "flow.yaml:12:48: this template can't be compiled: lowr/0 is not defined.\n"
         '  12 |         config: {message: "Order {{ .data.id | lowr }}"}\n'
-        "     |                                                ^"
+        "     |                                                ^\n"
+        "  Did you mean lower?"
     )
 
 
