@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from confluent_kafka import KafkaError
@@ -19,6 +20,7 @@ _AUTHORISATION = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
+_LEGAL_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 MISSING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
@@ -139,6 +141,15 @@ def topic_missing(topic: str, *, partitions: int = 1) -> FatalError:
     )
 
 
+def _is_legal(topic: str) -> bool:
+    """Whether a broker would take this as a topic's name (Kafka's `Topic.validate`).
+
+    The broker says so of a name that is not, or that no such topic is known: whichever the client
+    hears first. No topic can be made of it, so that it must not stop the worker until there is one.
+    """
+    return topic not in {".", ".."} and _LEGAL_NAME.fullmatch(topic) is not None
+
+
 def create_hint(topic: str, partitions: int = 1) -> str:
     """Return how to make a topic."""
     return (
@@ -179,7 +190,7 @@ def delivery_failed(error: KafkaError, topic: str, timeout: float) -> PenstockEr
         return authentication_failed(said)
     if code in _AUTHORISATION:
         return not_authorised(topic, "Write")
-    if code in MISSING:
+    if code in MISSING and _is_legal(topic):
         return topic_missing(topic)
     if code in _TOO_LARGE:
         return PermanentError(
@@ -189,7 +200,7 @@ def delivery_failed(error: KafkaError, topic: str, timeout: float) -> PenstockEr
             " message.max.bytes` (1,000,000).",
             topic=topic,
         )
-    if code in _REFUSED:
+    if code in _REFUSED or code in MISSING:
         return PermanentError(
             f"Kafka does not take the event into topic {topic}: {said}.",
             code="message_refused",

@@ -7,6 +7,7 @@ import pytest
 from connectors.batch import Batch
 from flows.plan import load_flow
 from flows.runtime.halt import Halt
+from flows.runtime.parking import Parking
 from flows.runtime.settle import Settle
 from transforms.executions import Executions
 
@@ -35,7 +36,13 @@ def settle(tmp_path):
     plan = load_flow([path], {})
     pipeline = plan.pipeline("copy")
     return Settle(
-        plan, plan.source("orders"), pipeline, sinks={}, committer=Committer(), halt=Halt()
+        plan,
+        plan.source("orders"),
+        pipeline,
+        sinks={},
+        committer=Committer(),
+        halt=Halt(),
+        parking=Parking(),
     )
 
 

@@ -61,7 +61,7 @@ def test_demo_runs_the_flow_with_its_variables_in_the_environment(passed, monkey
     monkeypatch.setenv("SHOP_DATABASE_URL", "before")
     assert main(["demo", "--rate", "7", "--seed", "3", "--keep"]) == 0
     assert seen == {"rate": 7.0, "keep": True, "seed": 3}
-    assert passed == [([Path("shop.yaml")], RunSettings())]
+    assert passed == [([Path("shop.yaml")], RunSettings(log_format="console"))]
     assert os.environ["SHOP_DATABASE_URL"] == "postgresql://x"
 
 
