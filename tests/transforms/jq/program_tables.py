@@ -264,7 +264,7 @@ TEMPLATES: dict[str, list[str]] = {
         '{«a|b|c|if|"z"»: «K», «d|e|"\\(1)"»: «K»}',
         "{a, b: «text»}",
         '{"b", c: [«*number»], $__loc__}',
-        "{(«text» | .): («*any»)}",
+        "{(«text» | tostring): («*any»)}",
         '{a: (.a?), "k\\(«any»)": «bool», @json "j\\(1)": 2}',
         "{(«texts»[]): «number», g: «object»}",
         "(«object» «+|*» «object»)",

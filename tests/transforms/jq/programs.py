@@ -263,6 +263,11 @@ def make_case(choose: Callable[[int], int]) -> tuple[str, Any]:
     return make_program(choose, kind), _Inputs(choose).input(kind)
 
 
+def make_batch(choose: Callable[[int], int]) -> tuple[str, list[Any]]:
+    """Return a program and a few inputs for it, objects as a rule."""
+    return make_program(choose), [_Inputs(choose).input("object") for _ in range(1 + choose(4))]
+
+
 def _at_random(seed: int) -> Callable[[int], int]:
     return random.Random(seed).randrange
 
@@ -284,3 +289,8 @@ def programs() -> st.SearchStrategy[str]:
 def cases() -> st.SearchStrategy[tuple[str, Any]]:
     """Return the strategy of programs with an input each."""
     return _CHOICES.map(make_case)
+
+
+def batches() -> st.SearchStrategy[tuple[str, list[Any]]]:
+    """Return the strategy of programs with a few inputs each."""
+    return _CHOICES.map(make_batch)
