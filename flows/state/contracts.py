@@ -20,10 +20,14 @@ from flows.state.records import (
     PipelineTotals,
     Settlement,
 )
+from flows.state.replays import Replays
 
 
 class StateStore(Protocol):
     """The runtime's durable memory; errors are FatalError or RetryableError (`state_*` codes)."""
+
+    replays: Replays
+    """Replays of dead letters: asking for them, taking them, their outcome."""
 
     def acquire_lease(self, flow: str, shard: str, holder: str, ttl: float) -> Lease | None:
         """Take the lease if it is free, expired (for `ttl` seconds) or ours; None when held."""

@@ -75,6 +75,7 @@ def dead_letter(
         first_failed_at=now,
         last_failed_at=now,
         change=_change_text(batch.column("change")[index]),
+        key=batch.column("key")[index],
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import Connection, Table, insert, inspect, select, update
+from sqlalchemy.schema import CreateColumn
 
 from connectors.errors import FatalError
 from flows.state import tables
@@ -22,7 +23,23 @@ def _add_parked(connection: Connection) -> None:
     tables.parked.create(connection)
 
 
-STEPS: tuple[Callable[[Connection], None], ...] = (_add_parked,)
+def _add_replays(connection: Connection) -> None:
+    _add_columns(connection, tables.dead_letters, "key", "status", "replays", "replay")
+    _add_columns(connection, tables.parked, "replay", "letter")
+    tables.replays.create(connection)
+    tables.replay_entries.create(connection)
+
+
+def _add_columns(connection: Connection, table: Table, *names: str) -> None:
+    """Add the columns that the table lacks: one that an earlier step has made has all of today's."""
+    present = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    for name in names:
+        if name not in present:
+            column = CreateColumn(table.c[name]).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column}")
+
+
+STEPS: tuple[Callable[[Connection], None], ...] = (_add_parked, _add_replays)
 """STEPS[0] leads from the first version to the second, and so on."""
 
 _LOCK = 0x70656E73746F636B

@@ -37,12 +37,20 @@ def _old_letters(flow: str, pipeline: str, before: float) -> Delete:
     table = dead_letters.c
     old = (
         select(table.id)
-        .where(table.flow == flow, table.pipeline == pipeline, table.last_failed_at < before)
+        .where(
+            table.flow == flow,
+            table.pipeline == pipeline,
+            table.last_failed_at < before,
+            table.status == "waiting",
+        )
         .limit(ROWS)
     )
-    # The time again: one that fails anew between the two stays.
+    # Time and status again: one that fails anew or is replayed between the two stays.
     return delete(dead_letters).where(
-        table.flow == flow, table.id.in_(old.scalar_subquery()), table.last_failed_at < before
+        table.flow == flow,
+        table.id.in_(old.scalar_subquery()),
+        table.last_failed_at < before,
+        table.status == "waiting",
     )
 
 

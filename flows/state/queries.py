@@ -51,6 +51,7 @@ class Queries:
         self.save_sink_state = _replacing(upsert, sink_states)
         self.add_totals = _adding(upsert, pipeline_totals, ("done", "failed", "skipped"))
         self.save_dead_letter = _refailing(upsert)
+        self.save_replayed_letter = _replayed(upsert)
         self.add_chunk = insert(history_chunks)
         self.park = _parking(upsert)
 
@@ -260,7 +261,30 @@ def _parking(upsert: Any) -> Any:
 def _refailing(upsert: Any) -> Any:
     """Let a second failure of an execution bring the newest error; the first time stays."""
     new = upsert(dead_letters)
-    names = _others(dead_letters, ("first_failed_at", "attempts"))
+    names = _others(dead_letters, ("first_failed_at", "attempts", "status", "replays", "replay"))
     newest: dict[str, Any] = {name: new.excluded[name] for name in names}
     newest["attempts"] = dead_letters.c.attempts + new.excluded.attempts
+    return new.on_conflict_do_update(index_elements=_keys(dead_letters), set_=newest)
+
+
+_OF_THE_FAILURE = (
+    "flow_version",
+    "step",
+    "error_code",
+    "error_kind",
+    "error_message",
+    "error_hint",
+    "context",
+    "outputs",
+    "last_failed_at",
+)
+
+
+def _replayed(upsert: Any) -> Any:
+    """Let a replay that failed bring its error; the event stays as it arrived, and waits again."""
+    new = upsert(dead_letters)
+    newest: dict[str, Any] = {name: new.excluded[name] for name in _OF_THE_FAILURE}
+    newest["attempts"] = dead_letters.c.attempts + new.excluded.attempts
+    newest["replays"] = dead_letters.c.replays + new.excluded.replays
+    newest |= {"status": new.excluded.status, "replay": new.excluded.replay}
     return new.on_conflict_do_update(index_elements=_keys(dead_letters), set_=newest)

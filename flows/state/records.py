@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from connectors.batch import Position
 
@@ -42,6 +43,14 @@ class DeadLetter:
     first_failed_at: float
     last_failed_at: float
     change: str | None = None
+    key: str | None = None
+    """The source's partition key."""
+    status: str = "waiting"
+    """`waiting`, or `replaying`: a replay has it, and nobody else's takes it."""
+    replays: int = 0
+    """How often it was replayed and stayed."""
+    replay: int | None = None
+    """The replay that has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,8 @@ class ParkedPlace:
     attempts: int
     """Tries that its step has had; 0 for one that only waits behind another."""
     due_at: float
+    replay: int | None = None
+    """The replay that it is an execution of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,8 @@ class Parked:
     error_message: str
     body: bytes
     """The execution so far: flows.state.history."""
+    letter: str | None = None
+    """The dead letter that is being replayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +117,22 @@ class Counts:
     done: int = 0
     failed: int = 0
     skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How far a dead letter's replay has come: `running` once its execution is parked."""
+
+    replay: int
+    letter: str
+    outcome: Literal["running", "done", "failed", "skipped", "returned"]
+    """`returned`: it was not run, and waits as before."""
+    taken_by: str | None = None
+    """Who has taken it out of the inbox; None where it was running already."""
+    execution: str = ""
+    step: str | None = None
+    error_code: str = ""
+    error_message: str = ""
 
 
 @dataclass(slots=True)
@@ -120,6 +149,9 @@ class Settlement:
     """Set aside, or set aside again."""
     resumed: list[str] = field(default_factory=list)
     """Ids of parked executions that have ended."""
+    replayed: list[Replayed] = field(default_factory=list)
+    """What became of dead letters that are being replayed. One that failed again is among
+    `dead_letters`, with the replay's number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,13 @@ def letter_row(letter: DeadLetter) -> Row:
     row = dict(zip(LETTER_FIELDS, _letter_values(letter), strict=True))
     for name, value in row.items():
         if isinstance(value, str):
-            row[name] = _storable(value)
+            row[name] = storable(value)
     return row
+
+
+def replayed_letter_row(letter: DeadLetter) -> Row:
+    """Return the row of a dead letter that a replay has failed: it waits again."""
+    return letter_row(letter) | {"status": "waiting", "replay": None, "replays": 1}
 
 
 def letter_of(values: Sequence[Any]) -> DeadLetter:
@@ -55,7 +60,7 @@ def parked_row(flow: str, parked: Parked) -> Row:
     row.update(zip(PARKED_FIELDS, _parked_values(parked), strict=True))
     for name, value in row.items():
         if isinstance(value, str):
-            row[name] = _storable(value)
+            row[name] = storable(value)
     row["flow"] = flow
     return row
 
@@ -120,7 +125,7 @@ def read_cursor(text: str) -> tuple[float, str]:
         ) from None
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Return the text as both databases can hold it: PostgreSQL no NUL, neither a lone surrogate.
 
     Only an id or a message can have them; in JSON text they are escaped.

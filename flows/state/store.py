@@ -30,6 +30,8 @@ from flows.state.records import (
     PipelineTotals,
     Settlement,
 )
+from flows.state.replay_outcomes import record_outcomes
+from flows.state.replays import Replays
 from flows.state.rows import (
     Row,
     checkpoint_row,
@@ -39,6 +41,7 @@ from flows.state.rows import (
     parked_of,
     parked_row,
     read_cursor,
+    replayed_letter_row,
     sink_state_row,
     totals_row,
 )
@@ -80,6 +83,7 @@ class SqlStateStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._queries = Queries(database.dialect)
+        self.replays = Replays(database)
         self._unanswered: _Commit | None = None
 
     # --- leases -------------------------------------------------------------------------------
@@ -158,13 +162,18 @@ class SqlStateStore:
         flow, shard, now = commit.lease.flow, commit.lease.shard, time.time()
         totals: list[Row] = []
         letters: list[Row] = []
+        refailed: list[Row] = []
         states: dict[str, Row] = {}
         chunks: list[Row] = []
         parked: list[Row] = []
         resumed: list[Row] = []
         for settled in commit.settlements:
             totals.append(totals_row(flow, shard, settled.pipeline, settled.counts))
-            letters.extend(map(letter_row, settled.dead_letters))
+            for letter in settled.dead_letters:
+                if letter.replay is None:
+                    letters.append(letter_row(letter))
+                else:
+                    refailed.append(replayed_letter_row(letter))
             for sink, state in settled.sink_states.items():
                 states[sink] = sink_state_row(flow, shard, sink, state)
             parked.extend(parked_row(flow, each) for each in settled.parked)
@@ -175,6 +184,7 @@ class SqlStateStore:
             if settled.history is not None:
                 chunks.append(chunk_row(settled.history))
         letters.sort(key=itemgetter("id"))
+        refailed.sort(key=itemgetter("id"))
         queries = self._queries
         rows = [
             (
@@ -188,6 +198,7 @@ class SqlStateStore:
             ),
             (queries.add_totals, totals),
             (queries.save_dead_letter, letters),
+            (queries.save_replayed_letter, refailed),
             (queries.unpark, resumed),
             (queries.park, parked),
             (queries.save_sink_state, list(states.values())),
@@ -207,6 +218,9 @@ class SqlStateStore:
             if connection.execute(self._queries.claim, {**lease, "token": commit.token}).rowcount:
                 for statement, values in rows:
                     connection.execute(statement, values)
+                replayed = [each for settled in commit.settlements for each in settled.replayed]
+                if replayed:
+                    record_outcomes(connection, commit.lease.flow, replayed)
                 fail_point("after_settle_before_checkpoint")
                 return True
             found = connection.execute(self._queries.lease, lease).first()

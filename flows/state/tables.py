@@ -84,6 +84,11 @@ dead_letters = Table(
     Column("change", Text),
     Column("wire", LargeBinary),
     Column("outputs", Text, nullable=False),
+    Column("key", Text),
+    # waiting, or replaying: then `replay` names the one that has it.
+    Column("status", Text, nullable=False, server_default="waiting"),
+    Column("replays", Integer, nullable=False, server_default="0"),
+    Column("replay", BigInteger),
     Index("penstock_dead_letters_newest", "last_failed_at"),
     Index("penstock_dead_letters_flow", "flow", "last_failed_at"),
     Index("penstock_dead_letters_pipeline", "flow", "pipeline", "last_failed_at"),
@@ -111,8 +116,68 @@ parked = Table(
     Column("error_code", Text, nullable=False),
     Column("error_message", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("replay", BigInteger),
+    Column("letter", _Ascii),
     # Holds all that a starting worker asks for but the lane, so it reads no bodies.
     Index("penstock_parked_turns", "flow", "source", "turn"),
+)
+
+replays = Table(
+    "penstock_replays",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("flow", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("selection", Text, nullable=False),
+    Column("edit", Text),
+    Column("rate", Float),
+    Column("from_step", Integer, nullable=False),
+    # selecting, running, done, cancelling, cancelled
+    Column("status", Text, nullable=False),
+    Column("cursor", Text),
+    Column("paced_until", Float, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    Column("returned", BigInteger, nullable=False),
+    Column("finished_at", Float),
+    Index("penstock_replays_status", "flow", "status"),
+    # Its number is part of its executions' ids: never given twice.
+    sqlite_autoincrement=True,
+)
+
+replay_entries = Table(
+    "penstock_replay_entries",
+    metadata,
+    Column("replay", BigInteger, primary_key=True, autoincrement=False),
+    Column("letter", _Ascii, primary_key=True),
+    Column("pipeline", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("partition", _Ascii, nullable=False),
+    Column("position", _Ascii, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("edited", Text),
+    Column("original", Text),
+    Column("status", Text, nullable=False),
+    # The worker that has taken it out of the inbox and not parked it yet.
+    Column("taken_by", Text),
+    Column("execution", _Ascii),
+    Column("step", Text),
+    Column("error_code", Text, nullable=False, server_default=""),
+    Column("error_message", Text, nullable=False, server_default=""),
+    Column("ended_at", Float),
+    # The inbox of a source's workers: what waits, by partition, in the order of the events.
+    Index(
+        "penstock_replay_entries_inbox",
+        "replay",
+        "source",
+        "status",
+        "partition",
+        "position",
+        "letter",
+    ),
 )
 
 history_chunks = Table(

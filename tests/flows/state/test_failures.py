@@ -149,12 +149,15 @@ def test_a_server_that_takes_no_writes_is_refused(database):
 
 
 def test_the_state_of_a_newer_program_is_refused_naming_both_versions(url, opening):
+    version = migrations.current_version() + 1
     opening()._database.run(
-        lambda connection: connection.exec_driver_sql("UPDATE penstock_schema SET version = 7")
+        lambda connection: connection.exec_driver_sql(
+            f"UPDATE penstock_schema SET version = {version}"
+        )
     )
     error = _refused(url)
     assert error.code == "state_newer"
-    assert "version 7" in error.message
+    assert f"version {version}" in error.message
     assert f"knows {migrations.current_version()}" in error.message
 
 
