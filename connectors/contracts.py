@@ -220,7 +220,9 @@ class Sink(Protocol):
     def settled_state(self) -> Mapping[str, str] | None:
         """Return what must be stored in the settle transaction of the batch just delivered.
 
-        None when the sink keeps nothing. Called once per batch after its last `deliver`.
+        None when the sink keeps nothing. Called once per batch after its last `deliver`; and where
+        nothing is stored yet, after `open`: that is stored before the first `deliver`. So a sink
+        that opens without a state has written nothing, or its state has been lost or reset.
         """
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ does not list, and is one JSON object per line:
     {"life": "8f0c…", "pid": 4711}                           first line
     {"batch": 7, "path": "/out/a.jsonl", "length": 120}      the file was so long; null: created
     {"batch": 8, "path": "/out/a.jsonl", "to": "/out/a.000001.jsonl"}      renamed and begun anew
-    {"settled": 1}                                           a batch of this life has been settled
+    {"settled": 1}                                           the state store knows of this life
 
 A life is the time that one settled state grew through: with a state that is lost or reset, a
 later start must not undo what an earlier life settled.
@@ -100,7 +100,7 @@ class Journal:
         self.entries += added
 
     def mark_settled(self) -> None:
-        """Note, once in a life, that a batch has been settled."""
+        """Note, once in a life, that the state store knows of it."""
         if not self.settled:
             self._write(b'{"settled":1}\n')
             self.settled = True

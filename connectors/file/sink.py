@@ -12,7 +12,6 @@ import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from connectors.contracts import Check, Outgoing, SinkOpening, SinkTraits
@@ -49,6 +48,7 @@ class FileSink:
         self._journal_limit = _JOURNAL_ENTRIES
         self._settled_batch = 0
         self._dirty = True
+        self._state_is_stored = False
         self._state: dict[str, str] = {}
 
     def preflight(self, topics: Sequence[str]) -> Iterable[Check]:  # noqa: ARG002 - a file has none
@@ -196,7 +196,7 @@ class FileSink:
             except OSError as error:
                 failed[path] = self._error(error, path)
         try:
-            if self._settled_batch > _NOT_YET_DURABLE:
+            if self._state_is_stored or self._settled_batch > _NOT_YET_DURABLE:
                 journal.mark_settled()
             if len(journal.entries) > self._journal_limit:
                 journal.restart(after=self._settled_batch - _NOT_YET_DURABLE)
@@ -277,6 +277,8 @@ class FileSink:
 
     def settled_state(self) -> Mapping[str, str] | None:
         """Return the open files' lengths, to be stored in the batch's settle transaction."""
+        if not self._open_files:
+            self._state_is_stored = True  # asked before the first `deliver`, which waits for that
         if self._dirty:
             journal = self._journal
             assert journal is not None  # noqa: S101 - the contract: open comes first
@@ -294,10 +296,6 @@ class FileSink:
             file.close()
         self._open_files.clear()
         if self._journal is not None:
-            with suppress(OSError):
-                # Closed in mid-batch, what a first start wrote is undone by the next.
-                if self._settled_batch and not self._dirty:
-                    self._journal.mark_settled()
             self._journal.close()
             self._journal = None
 

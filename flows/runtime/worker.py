@@ -225,7 +225,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         committer.start()
         opened.callback(committer.close)
         sinks = open_sinks(plan, source_plan, sink_states, order.writers, opened)
-        _announce(order, plan, lease, sinks, sink_states)
+        _announce(plan, lease, sinks, sink_states)
         branches = assemble_branches(
             plan,
             source_plan,
@@ -340,22 +340,21 @@ def _undo_abandoned(
 
 
 def _announce(
-    order: WorkerOrder,
     plan: FlowPlan,
     lease: Lease,
     sinks: Mapping[str, Sink],
     known: Mapping[str, object],
 ) -> None:
-    """Have the store know of each labelled writer before its first write.
+    """Have the store know of each writer before its first write.
 
-    Without it, what one wrote that never settled a batch could be undone only by the same label.
+    Without it, a start after a crash in the first batch could not tell what that batch wrote from
+    what was written before the state was reset, and what a labelled writer wrote that never
+    settled a batch could be undone only by the same label.
     """
     states = {
         name: state
         for name, sink in sinks.items()
-        if order.writers.get(name)
-        and name not in known
-        and (state := sink.settled_state()) is not None
+        if name not in known and (state := sink.settled_state()) is not None
     }
     if states:
         with closing(open_store(plan.state_url)) as store:

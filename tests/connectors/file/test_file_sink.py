@@ -108,9 +108,23 @@ def test_a_file_that_was_there_first_is_appended_to_and_never_cut_below_its_end(
     assert lines(path) == ["mine", 1]
 
 
+def test_the_first_batch_is_undone_though_it_was_to_be_settled_and_never_was(tmp_path):
+    path = tmp_path / "out.jsonl"
+    sink = opened(path)
+    stored = sink.settled_state()
+    sink.deliver(events(1))
+    sink.settled_state()  # on its way to the state store when the worker ends
+    sink.close()
+    sink = opened(path, stored)
+    sink.deliver(events(1))
+    sink.close()
+    assert lines(path) == [1]
+
+
 def test_a_lost_state_cuts_nothing_that_was_settled(tmp_path):
     path = tmp_path / "out.jsonl"
     sink = opened(path)
+    sink.settled_state()
     sink.deliver(events(1))
     sink.settled_state()
     sink.deliver(events(2))
