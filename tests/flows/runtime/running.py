@@ -122,6 +122,11 @@ class Run:
                 worker.kill()
 
 
+def whole_lines(file: Path) -> list[bytes]:
+    """Return a file's lines but for one that is just being written."""
+    return file.read_bytes().split(b"\n")[:-1]
+
+
 class FlowFolder:
     """A flow file with its state and output in a folder, and its runs."""
 
@@ -167,7 +172,7 @@ class FlowFolder:
     def lines(self, name: str = "out") -> list[Json]:
         """What the file sink of this name has written, all its writers together."""
         files = sorted(self.folder.glob(f"{name}*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [json.loads(line) for file in files for line in whole_lines(file)]
 
     def letters(self, pipeline: str | None = None) -> list[Any]:
         with self.store() as store:
