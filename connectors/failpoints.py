@@ -19,6 +19,15 @@ NAMES = (
 )
 """In the order in which an event's road passes them."""
 
+SAGA_NAMES = (
+    "saga_before_effect",
+    "saga_after_effect",
+    "saga_before_undoing",
+    "saga_before_compensation",
+    "saga_after_compensation",
+)
+"""Those that only a pipeline with a saga passes, in their order."""
+
 _name, _, _nth = os.environ.get("PENSTOCK_FAIL_POINT", "").partition(":")
 _left = int(_nth or 1)
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from flows.spec.configs import ModuleNode, StepNode
 from flows.spec.model import FlowFile, Log, Server, check_state_url
 from flows.spec.nodes import plain
 from flows.spec.not_built import find_not_built
-from flows.spec.pipelines import DeadLetters, Pipeline, Retry, Step
+from flows.spec.pipelines import Compensation, DeadLetters, Pipeline, Retry, Saga, Step
 from flows.spec.problems import FlowErrors, Place, Problem
 from flows.spec.secrets import Secrets
 from schema_registry.subjects import SubjectVersions
@@ -69,6 +69,8 @@ class StepPlan:
     """The steps that it stands in, each followed by a period."""
     inner: Mapping[str, tuple[StepPlan, ...]] = field(default_factory=dict)
     """The lists of steps inside it, by their path in its config: `steps`, `branches.gold`."""
+    compensate: StepPlan | None = None
+    """What undoes it, in a saga: a step of its own, called `<name>.compensate`."""
 
     @property
     def place_in_pipeline(self) -> str:
@@ -114,16 +116,40 @@ class PipelinePlan:
     dead_letter: DeadLetters
     steps: tuple[StepPlan, ...]
     place: Place
+    saga: Saga | None = None
+    """None where it has none, or one that is not enabled."""
 
     @property
     def retries(self) -> bool:
-        """Whether any step is tried again when it fails."""
-        return any(step.retry is not None and step.retry.max_attempts > 1 for step in self.steps)
+        """Whether any step, or what undoes it, is tried again when it fails."""
+        return self.saga is not None or any(
+            step.retry is not None and step.retry.max_attempts > 1 for step in self.steps
+        )
+
+    @property
+    def places(self) -> list[str]:
+        """Return where an execution may wait, by number: the steps, then their compensations."""
+        return [
+            *(step.name for step in self.steps),
+            *(compensation_name(step.name) for step in self.steps),
+        ]
+
+    def compensations(self) -> list[StepPlan]:
+        """Return what undoes its steps, in the order in which it runs when all steps are done."""
+        if self.saga is None:
+            return []
+        found = [step.compensate for step in self.steps if step.compensate is not None]
+        return found if self.saga.compensation_order == "forward" else found[::-1]
 
     def every_step(self) -> Iterator[StepPlan]:
         """Yield the steps in order, each followed by those inside it."""
         for step in self.steps:
             yield from step.every()
+
+
+def compensation_name(step: str) -> str:
+    """Return the name of what undoes a step."""
+    return f"{step}.compensate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +302,7 @@ def _history(model: FlowFile) -> HistoryPlan:
 def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
     trigger = model.trigger
     nodes = flow.configs.steps[name]
+    undoing = {node.name: node for node in flow.configs.compensations if node.pipeline == name}
     pipelines = flow.tree.mapping("pipelines")
     assert pipelines is not None  # noqa: S101 - it has this one
     return PipelinePlan(
@@ -292,14 +319,33 @@ def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
         max_parked=(model.retry or Retry()).max_parked,
         dead_letter=model.dead_letter,
         steps=tuple(
-            _step(step, node, number, retry=_retry(model, step, flow.model))
+            replace(
+                _step(step, node, number, retry=_retry(model, step, flow.model)),
+                compensate=_compensation(model, step, undoing.get(step.name), flow.model, number),
+            )
             for number, (step, node) in enumerate(zip(model.steps, nodes, strict=True))
         ),
         place=pipelines.entries[name].key.place,
+        saga=model.saga if model.saga.enabled else None,
     )
 
 
-def _retry(pipeline: Pipeline, step: Step, flow: FlowFile) -> Retry | None:
+def _compensation(
+    pipeline: Pipeline, step: Step, node: StepNode | None, flow: FlowFile, number: int
+) -> StepPlan | None:
+    """Return what undoes the step numbered so: numbered behind all steps, in their order."""
+    if step.compensate is None:
+        return None
+    assert node is not None  # noqa: S101 - the flow was checked
+    # Giving up on it takes a person to mend: it has some tries, even if nobody says so.
+    retry = _retry(pipeline, step.compensate, flow) or Retry()
+    return replace(
+        _step(step.compensate, node, len(pipeline.steps) + number, retry=retry),
+        name=compensation_name(step.name),
+    )
+
+
+def _retry(pipeline: Pipeline, step: Step | Compensation, flow: FlowFile) -> Retry | None:
     """Return how often a step is tried: what it says itself, else its module, else its pipeline."""
     used = [module.retry for module in flow.modules if step.use and module.name == step.use]
     said = [each for each in (pipeline.retry, *used, step.retry) if each is not None]
@@ -312,7 +358,7 @@ def _retry(pipeline: Pipeline, step: Step, flow: FlowFile) -> Retry | None:
 
 
 def _step(
-    model: Step | SubStep,
+    model: Step | SubStep | Compensation,
     node: StepNode,
     number: int,
     within: str = "",
@@ -328,9 +374,9 @@ def _step(
         number=number,
         type=node.type,
         settings=settings.model_copy(update=lowered) if lowered else settings,
-        if_=model.if_,
-        skip_if=model.skip_if,
-        on_error=model.on_error,
+        if_=None if isinstance(model, Compensation) else model.if_,
+        skip_if=None if isinstance(model, Compensation) else model.skip_if,
+        on_error="fail" if isinstance(model, Compensation) else model.on_error,
         place=node.node.place,
         retry=retry,
         use=model.use,

@@ -40,10 +40,11 @@ UNSET: Final = _Unset()
 class Ended:
     """Why an execution goes no further now: it failed at `step`, was skipped, or never started.
 
-    A parked one is set aside and goes on later: see `Executions.waits`.
+    A parked one is set aside and goes on later: see `Executions.waits`. An undone one had failed
+    before, and came again only to have its compensations tried once more.
     """
 
-    outcome: Literal["failed", "skipped", "not_triggered", "parked"]
+    outcome: Literal["failed", "skipped", "not_triggered", "parked", "undone"]
     step: str | None = None
     error: PenstockError | None = None
 
@@ -101,6 +102,11 @@ class Executions:
     """Index → the record of the parked execution that goes on here (flows.state.records.Parked)."""
     failed_at: dict[int, str] = field(default_factory=dict)
     """Index → place within the running step that its failure comes from, such as `lines[3].charge`."""
+
+    sagas: dict[int, Any] = field(default_factory=dict)
+    """Index → how far its saga is (flows.state.sagas.Saga); only in a pipeline that has one."""
+    undone: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    """Index → the compensations of a failed saga, in their order, as dead letters show them."""
 
     def going(self, number: int) -> Sequence[int]:
         """Return the indexes that run the step `number` (0, 1, …), in order."""

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from connectors.contracts import Opening, Reader, Sink, SinkOpening, Source
 from connectors.registry import connector_type
 from flows.runtime.branch import Branch
+from flows.runtime.compensating import Compensation
 from flows.runtime.halt import Halt
 from flows.runtime.ingest import Ingest
 from flows.runtime.parking import Parking
 from flows.runtime.runners import RunnerMaker
+from flows.runtime.saga_rules import is_tracked
+from flows.runtime.sagas import Sagas
 from flows.runtime.settle import Outcomes, Settle
+from flows.runtime.stepping import Around
 from schema_registry.validation import Validator
 from transforms.contracts import Step, StepEnvironment
 from transforms.expressions import compile_jq, compile_template
@@ -43,8 +48,10 @@ def make_sink(plan: SinkPlan) -> Sink:
 
 def sinks_of(pipeline: PipelinePlan) -> list[str]:
     """Return the sink modules that the pipeline publishes to, each once, in order."""
-    used = [s.settings.sink for s in pipeline.every_step() if s.type == "step.publish"]
-    return list(dict.fromkeys(used))
+    steps = [*pipeline.every_step()]
+    for compensation in pipeline.compensations():
+        steps += compensation.every()
+    return list(dict.fromkeys(s.settings.sink for s in steps if s.type == "step.publish"))
 
 
 def open_source(plan: SourcePlan, opening: Opening) -> Reader:
@@ -102,12 +109,13 @@ def assemble_branches(
     opened: ExitStack,
     marks: Mapping[str, Marks],
     parkings: Mapping[str, Parking],
+    sagas: Mapping[str, Sagas] = MappingProxyType({}),
     make: Callable[[StepPlan, StepEnvironment], Step] = make_step,
 ) -> list[Branch]:
     """Return the branches of the source's pipelines, their steps made; `opened` closes them.
 
     `marks`: pipeline → what this process has settled for others, in a cluster; `parkings`:
-    pipeline → what waits of it. `make` makes the
+    pipeline → what waits of it; `sagas`: pipeline → its sagas, of each that has them. `make` makes the
     steps; tests of a flow put others in the place of those that reach outside.
     """
     branches = [
@@ -121,6 +129,7 @@ def assemble_branches(
             opened=opened,
             make=make,
             parking=parkings[each.name] if each.name in parkings else Parking(),
+            sagas=sagas.get(each.name),
         )
         for each in source.pipelines
     ]
@@ -138,10 +147,15 @@ def _branch(
     opened: ExitStack,
     make: Callable[[StepPlan, StepEnvironment], Step],
     parking: Parking,
+    sagas: Sagas | None,
 ) -> Branch:
     maker = RunnerMaker(plan, pipeline.name, sinks, halt, opened, make)
     validator = _validator(plan, pipeline.schema) if pipeline.schema else None
     used = {name: sinks[name] for name in sinks_of(pipeline)}
+    if sagas is not None:
+        maker = replace(maker, around=_watching(sagas))
+        sagas.published_anew = _published_anew(pipeline, used)
+    steps = maker.runners(pipeline.steps)
     return Branch(
         name=pipeline.name,
         ingest=Ingest(
@@ -151,12 +165,39 @@ def _branch(
             reads_data=_reads_data(source, pipeline, used),
             parking=parking,
         ),
-        steps=maker.runners(pipeline.steps),
+        steps=steps,
         settle=Settle(
-            plan, source, pipeline, sinks=used, committer=committer, halt=halt, parking=parking
+            plan,
+            source,
+            pipeline,
+            sinks=used,
+            committer=committer,
+            halt=halt,
+            parking=parking,
+            sagas=sagas,
         ),
         partition_by=compile_jq(pipeline.partition_by) if pipeline.partition_by else None,
+        sagas=sagas,
+        compensation=None
+        if sagas is None
+        else Compensation(pipeline, sagas, maker.compensations(pipeline, steps), halt, plan.redact),
     )
+
+
+def _watching(sagas: Sagas) -> Callable[[StepPlan], Around | None]:
+    """Return what tells which of a pipeline's own steps a saga keeps record of."""
+    return lambda step: sagas.run if not step.within and is_tracked(step) else None
+
+
+def _published_anew(pipeline: PipelinePlan, sinks: Mapping[str, Sink]) -> set[str]:
+    """Return the steps that publish to sinks which undo after a crash what was not settled."""
+    return {
+        step.name
+        for step in pipeline.steps
+        for inner in step.every()
+        if inner.type == "step.publish"
+        and sinks[inner.settings.sink].traits.delivery != "at_least_once"
+    }
 
 
 def _validator(plan: FlowPlan, name: str) -> Validator:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows.runtime.compensating import Compensation
 from flows.runtime.ingest import Ingest
+from flows.runtime.sagas import Sagas
 from flows.runtime.settle import Settle
 from flows.runtime.stepping import StepRunner
 from transforms.executions import Executions
@@ -27,6 +29,18 @@ class Branch:
     partition_by: Program | None = None
     marks: Marks | None = None
     """What this process has settled of what others sent it; only in a cluster."""
+    sagas: Sagas | None = None
+    """Only of a pipeline with a saga, as is what compensates those that fail."""
+    compensation: Compensation | None = None
+
+    def each(self, executions: Executions) -> None:
+        """Take executions through the steps, one after another, up to settle."""
+        if self.sagas is not None:
+            self.sagas.take_up(executions)
+        for runner in self.steps:
+            runner(executions)
+        if self.compensation is not None:
+            self.compensation(executions)
 
     def run(self, part: Executions | bytes) -> None:
         """Take one part of a batch through steps and settle: the far side of an exchange.
@@ -35,8 +49,7 @@ class Branch:
         """
         assert self.marks is not None  # noqa: S101 - only clusters exchange
         executions = part if isinstance(part, Executions) else self.marks.received(part)
-        for runner in self.steps:
-            runner(executions)
+        self.each(executions)
         if isinstance(part, Executions):
             self.settle(executions)
         else:

@@ -85,9 +85,14 @@ def _exchange(
 
 def _steps(stream: Stream[Executions], branch: Branch) -> Stream[Any]:
     prefix = _id(branch.name)
+    if branch.sagas is not None:
+        stream = op.flat_map_batch(f"{prefix}/sagas", stream, _pass_on(branch.sagas.take_up))
     for runner in branch.steps:
         step_id = f"{prefix}/{runner.plan.number}-{_id(runner.plan.name)}"
         stream = op.flat_map_batch(step_id, stream, _pass_on(runner))
+    if branch.compensation is not None:
+        undo = _pass_on(branch.compensation)
+        stream = op.flat_map_batch(f"{prefix}/compensate", stream, undo)
     return op.flat_map_batch(f"{prefix}/settle", stream, _swallow(branch.settle))
 
 

@@ -23,9 +23,13 @@ from transforms.executions import Executions
 class Parking:
     """What waits of one pipeline in this worker."""
 
-    def __init__(self, last_turn: int = 0) -> None:
-        """`last_turn`: the greatest one in the state store."""
+    def __init__(self, last_turn: int = 0, *, one_by_one: bool = False) -> None:
+        """`last_turn`: the greatest one in the state store.
+
+        `one_by_one`: of a lane, one goes on only when the one before it has ended.
+        """
         self._turn = last_turn
+        self._one_by_one = one_by_one
         self._places: dict[str, ParkedPlace] = {}
         self._lanes: dict[str, deque[str]] = {}
         self._due: list[tuple[float, int, str]] = []
@@ -108,7 +112,7 @@ class Parking:
         return found
 
     def _train(self, head: ParkedPlace, stored: int, limit: int) -> list[str]:
-        if head.lane is None or head.attempts:
+        if head.lane is None or head.attempts or self._one_by_one:
             return [head.id]
         train: list[str] = []
         for each in self._lanes[head.lane]:

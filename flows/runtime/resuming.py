@@ -133,7 +133,7 @@ def rebuilt(chosen: Sequence[Parked], pipeline: PipelinePlan, flow: str) -> Exec
 
 def _send_on(executions: Executions, chosen: Sequence[Parked], pipeline: PipelinePlan) -> None:
     """Let each jump to its step; one whose step the flow no longer has fails."""
-    numbers = {step.name: step.number for step in pipeline.steps}
+    numbers = {place: number for number, place in enumerate(pipeline.places)}
     for index, parked in enumerate(chosen):
         if parked.step is None:
             continue

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from connectors.contracts import Sink
 from flows.runtime.halt import Halt
-from flows.runtime.stepping import StepRunner
+from flows.runtime.stepping import Around, StepRunner
 from transforms.contracts import Step, StepEnvironment
 
 if TYPE_CHECKING:
-    from flows.plan import FlowPlan, StepPlan
+    from flows.plan import FlowPlan, PipelinePlan, StepPlan
+
+
+def _nothing(_step: StepPlan) -> None:
+    """No step has anything around it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerMaker:
-    """Makes runners for one pipeline in one worker; `opened` closes their steps."""
+    """Makes runners for one pipeline in one worker; `opened` closes their steps.
+
+    `around` tells what keeps record of a step's effects.
+    """
 
     plan: FlowPlan
     pipeline: str
@@ -26,6 +33,7 @@ class RunnerMaker:
     halt: Halt
     opened: ExitStack
     make: Callable[[StepPlan, StepEnvironment], Step]
+    around: Callable[[StepPlan], Around | None] = _nothing
 
     def runners(
         self,
@@ -44,14 +52,23 @@ class RunnerMaker:
         runners = []
         for step in steps:
             readable = tuple(earlier if apart else known)
-            runner = self._runner(step, numbers, readable)
+            runner = self.runner(step, numbers, readable)
             known += [name for name in runner.outputs if name not in known]
             runners.append(runner)
         return runners
 
-    def _runner(
+    def compensations(
+        self, pipeline: PipelinePlan, steps: Sequence[StepRunner]
+    ) -> list[StepRunner]:
+        """Return runners of what undoes the pipeline's `steps`: each reads all their outputs."""
+        readable = tuple(dict.fromkeys(name for runner in steps for name in runner.outputs))
+        plain = replace(self, around=_nothing)
+        return [plain.runner(each, {}, readable) for each in pipeline.compensations()]
+
+    def runner(
         self, step: StepPlan, numbers: Mapping[str, int], earlier: Sequence[str]
     ) -> StepRunner:
+        """Return the runner of one step, which can read the outputs `earlier`."""
         inner: list[StepRunner] = []
 
         def make_inner(
@@ -79,4 +96,11 @@ class RunnerMaker:
             ),
         )
         self.opened.callback(made.close)
-        return StepRunner(step, made, self.halt, inner, last=step.number == len(numbers) - 1)
+        return StepRunner(
+            step,
+            made,
+            self.halt,
+            inner,
+            last=step.number == len(numbers) - 1,
+            around=self.around(step),
+        )

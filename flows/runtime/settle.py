@@ -15,6 +15,7 @@ from connectors.errors import FatalError
 from connectors.failpoints import fail_point
 from flows.runtime.halt import Halt
 from flows.runtime.parking import Parking, parked_record
+from flows.runtime.sagas import Sagas
 from flows.state.history import encode_chunk
 from flows.state.letters import dead_letter
 from flows.state.records import Counts, DeadLetter, HistoryChunk, Settlement
@@ -64,6 +65,7 @@ class Settle:
         committer: Outcomes,
         halt: Halt,
         parking: Parking,
+        sagas: Sagas | None = None,
     ) -> None:
         self.tally = Tally()
         self._flow = flow
@@ -73,7 +75,8 @@ class Settle:
         self._committer = committer
         self._halt = halt
         self.parking = parking
-        self._names = [step.name for step in plan.steps]
+        self._sagas = sagas
+        self._places = plan.places
         self._tenant = compile_jq(plan.tenant) if plan.tenant else None
         self._record = flow.history.record
         self._fraction = flow.history.fraction
@@ -85,7 +88,7 @@ class Settle:
         if self._halt.error:
             return
         letters: list[DeadLetter] = []
-        failed = skipped = untriggered = parked = 0
+        failed = skipped = untriggered = parked = undone = 0
         now = time.time()
         for index, ended in executions.ended.items():
             if ended.outcome == "failed":
@@ -95,21 +98,25 @@ class Settle:
                 skipped += 1
             elif ended.outcome == "parked":
                 parked += 1
+            elif ended.outcome == "undone":
+                undone += 1
             else:
                 untriggered += 1
         if letters and not self._plan.dead_letter.enabled:
             self._halt.fail(_stopped_at(letters[0]))
             return
-        done = executions.events.size - failed - skipped - untriggered - parked
+        done = executions.events.size - failed - skipped - untriggered - parked - undone
         settlement = Settlement(
             pipeline=self._plan.name,
             counts=Counts(done=done, failed=failed, skipped=skipped),
             dead_letters=letters,
-            history=self._history(executions, failed, untriggered + parked, now),
+            history=self._history(executions, failed, untriggered + parked + undone, now),
             sink_states=self._sink_states(),
         )
         if parked or executions.resumed:
             self._park(executions, settlement, now)
+        if self._sagas is not None:
+            self._sagas.settle(executions, settlement)
         self._committer.settle(settlement)
         tally = self.tally
         tally.received += executions.events.size - untriggered - len(executions.resumed)
@@ -130,7 +137,7 @@ class Settle:
                 executions,
                 index,
                 source=self._source,
-                steps=self._names,
+                steps=self._places,
                 now=now,
                 turn=parking.next_turn,
                 redact=self._flow.redact,
@@ -168,6 +175,9 @@ class Settle:
             now=now,
             redact=self._flow.redact,
         )
+        saga = executions.sagas.get(index)
+        if saga is not None:
+            return replace(letter, attempts=saga.attempts, first_failed_at=saga.failed_at or now)
         before = executions.resumed.get(index)
         if before is None:
             return letter
@@ -204,6 +214,7 @@ class Settle:
                 executions,
                 meta=executions.base_meta,
                 only_failed=record == "errors",
+                with_undone=self._sagas is not None and self._sagas.in_history,
             ),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,13 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 """Backoff in seconds while a sink is away."""
 
 
+Attempt = Callable[[Executions, Sequence[int]], Column]
+
+Around = Callable[["StepPlan", Attempt, Executions, Sequence[int]], Column]
+"""Stands around a step's attempts: calls the attempt for the executions that are to run it, and
+returns an output for each that the step was asked for."""
+
+
 class StepRunner:
     """One step of one pipeline, as the dataflow's operator or the step around it calls it.
 
@@ -38,8 +45,9 @@ class StepRunner:
         inner: Sequence[StepRunner] = (),
         *,
         last: bool = False,
+        around: Around | None = None,
     ) -> None:
-        """`last`: no step of the pipeline follows."""
+        """`last`: no step of the pipeline follows; `around`: what keeps record of its effects."""
         kind = step_type(plan.type)
         assert kind is not None  # noqa: S101 - the plan was checked when it was loaded
         self.plan = plan
@@ -63,6 +71,7 @@ class StepRunner:
         self._skip_if = compile_jq(plan.skip_if) if plan.skip_if else None
         self._publishes = plan.type == "step.publish"
         self._last = last
+        self._around = around
         self._retry = plan.retry if plan.retry and plan.retry.max_attempts > 1 else None
         self._random = Random()  # noqa: S311 - jitter is no secret
 
@@ -96,6 +105,11 @@ class StepRunner:
         return not self._halt.error
 
     def _run(self, executions: Executions, indexes: Sequence[int]) -> Column:
+        if self._around is None:
+            return self.attempt(executions, indexes)
+        return self._around(self.plan, self.attempt, executions, indexes)
+
+    def attempt(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Run it. An exception that a step let through is a bug of the step: its events fail."""
         try:
             return self.step.run(executions, indexes)

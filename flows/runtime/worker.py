@@ -42,6 +42,7 @@ from flows.runtime.parking import Parking
 from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report, State
 from flows.runtime.resuming import Resumer
 from flows.runtime.retention import pruner
+from flows.runtime.saga_keeping import open_sagas
 from flows.state.contracts import StateStore
 from flows.state.records import Lease
 from flows.state.store import open_store
@@ -166,6 +167,8 @@ class Reporter:
                     )
             parked[branch.name] = len(branch.settle.parking)
             waits.extend(runner.status for runner in branch.steps)
+            if branch.compensation is not None:
+                waits.append(branch.compensation.status)
         if self._committer is not None:
             waits.append(self._committer.status)
         if self._reader is not None:
@@ -235,6 +238,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             opened=opened,
             marks=marks,
             parkings=parkings,
+            sagas=open_sagas(plan, source_plan, lease, halt, opened),
         )
         intake: Intake | None = None
         if order.reads:
@@ -287,7 +291,7 @@ def _marks(
 def _parkings(order: WorkerOrder, plan: FlowPlan, last_turn: int) -> dict[str, Parking]:
     """Return a parking, empty yet, for each pipeline but those that are spread over a cluster."""
     return {
-        pipeline.name: Parking(last_turn)
+        pipeline.name: Parking(last_turn, one_by_one=pipeline.saga is not None)
         for pipeline in plan.source(order.source).pipelines
         if not (order.addresses and pipeline.partition_by)
     }

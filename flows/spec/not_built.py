@@ -77,8 +77,9 @@ def _pipelines(tree: Mapping) -> Iterator[Use]:
         if delivery is not None and delivery.value != "at_least_once":
             yield _at(node, "delivery", f"delivery: {delivery.value}")
         saga = node.mapping("saga")
-        if saga is not None and _is_true(saga.get("enabled")):
-            yield _at(node, "saga", "saga")
+        enabled = saga is not None and _is_true(saga.get("enabled"))
+        if enabled and not _is_empty(node.get("partition_by")):
+            yield _at(node, "partition_by", "partition_by with saga")
         dead_letter = node.mapping("dead_letter")
         if dead_letter is not None:
             for name in ("alert_threshold", "sink"):
@@ -96,8 +97,6 @@ def _retries(pipeline: Mapping) -> bool:
 
 def _steps(flow: CheckedFlow) -> Iterator[Use]:
     for step in flow.configs.every_step():
-        if not _is_empty(step.node.get("compensate")):
-            yield _at(step.node, "compensate", "compensate (of a step)")
         if step.kind is not None and step.kind.make is None:
             key = "type" if step.node.get("type") is not None else "use"
             yield _at(step.node, key, step.type, of_value=True)

@@ -28,13 +28,8 @@ import orjson
 import zstandard
 
 from connectors.batch import Batch, Change, Column, Maker
-from connectors.errors import (
-    FatalError,
-    FlowFileError,
-    PenstockError,
-    PermanentError,
-    RetryableError,
-)
+from connectors.errors import PenstockError, PermanentError
+from flows.state.errors import error_of, error_row
 from flows.state.jsontext import json_text
 from transforms.executions import UNSET, Ended, Executions
 
@@ -56,11 +51,7 @@ _ATTRIBUTES = (
     "position",
 )
 
-_ERRORS: dict[str, type[PenstockError]] = {
-    kind.kind: kind for kind in (FatalError, FlowFileError, PermanentError, RetryableError)
-}
-
-_NOT_RECORDED = {"not_triggered", "parked"}
+_NOT_RECORDED = {"not_triggered", "parked", "undone"}
 
 _local = threading.local()
 """A compressor each thread: its context is costly to make and not for two at once."""
@@ -88,8 +79,11 @@ def encode_chunk(
     meta: Mapping[str, Any],
     only_failed: bool = False,
     only: int | None = None,
+    with_undone: bool = True,
 ) -> bytes:
     """Return the body of a chunk: all executions that have ended, those that failed, or `only` one.
+
+    With the compensations of failed sagas unless `with_undone` is false.
 
     Never raises for what a step put out: a value that is not JSON is kept as its text.
     """
@@ -141,18 +135,20 @@ def encode_chunk(
         "encoded": encoded_in,
         "details": {name: _of(column, chosen) for name, column in executions.details.items()},
         "ended": [
-            (places[index], ended.outcome, ended.step, _error_row(ended.error))
+            (places[index], ended.outcome, ended.step, error_row(ended.error))
             for index, ended in executions.ended.items()
             if index in places
         ],
         "passed_over": {
-            step: [(places[k], _error_row(e)) for k, e in errors.items() if k in places]
+            step: [(places[k], error_row(e)) for k, e in errors.items() if k in places]
             for step, errors in executions.passed_over.items()
             if errors
         },
-        "errors": [(places[k], _error_row(e)) for k, e in batch.errors.items() if k in places],
+        "errors": [(places[k], error_row(e)) for k, e in batch.errors.items() if k in places],
         "sections": sections,
     }
+    if executions.undone and with_undone:
+        header["undone"] = [(places[k], v) for k, v in executions.undone.items() if k in places]
     return _compress(b"\n".join([_header_text(header), *parts, b""]))
 
 
@@ -239,18 +235,6 @@ def _completed(encoded: Sequence[bytes | None], column: Column) -> Column:
     ]
 
 
-def _error_row(error: PenstockError | None) -> dict[str, Any] | None:
-    if error is None:
-        return None
-    return {
-        "kind": error.kind,
-        "message": error.message,
-        "code": error.code,
-        "hint": error.hint,
-        "context": error.context,
-    }
-
-
 def _header_text(header: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(header)
@@ -322,16 +306,17 @@ def _decode(body: bytes) -> ChunkView:
         details=header["details"],
         encoded=dict(encoded),
         ended={
-            place: Ended(outcome, step, _error_of(error))
+            place: Ended(outcome, step, error_of(error))
             for place, outcome, step, error in header["ended"]
         },
         passed_over={
-            step: {place: _error_of(error) for place, error in rows}
+            step: {place: error_of(error) for place, error in rows}
             for step, rows in header["passed_over"].items()
         },
         started=header["started"],
         keys=header["keys"],
         base_meta=header["meta"],
+        undone=dict(header.get("undone", ())),
     )
     return ChunkView(executions, header["indexes"] or range(size))
 
@@ -357,7 +342,7 @@ def _batch(header: dict[str, Any], size: int, sections: list[Column]) -> Batch:
             for row in zip(operations, before, after, strict=True)
         ]
     for place, error in header["errors"]:
-        found = _error_of(error)
+        found = error_of(error)
         if isinstance(found, PermanentError):
             batch.errors[place] = found
     return batch
@@ -370,13 +355,6 @@ def _maker(reference: str) -> Maker:
     if maker is None or not hasattr(maker, "reads"):
         raise _unreadable(f"this program no longer has {reference}, which made one of its columns")
     return maker
-
-
-def _error_of(row: dict[str, Any] | None) -> PenstockError | None:
-    if row is None:
-        return None
-    kind = _ERRORS.get(row["kind"], PermanentError)
-    return kind(row["message"], code=row["code"], hint=row["hint"], **row["context"])
 
 
 def _unreadable(why: str) -> PermanentError:

@@ -76,6 +76,7 @@ def dead_letter(
         last_failed_at=now,
         change=_change_text(batch.column("change")[index]),
         key=batch.column("key")[index],
+        compensation=_compensation_text(executions, index, redact),
     )
 
 
@@ -109,6 +110,13 @@ def _change_text(change: Change | None) -> str | None:
         return None
     parts = {"operation": change.operation, "before": change.before, "after": change.after}
     return json_text(parts).decode()
+
+
+def _compensation_text(
+    executions: Executions, index: int, redact: Callable[[str], str]
+) -> str | None:
+    undone = executions.undone.get(index)
+    return None if undone is None else redact(json_text(undone).decode())
 
 
 def _outputs_text(executions: Executions, index: int) -> str:

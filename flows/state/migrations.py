@@ -39,7 +39,12 @@ def _add_columns(connection: Connection, table: Table, *names: str) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column}")
 
 
-STEPS: tuple[Callable[[Connection], None], ...] = (_add_parked, _add_replays)
+def _add_sagas(connection: Connection) -> None:
+    tables.sagas.create(connection)
+    _add_columns(connection, tables.dead_letters, "compensation")
+
+
+STEPS: tuple[Callable[[Connection], None], ...] = (_add_parked, _add_replays, _add_sagas)
 """STEPS[0] leads from the first version to the second, and so on."""
 
 _LOCK = 0x70656E73746F636B

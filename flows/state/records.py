@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from connectors.batch import Position
+from flows.state.sagas import Saga
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class DeadLetter:
     """How often it was replayed and stayed."""
     replay: int | None = None
     """The replay that has it."""
+    compensation: str | None = None
+    """JSON list of what its saga has undone, in that order; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,10 @@ class Settlement:
     replayed: list[Replayed] = field(default_factory=list)
     """What became of dead letters that are being replayed. One that failed again is among
     `dead_letters`, with the replay's number."""
+    sagas: list[Saga] = field(default_factory=list)
+    """Sagas that have failed, and what came of it; their dead letters tell it too."""
+    sagas_completed: list[str] = field(default_factory=list)
+    """Ids of sagas that are done: they are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 
 from connectors.batch import Position
 from connectors.contracts import Lag
-from connectors.errors import FatalError
 from connectors.failpoints import fail_point
 from flows.state.contracts import StateStore
 from flows.state.database import Database, transaction
+from flows.state.leases import lease_lost, of_lease, under
 from flows.state.migrations import prepare
 from flows.state.pruning import prune
 from flows.state.queries import Queries, letters_by_prefix, letters_page
@@ -45,6 +45,7 @@ from flows.state.rows import (
     sink_state_row,
     totals_row,
 )
+from flows.state.saga_store import SagaStatements, compensation_row, saga_row
 
 _NO_LAG = Lag()
 
@@ -84,6 +85,7 @@ class SqlStateStore:
         self._database = database
         self._queries = Queries(database.dialect)
         self.replays = Replays(database)
+        self._sagas = SagaStatements(database.dialect)
         self._unanswered: _Commit | None = None
 
     # --- leases -------------------------------------------------------------------------------
@@ -109,7 +111,7 @@ class SqlStateStore:
         self._change_lease(self._queries.release, lease)
 
     def _change_lease(self, statement: Any, lease: Lease, **more: Any) -> bool:
-        values = {**_of_lease(lease), **more}
+        values = {**of_lease(lease), **more}
 
         def change(connection: Connection) -> bool:
             with transaction(connection):
@@ -140,7 +142,7 @@ class SqlStateStore:
         stored = self._database.run(lambda connection: self._store(connection, commit, rows))
         self._unanswered = None
         if not stored:
-            raise _lease_lost(lease)
+            raise lease_lost(lease)
 
     def _named(
         self,
@@ -167,6 +169,9 @@ class SqlStateStore:
         chunks: list[Row] = []
         parked: list[Row] = []
         resumed: list[Row] = []
+        sagas: list[Row] = []
+        completed: list[Row] = []
+        compensated: list[Row] = []
         for settled in commit.settlements:
             totals.append(totals_row(flow, shard, settled.pipeline, settled.counts))
             for letter in settled.dead_letters:
@@ -177,6 +182,12 @@ class SqlStateStore:
             for sink, state in settled.sink_states.items():
                 states[sink] = sink_state_row(flow, shard, sink, state)
             parked.extend(parked_row(flow, each) for each in settled.parked)
+            sagas.extend(saga_row(flow, each) for each in settled.sagas)
+            compensated.extend(compensation_row(flow, each) for each in settled.sagas)
+            completed.extend(
+                {"of_flow": flow, "of_pipeline": settled.pipeline, "of_id": each}
+                for each in settled.sagas_completed
+            )
             resumed.extend(
                 {"of_flow": flow, "of_pipeline": settled.pipeline, "of_id": each}
                 for each in settled.resumed
@@ -201,6 +212,9 @@ class SqlStateStore:
             (queries.save_replayed_letter, refailed),
             (queries.unpark, resumed),
             (queries.park, parked),
+            (self._sagas.settle, sagas),
+            (self._sagas.forget, completed),
+            (self._sagas.tell_letter, compensated),
             (queries.save_sink_state, list(states.values())),
             (queries.add_chunk, chunks),
         ]
@@ -213,7 +227,7 @@ class SqlStateStore:
         rows: list[tuple[Any, list[Row]]],
     ) -> bool:
         """Store it, unless it is stored already; False when the lease is another's."""
-        lease = _of_lease(commit.lease)
+        lease = of_lease(commit.lease)
         with transaction(connection):
             if connection.execute(self._queries.claim, {**lease, "token": commit.token}).rowcount:
                 for statement, values in rows:
@@ -243,15 +257,11 @@ class SqlStateStore:
     def _under(self, lease: Lease, statement: Any, rows: list[Row]) -> None:
         """Execute the statement for each row, as the lease's holder or not at all."""
 
-        def execute(connection: Connection) -> bool:
-            with transaction(connection):
-                held: int = connection.execute(self._queries.still_held, _of_lease(lease)).rowcount
-                if held and rows:
-                    connection.execute(statement, rows)
-            return held == 1
+        def execute(connection: Connection) -> None:
+            if rows:
+                connection.execute(statement, rows)
 
-        if not self._database.run(execute):
-            raise _lease_lost(lease)
+        under(self._database, lease, execute)
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -350,22 +360,3 @@ class SqlStateStore:
     def close(self) -> None:
         """Close the connection."""
         self._database.close()
-
-
-def _of_lease(lease: Lease) -> Row:
-    return {
-        "of_flow": lease.flow,
-        "of_shard": lease.shard,
-        "of_fence": lease.fence,
-        "of_holder": lease.holder,
-    }
-
-
-def _lease_lost(lease: Lease) -> FatalError:
-    return FatalError(
-        f"another worker has taken over {lease.shard} of flow {lease.flow}.",
-        code="lease_lost",
-        hint="This one stops; nothing it did after the take-over was stored.",
-        flow=lease.flow,
-        shard=lease.shard,
-    )

@@ -89,6 +89,7 @@ dead_letters = Table(
     Column("status", Text, nullable=False, server_default="waiting"),
     Column("replays", Integer, nullable=False, server_default="0"),
     Column("replay", BigInteger),
+    Column("compensation", Text),
     Index("penstock_dead_letters_newest", "last_failed_at"),
     Index("penstock_dead_letters_flow", "flow", "last_failed_at"),
     Index("penstock_dead_letters_pipeline", "flow", "pipeline", "last_failed_at"),
@@ -178,6 +179,33 @@ replay_entries = Table(
         "position",
         "letter",
     ),
+)
+
+sagas = Table(
+    "penstock_sagas",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("pipeline", Text, primary_key=True),
+    Column("id", _Ascii, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("partition", Text, nullable=False),
+    Column("lane", Text),
+    Column("event_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("deadline", Float),
+    Column("status", Text, nullable=False),
+    Column("step", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text),
+    Column("failed_at", Float),
+    Column("updated_at", Float, nullable=False),
+    Column("note", Text),
+    Column("letter", _Ascii),
+    Column("steps", Text, nullable=False),
+    Column("body", LargeBinary),
+    Index("penstock_sagas_status", "flow", "status", "updated_at"),
+    Index("penstock_sagas_newest", "updated_at"),
 )
 
 history_chunks = Table(

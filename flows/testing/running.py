@@ -150,8 +150,7 @@ class _Run:
             )
             logs = opened.enter_context(_captured_logs())
             executions = branch.ingest(batch)
-            for runner in branch.steps:
-                runner(executions)
+            branch.each(executions)
             branch.settle(executions)
         return Happened(
             [self._event(executions, index, halt) for index in range(batch.size)],

@@ -30,6 +30,7 @@ def connecting_error(error: psycopg.Error) -> PenstockError:
         f"PostgreSQL can't be reached: {text}.",
         code="db_unavailable",
         hint="The statement was not sent. Is the server running, and `database` right?",
+        effect="none",
         **_about(error),
     )
 
@@ -54,6 +55,8 @@ def statement_error(error: psycopg.Error, timeout: float, *, broken: bool) -> Pe
             **about,
         )
     if broken or state[:2] in {"08", "53", "57", "58", "XX"}:
+        if not broken:
+            about["effect"] = "none"  # the server has told us, so it has rolled back
         return RetryableError(
             f"PostgreSQL did not finish the statement: {text}.",
             code="db_unavailable",

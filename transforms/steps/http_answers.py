@@ -160,6 +160,7 @@ def error_of_exception(error: Exception, call: Call, timeout: float) -> Penstock
             f"{call.method} {call.shown} could not connect in time.",
             code="http_timeout",
             hint="Nothing was sent. Is the host right, and no firewall in the way?",
+            effect="none",
             **about,
         )
     if isinstance(error, (TimeoutError, asyncio.TimeoutError, httpx.TimeoutException)):
@@ -190,6 +191,8 @@ def error_of_exception(error: Exception, call: Call, timeout: float) -> Penstock
     if isinstance(error, (httpx.TransportError, OSError)) and not isinstance(
         error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
     ):
+        if isinstance(error, httpx.ConnectError):
+            about["effect"] = "none"
         return RetryableError(
             f"{call.method} {call.shown} got no answer: {text}.",
             code="http_unreachable",
@@ -230,6 +233,7 @@ def _proxy_error(error: Exception, call: Call) -> PenstockError:
         f"the proxy did not let {call.method} {call.shown} through: {text}.",
         code="http_proxy",
         hint="Is the server behind it running, and the proxy allowed to go there?",
+        effect="none",
         **_about(call),
     )
 
@@ -271,6 +275,7 @@ def followed(
 
 
 def _about(call: Call, status: int | None = None) -> dict[str, Any]:
+    """Return an error's context. `effect: none` is added where nothing was sent."""
     about: dict[str, Any] = {"url": call.shown, "method": call.method}
     return about if status is None else {**about, "status": status}
 
