@@ -19,6 +19,7 @@ from flows.spec.nodes import Mapping, plain
 from flows.spec.problems import Place, Problems
 from flows.spec.reads import check_reads
 from flows.spec.references import check_references
+from flows.spec.sagas import check_sagas
 from flows.spec.schemas import check_schemas
 from flows.spec.source import read_documents
 from flows.spec.substitution import substitute
@@ -75,6 +76,7 @@ def read_flow(paths: AbstractSequence[Path], environ: AbstractMapping[str, str])
         check_loops(tree, configs, problems)
     check_reads(configs, problems)
     check_timeouts(configs, problems)
+    check_sagas(tree, configs, problems)
     problems.raise_if_any()
     assert model is not None  # noqa: S101 - else there would be problems
     return CheckedFlow(tree, model, configs, problems)

@@ -14,14 +14,25 @@ from transforms.expressions import ExpressionError, parse_path
 
 def check_reads(configs: Configs, problems: Problems) -> None:
     """Check the paths of every pipeline's steps. A jq program may name any step: null is a value."""
-    for steps in configs.steps.values():
-        _check(steps, (), problems)
+    for pipeline, steps in configs.steps.items():
+        outputs = _check(steps, (), problems)
+        for undoing in configs.compensations:
+            if undoing.pipeline == pipeline:
+                _check([undoing], outputs, problems, undoes=True)
 
 
 def _check(
-    steps: Sequence[StepNode], earlier: Sequence[str], problems: Problems, *, apart: bool = False
+    steps: Sequence[StepNode],
+    earlier: Sequence[str],
+    problems: Problems,
+    *,
+    apart: bool = False,
+    undoes: bool = False,
 ) -> list[str]:
-    """Check the steps of one list and return the outputs they add; `apart`: none sees another's."""
+    """Check the steps of one list and return the outputs they add; `apart`: none sees another's.
+
+    `undoes`: it is what compensates a step, and has that step's name.
+    """
     added: list[str] = []
     for step in steps:
         readable = list(dict.fromkeys(earlier if apart else (*earlier, *added)))
@@ -30,8 +41,11 @@ def _check(
             if name is not None and name not in readable:
                 problems.add(
                     path.place,
-                    f"step {step.name} reads {path.value}, and no step {name} with an output comes "
-                    "before it.",
+                    f"the compensation of step {step.name} reads {path.value}, and no step {name} "
+                    "has an output."
+                    if undoes
+                    else f"step {step.name} reads {path.value}, and no step {name} with an output "
+                    "comes before it.",
                     code="unknown_step",
                     hint=did_you_mean(name, readable, none="No step with an output does."),
                     width=path.width,

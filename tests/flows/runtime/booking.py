@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from typing import Any, NamedTuple
 
+from flows.state.saga_store import SagaStore
 from tests.connectors.kafka.driving import write
 from tests.flows.runtime.running import kafka_source, pipeline, step
 from tests.transforms.steps.answering import Answer, as_json
@@ -136,8 +137,6 @@ class Booking:
         write(self.kafka, self.topic, *values)
 
     def sagas(self, status=None):
-        from flows.state.saga_store import SagaStore
-
         store = SagaStore.open(self.flow.state_url)
         try:
             found = store.page("flow", pipeline=None, statuses=(), limit=1000)

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from tests.flows.runtime.booking import SOON, STEPS, UNDOES, Booking, Bookings
-from tests.flows.runtime.running import wait_for
+from tests.flows.runtime.booking import STEPS, UNDOES, Booking, Bookings
 from tests.transforms.steps.answering import Answer, serving
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]

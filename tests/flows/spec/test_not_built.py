@@ -51,7 +51,6 @@ def test_defaults_may_be_written_down(load):
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("saga: {enabled: true}", "saga"),
         ("idempotency: {key_template: a}", "idempotency"),
         ("delivery: exactly_once", "delivery: exactly_once"),
         ("timeout: 1m", "timeout"),
@@ -64,17 +63,16 @@ def test_a_setting_of_a_pipeline_that_is_not_built_is_named(load, line, what):
     assert found(load(FLOW.replace("on_invalid: skip", line))) == [f"10: {what}"]
 
 
-def test_a_setting_of_a_step_that_is_not_built_is_named(load):
-    line = "compensate: {type: step.log, config: {message: undo}}"
-    found_there = found(load(FLOW.replace("on_error: skip", line)))
-    assert found_there == ["14: compensate (of a step)"]
-
-
 @pytest.mark.parametrize("of_step", [True, False])
 def test_a_pipeline_that_is_spread_over_processes_can_not_retry_yet(load, of_step):
     line = "on_error: skip" if of_step else "on_invalid: skip"
     text = FLOW.replace(line, "retry: {max_attempts: 2}")
     assert found(load(text)) == ["9: partition_by with retry"]
+
+
+def test_a_pipeline_that_is_spread_over_processes_can_not_have_a_saga_yet(load):
+    text = FLOW.replace("on_invalid: skip", "saga: {enabled: true}")
+    assert found(load(text)) == ["9: partition_by with saga"]
 
 
 def test_a_setting_of_a_module_or_of_the_flow_that_is_not_built_is_named(load):
