@@ -30,6 +30,11 @@ def _add_replays(connection: Connection) -> None:
     tables.replay_entries.create(connection)
 
 
+def _add_idempotency(connection: Connection) -> None:
+    tables.idempotency_keys.create(connection)
+    tables.key_outcomes.create(connection)
+
+
 def _add_columns(connection: Connection, table: Table, *names: str) -> None:
     """Add the columns that the table lacks: one that an earlier step has made has all of today's."""
     present = {column["name"] for column in inspect(connection).get_columns(table.name)}
@@ -44,7 +49,12 @@ def _add_sagas(connection: Connection) -> None:
     _add_columns(connection, tables.dead_letters, "compensation")
 
 
-STEPS: tuple[Callable[[Connection], None], ...] = (_add_parked, _add_replays, _add_sagas)
+STEPS: tuple[Callable[[Connection], None], ...] = (
+    _add_parked,
+    _add_replays,
+    _add_sagas,
+    _add_idempotency,
+)
 """STEPS[0] leads from the first version to the second, and so on."""
 
 _LOCK = 0x70656E73746F636B

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Delete, delete, func, select
+from sqlalchemy import Connection, Delete, and_, delete, func, select
 
 from flows.state.database import Database, transaction
-from flows.state.tables import dead_letters, history_chunks
+from flows.state.tables import dead_letters, history_chunks, idempotency_keys, server_now
 
 ROWS = 200
 """Deleted in one transaction: a few milliseconds."""
+
+FREE_FOR = 3600.0
+"""Seconds that an idempotency key must be free: its holder may be slow and finish it yet."""
 
 
 def prune(
@@ -23,7 +26,7 @@ def prune(
     history_max_bytes: int | None,
 ) -> int:
     """Delete a flow's old rows; return how many. `dead_letters_before`: pipeline → time."""
-    deleted = 0
+    deleted = _delete_all(database, _free_keys(flow))
     for pipeline, before in dead_letters_before.items():
         deleted += _delete_all(database, _old_letters(flow, pipeline, before))
     if history_before is not None:
@@ -52,6 +55,14 @@ def _old_letters(flow: str, pipeline: str, before: float) -> Delete:
         table.last_failed_at < before,
         table.status == "waiting",
     )
+
+
+def _free_keys(flow: str) -> Delete:
+    table = idempotency_keys.c
+    expired = and_(table.flow == flow, table.expires_at < server_now() - FREE_FOR)
+    some = select(table.digest).where(expired).limit(ROWS)
+    # The time again: one that is taken between the two stays.
+    return delete(idempotency_keys).where(expired, table.digest.in_(some.scalar_subquery()))
 
 
 def _old_chunks(flow: str, before: float) -> Delete:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -138,6 +138,45 @@ class Replayed:
     error_message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A wish to be the one execution that acts for an idempotency key."""
+
+    digest: bytes
+    """16 bytes: the hash of the key and of what it is a key of (pipeline and tenant, or step)."""
+    scope: str
+    """What it is a key of, for people: `orders` or `orders/charge`."""
+    holder: str
+    """The execution's id; the same one may claim again."""
+    fingerprint: bytes = b""
+    """The hash of the event's data; empty where nobody compares it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A key that a claim did not get: it is done, or another execution has it just now."""
+
+    holder: str
+    fingerprint: bytes
+    done: bool
+    result: str | None = None
+    """What came of it, as JSON; None where that has no output."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOutcome:
+    """What becomes of a key that is held, `seconds` from now its end.
+
+    `done`: it is remembered with its result. `held`: its execution waits, and keeps it.
+    `released`: anybody may have it.
+    """
+
+    claim: Claim
+    outcome: Literal["done", "held", "released"]
+    seconds: float = 0.0
+    result: str | None = None
+
+
 @dataclass(slots=True)
 class Settlement:
     """One batch's outcome in one pipeline: stored in one transaction, or not at all."""
@@ -159,6 +198,13 @@ class Settlement:
     """Sagas that have failed, and what came of it; their dead letters tell it too."""
     sagas_completed: list[str] = field(default_factory=list)
     """Ids of sagas that are done: they are forgotten."""
+    keys: list[KeyOutcome] = field(default_factory=list)
+    """What becomes of idempotency keys that the state store keeps."""
+    keys_elsewhere: list[KeyOutcome] = field(default_factory=list)
+    """What `once_stored` tells another store of keys; noted here until it has."""
+    once_stored: Callable[[], None] | None = None
+    """Called when this is durable, before anything of it is acknowledged to the source. May raise
+    RetryableError: it is called again then."""
 
 
 @dataclass(frozen=True, slots=True)

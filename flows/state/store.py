@@ -17,6 +17,7 @@ from connectors.contracts import Lag
 from connectors.failpoints import fail_point
 from flows.state.contracts import StateStore
 from flows.state.database import Database, transaction
+from flows.state.idempotency import record_keys
 from flows.state.leases import lease_lost, of_lease, under
 from flows.state.migrations import prepare
 from flows.state.pruning import prune
@@ -235,6 +236,10 @@ class SqlStateStore:
                 replayed = [each for settled in commit.settlements for each in settled.replayed]
                 if replayed:
                     record_outcomes(connection, commit.lease.flow, replayed)
+                if any(settled.keys or settled.once_stored for settled in commit.settlements):
+                    record_keys(
+                        connection, commit.lease.flow, commit.lease.shard, commit.settlements
+                    )
                 fail_point("after_settle_before_checkpoint")
                 return True
             found = connection.execute(self._queries.lease, lease).first()

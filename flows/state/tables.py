@@ -254,6 +254,32 @@ leases = Table(
 )
 
 
+idempotency_keys = Table(
+    "penstock_idempotency_keys",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("holder", _Ascii, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("done", Integer, nullable=False),
+    Column("result", Text),
+    # Until then it is held, or remembered; a key that has expired is as good as none.
+    Column("expires_at", Float, nullable=False),
+    Index("penstock_idempotency_keys_expiry", "flow", "expires_at"),
+)
+
+key_outcomes = Table(
+    "penstock_key_outcomes",
+    metadata,
+    # What a settlement has decided of keys that another store keeps, until that has been told.
+    Column("flow", Text, primary_key=True),
+    Column("shard", Text, primary_key=True),
+    Column("pipeline", Text, primary_key=True),
+    Column("outcomes", Text, nullable=False),
+)
+
+
 class server_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is
     """The database's clock in seconds since the epoch: one clock for all workers' leases."""
 

@@ -5,6 +5,8 @@
     kafka                   KafkaBroker         session
     toxiproxy               Toxiproxy           session
     proxies                 open a Proxy        test; closed afterwards
+    valkey                  ValkeyServer        session
+    redis_url               URL of it, emptied  test
     kafka_proxy             Proxy for clients of kafka.proxied_bootstrap, test
 
 A test that stops a session's server starts it again. A server that can't be had fails the test.
@@ -27,6 +29,7 @@ from psycopg import sql
 from penstock.embedded.postgres import PostgresServer
 from tests.services.kafka import KafkaBroker
 from tests.services.toxiproxy import Proxy, Toxiproxy
+from tests.services.valkey import ValkeyServer
 
 _POSTGRES_SETTINGS: dict[str, str | int] = {
     "max_connections": 200,
@@ -67,6 +70,20 @@ def database16(postgres16: PostgresServer) -> Iterator[str]:
 def kafka() -> Iterator[KafkaBroker]:
     with open_folder() as folder, KafkaBroker.start(folder) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    with open_folder() as folder, ValkeyServer.start(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(valkey: ValkeyServer) -> Iterator[str]:
+    with valkey.client() as client:
+        client.flushall()
+    yield valkey.url
+    valkey.start_again()  # nothing, unless the test left it stopped
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from penstock.embedded.postgres import PostgresServer
 from tests.services.fixtures import drop_database, open_folder
 from tests.services.kafka import KafkaBroker
 from tests.services.toxiproxy import Toxiproxy
+from tests.services.valkey import ValkeyServer
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -301,3 +302,16 @@ def test_an_interrupted_pytest_ends_its_servers(tmp_path):
     line = next(line for line in done.stdout.splitlines() if "PIDS" in line)
     for pid in line.split()[-2:]:
         wait_until_gone(int(pid))
+
+
+def test_valkey_answers_comes_back_with_its_data_and_leaves_no_process():
+    with open_folder() as folder:
+        with ValkeyServer.start(folder) as server, server.client() as client:
+            client.set("kept", "1")
+            (pid,) = {info["process_id"] for info in [client.info("server")]}
+            server.stop()
+            server.start_again()
+            assert client.get("kept") == "1"
+            pids = {pid, client.info("server")["process_id"]}
+        for each in pids:
+            wait_until_gone(each)
