@@ -22,6 +22,7 @@ from penstock.cli.app import app, main
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, prose
 from transforms.contracts import StepEnvironment
 from transforms.executions import Executions
+from transforms.expressions.functions import FUNCTIONS
 
 FLOWS = blocks("yaml")
 SHELL = [*blocks("sh", "ini"), *(block for block in blocks("") if "reference" not in block.page)]
@@ -248,3 +249,10 @@ def test_the_kinds_of_connectors_that_pages_speak_of_exist():
     for name in set(re.findall(r"`((?:source|sink|messaging)\.[a-z_]+)`", text)):
         if not name.startswith("sink.acme"):
             assert connector_type(name) is not None, name
+
+
+def test_every_function_of_templates_is_on_the_page_about_expressions():
+    page = (ROOT / "docs/how-to/expressions.md").read_text()
+    table = page[page.index("| For | Functions |") : page.index("## Which engine")]
+    named = set(re.findall(r"`(\w+)", table))
+    assert set(FUNCTIONS) - named == set()

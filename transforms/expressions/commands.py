@@ -21,8 +21,9 @@ from transforms.expressions.errors import ExpressionError
 from transforms.expressions.functions import FUNCTIONS
 from transforms.expressions.jq import compile_jq
 from transforms.expressions.paths import walk
-from transforms.expressions.values import access
-from transforms.expressions.views import Roots
+from transforms.expressions.printing import misfit
+from transforms.expressions.values import access, to_text
+from transforms.expressions.views import Plain, Roots
 
 Node = Callable[[Roots], Any]
 
@@ -38,11 +39,25 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _HYPHENATED = re.compile(r"\.([A-Za-z_]\w*(?:-[A-Za-z_]\w*)+)")
+_ANEW = {"now", "uuid", "uuidv4"}
+"""Functions that give another value each time."""
+_NOTHING = Plain({})
 _LITERALS = {"true": True, "false": False, "null": None, "nil": None}
 
 
 class _NotACommand(Exception):  # noqa: N818 - a way out, not an error: jq takes it
-    pass
+    """Raised where a text is no template; then it is tried as jq.
+
+    `mistake` is what is wrong with it if jq can't read it either, `unknown` a function that
+    templates don't have, and its place.
+    """
+
+    def __init__(
+        self, mistake: ExpressionError | None = None, unknown: tuple[str, int] | None = None
+    ) -> None:
+        super().__init__()
+        self.mistake = mistake
+        self.unknown = unknown
 
 
 class Command:
@@ -64,29 +79,89 @@ def parse_command(source: str, offset: int) -> Command:
     text = source.strip()
     if not text:
         raise ExpressionError("expected an expression between {{ and }}", offset)
+    start = offset + source.index(text)
+    why = _NotACommand()
     try:
         parser = _Parser(text)
         node = parser.whole()
         return Command(text, node, "path" if parser.is_path else "template")
-    except (_NotACommand, RecursionError):
+    except _NotACommand as error:
+        why = error
+    except ExpressionError as error:
+        raise _moved(error, start, text) from None
+    except RecursionError:
         pass
-    start = offset + source.index(text)
     try:
         program = compile_jq(_HYPHENATED.sub(r'."\1"', text))
     except ExpressionError as error:
-        raise ExpressionError(
-            error.message,
-            start + min(error.position, len(text) - 1),
-            hint=_function_meant(error) or error.hint,
-        ) from None
+        raise _moved(why.mistake or _of_both(text, error, why.unknown), start, text) from None
     return Command(text, program.first_of, program.engine, program.source)
 
 
-def _function_meant(error: ExpressionError) -> str:
-    """Return which of the templates' own functions an unknown name is close to."""
-    unknown = re.match(r"(\w+)/\d+ is not defined$", error.message)
-    found = get_close_matches(unknown[1], FUNCTIONS, 1, 0.75) if unknown else []
+def _of_both(text: str, error: ExpressionError, unknown: tuple[str, int] | None) -> ExpressionError:
+    """Return jq's error of a text, or a better one where the text is more of a template than of jq."""
+    missing = _undefined(error)
+    if missing in FUNCTIONS and unknown is not None:
+        try:
+            compile_jq(unknown[0])
+        except ExpressionError as other:
+            # Neither of the two has it; jq has only stumbled over a function of templates before.
+            if _undefined(other) == unknown[0]:
+                error = ExpressionError(other.message, unknown[1], hint=other.hint)
+    return ExpressionError(error.message, error.position, hint=_hint(text, error) or error.hint)
+
+
+def _undefined(error: ExpressionError) -> str:
+    """Return the name of which jq has no function at all."""
+    found = re.match(r"(\w+)/\d+ is not defined$", error.message)
+    return found[1] if found else ""
+
+
+def _moved(error: ExpressionError, start: int, text: str) -> ExpressionError:
+    """Return an error in `text` as one of the template that it begins in at `start`."""
+    at = start + min(error.position, len(text) - 1)
+    return ExpressionError(error.message, at, hint=error.hint)
+
+
+def _hint(text: str, error: ExpressionError) -> str:
+    """Return what somebody who knows Go's templates may have meant."""
+    word = re.match(r"[a-z]+", text)
+    if word and word[0] in _GOS:
+        return _GOS[word[0]]
+    missing = _undefined(error)
+    if missing in FUNCTIONS:
+        return (
+            f"{missing} is a function of templates. With anything else than calls and paths in it "
+            "the whole is a jq program, and jq has no such function."
+        )
+    found = get_close_matches(missing, FUNCTIONS, 1, 0.75) if missing else []
     return f"Did you mean {found[0]}?" if found else ""
+
+
+_BLOCKS = "There are no blocks; jq has expressions instead: "
+_GOS = {
+    "if": f'{_BLOCKS}{{{{ if .total > 3 then "big" else "small" end }}}}.',
+    "with": f"{_BLOCKS}{{{{ .customer | .name }}}}.",
+    "range": f'{_BLOCKS}{{{{ [.items[] | .sku] | join(", ") }}}}.',
+    "else": f'{_BLOCKS}{{{{ if .total > 3 then "big" else "small" end }}}}.',
+    "end": f'{_BLOCKS}{{{{ if .total > 3 then "big" else "small" end }}}}.',
+    "env": "What is in the environment is written ${NAME}, and read once when the flow is loaded.",
+    "config": "What is configured is written ${NAME}, and read once when the flow is loaded.",
+    "call": "Functions of your own are steps: step.python.",
+}
+"""What Go's templates have and these don't → what to write instead."""
+
+
+class _Constant:
+    """A literal."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self, _roots: Roots) -> Any:
+        return self.value
 
 
 class _Parser:
@@ -99,7 +174,7 @@ class _Parser:
         node = self._pipeline()
         if self._at < len(self._tokens):
             raise _NotACommand
-        self.is_path = all(kind == "field" for kind, _ in self._tokens)
+        self.is_path = all(kind == "field" for kind, _, _ in self._tokens)
         return node
 
     def _pipeline(self) -> Node:
@@ -118,6 +193,9 @@ class _Parser:
         return self._operand()
 
     def _call(self, name: str, piped: Node | None) -> Node:
+        at = self._place
+        if name not in FUNCTIONS and name not in {"step", "trigger"}:
+            raise _NotACommand(unknown=(name, at))
         arguments: list[Node] = []
         while self._at < len(self._tokens) and self._tokens[self._at][1] not in {"|", ")"}:
             arguments.append(self._operand())
@@ -125,10 +203,28 @@ class _Parser:
             arguments.append(piped)
         if name in {"step", "trigger"} and piped is None and arguments:
             return _lookup("steps" if name == "step" else "trigger", arguments)
+        return self._calling(name, arguments, at)
+
+    def _calling(self, name: str, arguments: list[Node], at: int) -> Node:
+        """Return the call. Raises _NotACommand for another number of values than it takes."""
         function = FUNCTIONS.get(name)
-        if function is None or not _takes(function, len(arguments)):
+        if function is None:
             raise _NotACommand
-        return _calling(name, function, arguments)
+        if not _takes(function, len(arguments)):
+            raise _NotACommand(_wrong_count(name, function, len(arguments), at))
+        call = _calling(name, function, arguments)
+        if name in _ANEW:
+            return call
+        try:
+            if all(isinstance(argument, _Constant) for argument in arguments):
+                call(_NOTHING)  # what never can be is said now, and not event by event
+            elif name == "printf" and isinstance(arguments[0], _Constant):
+                wrong = misfit(to_text(arguments[0].value), len(arguments) - 1)
+                if wrong:
+                    raise ExpressionError(f"printf can't take these values: {wrong}", at)
+        except PermanentError as error:
+            raise ExpressionError(error.message.rstrip("."), at) from None
+        return call
 
     def _operand(self) -> Node:
         kind, value = self._next()
@@ -136,25 +232,19 @@ class _Parser:
             self._at -= 1
             return self._path()
         if kind == "string":
-            return self._constant(value[1:-1] if value[0] == "`" else _unquoted(value))
+            return _Constant(value[1:-1] if value[0] == "`" else _unquoted(value))
         if kind == "number":
-            return self._constant(_number(value))
+            return _Constant(_number(value))
         if kind == "name" and value in _LITERALS:
-            return self._constant(_LITERALS[value])
+            return _Constant(_LITERALS[value])
         if kind == "name":
-            return self._call_without_arguments(value)
+            return self._calling(value, [], self._place)
         if value == "(":
             node = self._pipeline()
             if not self._take(")"):
                 raise _NotACommand
             return self._after(node)
         raise _NotACommand
-
-    def _call_without_arguments(self, name: str) -> Node:
-        function = FUNCTIONS.get(name)
-        if function is None or not _takes(function, 0):
-            raise _NotACommand
-        return _calling(name, function, [])
 
     def _path(self) -> Node:
         parts = self._parts()
@@ -163,7 +253,9 @@ class _Parser:
     def _parts(self) -> list[str | int]:
         parts: list[str | int] = []
         while self._at < len(self._tokens):
-            kind, value = self._tokens[self._at]
+            kind, value, at = self._tokens[self._at]
+            if at != self._end and (parts or value == "["):
+                break  # `eq .a .b` compares two values
             if kind == "field":
                 parts.append(value[1:])
                 self._at += 1
@@ -195,32 +287,42 @@ class _Parser:
 
         return reached if parts else node
 
-    @staticmethod
-    def _constant(value: Any) -> Node:
-        return lambda _roots: value
-
     def _next(self) -> tuple[str, str]:
         if self._at >= len(self._tokens):
             raise _NotACommand
         self._at += 1
-        return self._tokens[self._at - 1]
+        return self._tokens[self._at - 1][:2]
+
+    @property
+    def _end(self) -> int:
+        """Where the token ends that was read last."""
+        if not self._at:
+            return 0
+        _, value, at = self._tokens[self._at - 1]
+        return at + len(value)
+
+    @property
+    def _place(self) -> int:
+        """Where the token stands that was read last."""
+        return self._tokens[self._at - 1][2]
 
     def _take(self, value: str) -> bool:
-        if self._at < len(self._tokens) and self._tokens[self._at] == ("op", value):
+        if self._at < len(self._tokens) and self._tokens[self._at][:2] == ("op", value):
             self._at += 1
             return True
         return False
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+def _tokens(text: str) -> list[tuple[str, str, int]]:
+    """Return kind, text and place of each. Raises _NotACommand."""
+    found: list[tuple[str, str, int]] = []
     at = 0
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
             raise _NotACommand
         if match.lastgroup != "space":
-            found.append((str(match.lastgroup), match[0]))
+            found.append((str(match.lastgroup), match[0], at))
         at = match.end()
     return found
 
@@ -240,6 +342,23 @@ def _number(text: str) -> int | float:
     if isinstance(number, float) and math.isinf(number):
         raise _NotACommand
     return number
+
+
+def _wrong_count(name: str, function: Callable[..., Any], count: int, at: int) -> ExpressionError:
+    """Return the error of a function that is given too many or too few values."""
+    parameters = inspect.signature(function).parameters.values()
+    least = sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in parameters)
+    most = len(parameters)
+    wanted = f"{least} value{'s' if least != 1 else ''}"
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        wanted = f"at least {wanted}"
+    elif most > least:
+        wanted = f"{least} to {most} values"
+    return ExpressionError(
+        f"{name} takes {wanted}, and is given {count}",
+        at,
+        hint="What is piped into it comes last; a value that is computed needs parentheses.",
+    )
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:

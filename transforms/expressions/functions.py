@@ -16,6 +16,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from connectors.errors import PermanentError
+from transforms.expressions import printing
 from transforms.expressions.values import (
     access,
     compare,
@@ -83,6 +84,17 @@ def _length(value: Any) -> int:
     if isinstance(value, (str, list, dict)):
         return len(value)
     raise _wrong("len", "text, an array or an object", value)
+
+
+def _slice(value: Any, first: Any = 0, last: Any = None) -> Any:
+    if not isinstance(value, (str, list)):
+        raise _wrong("slice", "text or an array", value)
+    start, end = _to_int(first), len(value) if last is None else _to_int(last)
+    if not 0 <= start <= end <= len(value):
+        raise PermanentError(
+            f"slice: there is no {start}:{end} in a length of {len(value)}.", code="template_value"
+        )
+    return value[start:end]
 
 
 def _contains(part: Any, value: Any) -> bool:
@@ -229,6 +241,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": lambda values, path=None: _extreme("min", values, path, min),
     "max": lambda values, path=None: _extreme("max", values, path, max),
     "index": _index,
+    "slice": _slice,
+    "print": printing.show,
+    "println": printing.show_line,
+    "printf": printing.printf,
+    "html": printing.html,
+    "js": printing.js,
     "and": _all,
     "or": _any,
     "not": lambda value: not truthy(value) or value == "",

@@ -92,6 +92,20 @@ CONTEXT = {
         ('{{ eq .type "order" }}', True),
         ('{{ and (eq .type "order") (gt .total 12) }}', True),
         ("{{ not .data.no }}", True),
+        ("{{ eq .id .id }}", True),
+        ("{{ eq .id .type }}", False),
+        ("{{ eq .type .id .data.name }}", False),
+        ("{{ add .total .data.lines[0].n }}", 13.5),
+        ("{{ coalesce .urgency .data.none .type }}", "order"),
+        ("{{ .data .name }}", "Hello World"),
+        ('{{ print .id 1 2 "x" }}', "e11 2x"),
+        ("{{ println .id 1 }}", "e1 1\n"),
+        ('{{ html "<a href=\\"x\\">" }}', "&lt;a href=&#34;x&#34;&gt;"),
+        ('{{ js "it\'s <b>" }}', "it\\'s \\u003Cb\\u003E"),
+        ("{{ slice .data.name 6 }}", "World"),
+        ("{{ slice .data.numbers 1 2 }}", [2]),
+        ('{{ printf "%s-%05d|%6.2f|%-4s|%q|%x|%t|%v%%" .id 42 .total .id .id 255 true .data.lines[0] }}', 'e1-00042| 12.50|e1  |"e1"|ff|true|{"n":1,"r":"north"}%'),
+        ('{{ .data.big | printf "%d %.1f" 7 }}', "7 9007199254740993.0"),
         ("{{ .data.no }}", False),
         ("{{ .data.numbers }}", [1, 2, 3]),
         ("{{ .data.big }}", 9007199254740993),
@@ -167,9 +181,11 @@ def test_what_is_missing_is_an_error_where_the_field_needs_it(text, path):
     ("text", "said"),
     [
         ("{{ .data.name.first }}", "Cannot index string"),
-        ('{{ add "a" 1 }}', "add expects a number"),
+        ("{{ add .type 1 }}", "add expects a number"),
         ('{{ join "," .data.name }}', "join expects an array"),
-        ("{{ div 1 0 }}", "division by zero"),
+        ("{{ div 1 (len .data.none) }}", "division by zero"),
+        ('{{ printf "%d" .data.name }}', "%d is for whole numbers, found string"),
+        ("{{ slice .data.name 3 99 }}", "there is no 3:99 in a length of 11"),
     ],
 )
 def test_a_value_that_does_not_fit_is_the_events_error_and_names_the_expression(text, said):
@@ -195,6 +211,37 @@ def test_a_template_that_does_not_compile_says_where(text, position):
     with pytest.raises(ExpressionError) as caught:
         compile_template(text)
 
+    assert caught.value.position == position
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "said", "hint"),
+    [
+        ("a {{ lower .a .b }}", 5, "lower takes 1 value, and is given 2", "parentheses"),
+        ("a {{ .x | join }}", 10, "join takes 2 values, and is given 1", "comes last"),
+        ("{{ min }}, {{ index }}", 14, "index takes at least 1 value, and is given 0", ""),
+        ('{{ now "2006" "x" }}', 3, "now takes 0 to 1 values, and is given 2", ""),
+        ('{{ toInt "abc" }}', 3, 'toInt expects a number, found string "abc"', ""),
+        ("{{ .a }}{{ div 1 0 }}", 11, "division by zero", ""),
+        ('{{ printf "%d %s" .a }}', 3, "a layout with 2 of %… is given 1 values", ""),
+        ('{{ printf "%z" .a }}', 3, "%z is none of its verbs", ""),
+        ("{{ upperr .x }}", 3, "upperr/0 is not defined", "Did you mean upper?"),
+        ("{{ .a | lower | foo }}", 16, "foo/0 is not defined", ""),
+        ("{{ .items | map(lower) }}", 16, "lower/0 is not defined", "a function of templates"),
+        ("{{ if .x }}", 7, "", "if .total > 3 then"),
+        ("{{ range .items }}", 3, "", "join"),
+        ('{{ config "key" }}', 10, "", "${NAME}"),
+        ('{{ env "KEY" }}', 7, "", "${NAME}"),
+    ],
+)
+def test_a_function_that_is_unknown_or_given_other_values_is_told_at_load(
+    text, position, said, hint
+):
+    with pytest.raises(ExpressionError) as caught:
+        compile_template(text)
+
+    assert said in caught.value.message
+    assert hint in caught.value.hint
     assert caught.value.position == position
 
 
