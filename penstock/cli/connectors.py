@@ -43,7 +43,13 @@ def list_types(output: Output = "text") -> None:
     )
 )
 def describe(
-    name: Annotated[str, typer.Argument(metavar="TYPE", help="As `connectors list` shows it.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="TYPE",
+            help="As `connectors list` shows it; `http_call` does for `step.http_call`.",
+        ),
+    ],
     output: Output = "text",
 ) -> None:
     """Show the configuration of a type: its keys with their types, defaults and meanings."""

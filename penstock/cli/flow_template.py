@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 SourceKind = Literal["postgres", "kafka"]
 SinkKind = Literal["kafka", "file", "webhook", "stdout"]
@@ -37,6 +38,23 @@ class SourcePart:
     """An event of a first test."""
     published: str
     """What the flow publishes of it."""
+
+
+Kind = TypeVar("Kind", bound=str)
+
+
+def kind_named(word: str, parts: Mapping[Kind, SourcePart | SinkPart]) -> Kind | None:
+    """Return which choice is meant: by its short name, or as a flow file writes the type.
+
+    `postgres`, `postgres_cdc`, `source.postgres` and `source.postgres_cdc` are one.
+    """
+    wanted = word.strip().lower()
+    for kind, part in parts.items():
+        full = re.findall(r"type: (\S+)", part.module)[0]
+        role, _, own = full.partition(".")
+        if wanted in {kind, own, full, f"{role}.{kind}", f"messaging.{kind}"}:
+            return kind
+    return None
 
 
 def slug(name: str, joint: str = "-") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -15,6 +15,7 @@ from penstock.cli.flow_template import (
     SOURCES,
     SinkKind,
     SourceKind,
+    kind_named,
     render_flow,
     render_tests,
     slug,
@@ -30,12 +31,38 @@ EXAMPLES = examples(
 )
 
 
+def _choice(parts: Any) -> Callable[[str], str]:
+    """Return what reads one of these choices, or the type that it stands for."""
+
+    def read(word: str) -> str:
+        found = kind_named(word, parts)
+        if found is None:
+            raise typer.BadParameter(f"{word!r} is not one of {', '.join(parts)}.")
+        return str(found)
+
+    return read
+
+
 def init(
     file: Annotated[
         Path | None, typer.Argument(help="The file to write.", show_default="flow.yaml")
     ] = None,
-    source: Annotated[SourceKind | None, typer.Option(help="Where events come from.")] = None,
-    sink: Annotated[SinkKind | None, typer.Option(help="Where events go to.")] = None,
+    source: Annotated[
+        SourceKind | None,
+        typer.Option(
+            parser=_choice(SOURCES),
+            metavar="|".join(SOURCES),
+            help="Where events come from. A type such as source.postgres_cdc does as well.",
+        ),
+    ] = None,
+    sink: Annotated[
+        SinkKind | None,
+        typer.Option(
+            parser=_choice(SINKS),
+            metavar="|".join(SINKS),
+            help="Where events go to. A type such as sink.kafka does as well.",
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="The flow's name.", show_default="the file's name")
     ] = None,

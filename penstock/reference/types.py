@@ -36,7 +36,20 @@ def all_types() -> list[KnownType]:
 
 
 def find_type(name: str) -> KnownType:
-    """Return the connector or step of that type. Raises FlowFileError `unknown_type`."""
+    """Return the connector or step of that type, `http_call` for `step.http_call` included.
+
+    Raises FlowFileError `unknown_type`.
+    """
+    every = [*connector_types(), *step_types()]
+    if name not in every:
+        short = [one for one in every if name in _short_names(one)]
+        if len(short) > 1:
+            raise FlowFileError(
+                f"{name} is more than one type: {', '.join(short)}.",
+                code="unknown_type",
+                hint="Write one of them in full.",
+            )
+        name = short[0] if short else name
     connector = connector_type(name)
     if connector is not None:
         return _connector(connector)
@@ -46,9 +59,14 @@ def find_type(name: str) -> KnownType:
     raise FlowFileError(
         f"there is no type {name}.",
         code="unknown_type",
-        hint=f"{did_you_mean(name, [*connector_types(), *step_types()])}"
-        " `penstock connectors list` shows all.",
+        hint=f"{did_you_mean(name, every)} `penstock connectors list` shows all.",
     )
+
+
+def _short_names(name: str) -> tuple[str, str]:
+    """Return what somebody may call a type: without its role, and without what a system's name ends in."""
+    role, _, own = name.partition(".")
+    return own, own.removesuffix("_cdc") if role == "source" else own
 
 
 def _connector(found: ConnectorType) -> KnownType:

@@ -44,6 +44,28 @@ def test_the_test_that_is_written_beside_it_passes(source, sink, folder, capsys)
     assert capsys.readouterr().out.startswith("ok    an event is shaped and published\n1 passed")
 
 
+@pytest.mark.parametrize(
+    ("source", "sink", "types"),
+    [
+        ("postgres_cdc", "stdout", ("source.postgres_cdc", "sink.stdout")),
+        ("source.postgres_cdc", "sink.kafka", ("source.postgres_cdc", "sink.kafka")),
+        ("source.postgres", "Kafka", ("source.postgres_cdc", "sink.kafka")),
+        ("source.kafka", "sink.webhook", ("source.kafka", "sink.webhook")),
+        ("messaging.kafka", "messaging.kafka", ("source.kafka", "sink.kafka")),
+    ],
+)
+def test_a_type_as_flows_write_it_does_as_well(source, sink, types, folder):
+    assert main(["init", "shop.yaml", "--source", source, "--sink", sink]) == 0
+    plan = load_flow([folder / "shop.yaml"])
+    assert (plan.sources[0].type, plan.sinks[0].type) == types
+
+
+def test_a_choice_that_is_not_there_is_answered_with_those_that_are(folder, capsys):
+    assert main(["init", "shop.yaml", "--source", "kinesis"]) == 2
+    assert "'kinesis' is not one of postgres, kafka." in capsys.readouterr().err
+    assert list(folder.iterdir()) == []
+
+
 def test_a_test_file_that_exists_is_left_alone_unless_forced(folder, capsys):
     tests = folder / "flow.test.yaml"
     tests.write_text("precious")
