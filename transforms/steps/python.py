@@ -39,8 +39,8 @@ class PythonSettings(Settings):
     """What the function is given; default: the trigger's data. Later steps and other pipelines see
     the same value: the function returns a new one and leaves this as it is."""
     batch: bool = False
-    """Call the function once with a list of values; it returns a list as long, in that order. What
-    it raises then fails all of them."""
+    """Call the function once with a list of values; it returns a list as long, in that order. An
+    exception in that list fails its event alone; one that is raised fails all of them."""
     effect: bool = False
     """Whether the function changes something outside; a dry run leaves it out then."""
 
@@ -96,11 +96,19 @@ class PythonStep:
             error = self._raised(raised)
         else:
             if isinstance(outputs, (list, tuple)) and len(outputs) == len(values):
-                return list(outputs)
+                return self._settled(list(outputs), executions, kept)
             error = self._wrong_result(outputs, len(values))
         for index in kept:
             executions.failures[index] = error
         return [UNSET] * len(kept)
+
+    def _settled(self, outputs: Column, executions: Executions, kept: Sequence[int]) -> Column:
+        """Return the outputs; an exception among them is the failure of its event."""
+        failed = [place for place, output in enumerate(outputs) if isinstance(output, Exception)]
+        for place in failed:
+            executions.failures[kept[place]] = self._raised(outputs[place], "returned")
+            outputs[place] = UNSET
+        return outputs
 
     def _wrong_result(self, outputs: Any, wanted: int) -> PermanentError:
         found = type(outputs).__name__
@@ -113,7 +121,7 @@ class PythonStep:
             function=self._name,
         )
 
-    def _raised(self, error: BaseException) -> PenstockError:
+    def _raised(self, error: BaseException, how: str = "raised") -> PenstockError:
         if isinstance(error, PenstockError):
             return error
         # Without the frame that called the function: the stack begins in the user's code.
@@ -123,7 +131,7 @@ class PythonStep:
         kind = type(error).__name__
         stack = "".join(traceback.format_exception(type(error), error, frames, limit=-_FRAMES))
         return PermanentError(
-            f"{self._name} raised {kind}: {error} ({at}).",
+            f"{self._name} {how} {kind}: {error} ({at}).",
             code="python_error",
             hint="Correct the function or the event, then replay it.",
             function=self._name,

@@ -120,6 +120,26 @@ def test_a_batch_function_that_goes_wrong_fails_all(make, executions, module, bo
     assert said in batch.failures[0].message
 
 
+def test_an_exception_in_a_batch_functions_list_fails_its_event_alone(make, executions, module):
+    folder = module(
+        "from connectors.errors import RetryableError\n"
+        "def f(values):\n"
+        "    return [ValueError('no two') if v == 2 else"
+        " RetryableError('busy.', code='busy') if v == 3 else v * 10 for v in values]\n"
+    )
+    step = make("python", {"function": "users_shapes:f", "batch": True}, folder=folder)
+    batch = executions(1, 2, 3, 4)
+    assert step.run(batch, [0, 1, 2, 3]) == [10, UNSET, UNSET, 40]
+    assert list(batch.failures) == [1, 2]
+    assert batch.failures[1].message == (
+        "users_shapes:f returned ValueError: no two (users_shapes:f)."
+    )
+    assert isinstance(batch.failures[2], RetryableError)
+    batch = executions(2, 1)
+    assert step.run(batch, [0]) == [UNSET]
+    assert list(batch.failures) == [0]
+
+
 @pytest.mark.parametrize(
     ("code", "function", "error"),
     [
