@@ -148,7 +148,10 @@ Rate = Annotated[
 
 
 class Expression:
-    """Marks a string field as an expression of `language`: jq, template or path."""
+    """Marks a string field as an expression of `language`: jq, template, path or sql.
+
+    SQL is checked by the model itself, since there are many kinds of it.
+    """
 
     __slots__ = ("language",)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from connectors.postgres_cdc.condition import Condition, ConditionError
-from connectors.settings import Duration, Secret, Settings, Template
+from connectors.settings import Duration, Expression, Secret, Settings, Template
 
 ChangeOperation = Literal["INSERT", "UPDATE", "DELETE", "TRUNCATE"]
 
@@ -71,7 +71,7 @@ class FilterSettings(Settings):
         default=["INSERT", "UPDATE", "DELETE", "TRUNCATE"], min_length=1
     )
     """Operations that become events."""
-    condition: str | None = None
+    condition: Annotated[str, Expression("sql")] | None = None
     """SQL over OLD and NEW, such as `OLD.status IS DISTINCT FROM NEW.status`; changes for which it
     is true become events. OLD is NULL for an INSERT (and a snapshot row), NEW for a DELETE. OLD's
     columns need REPLICA IDENTITY FULL, except those of the replica identity itself."""

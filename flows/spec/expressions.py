@@ -33,7 +33,7 @@ def check_expressions(model: type[BaseModel], node: Mapping, problems: Problems)
     """Compile every expression that the model marks in the tree."""
     for scalar, marks in marked(model, node):
         for mark in marks:
-            if isinstance(mark, Expression):
+            if isinstance(mark, Expression) and mark.language in _COMPILERS:
                 _compile(mark.language, scalar, problems)
 
 

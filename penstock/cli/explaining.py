@@ -186,6 +186,7 @@ def _pipeline(
             ("trigger.when", pipeline.when),
             ("tenant", pipeline.tenant),
             ("key", pipeline.key),
+            ("partition_by", pipeline.partition_by),
         )
         if text
     ]
@@ -259,6 +260,8 @@ def engine_of(language: str, text: str) -> tuple[str, str]:
         return program.engine, program.reason
     if language == "path":
         return "path", "reads one place of the context"
+    if language == "sql":
+        return "sql", "evaluated here, on OLD and NEW of each change"
     engines = [command.engine for command in compile_template(text).commands]
     shown = ", ".join(dict.fromkeys(engines))
     return shown, "; ".join(dict.fromkeys(_ENGINES.get(engine, engine) for engine in engines))

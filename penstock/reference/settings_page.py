@@ -27,6 +27,7 @@ KINDS = [
         ),
     ),
     ("path", "`steps.shape.output`", "A dotted path into the execution's context."),
+    ("sql", '`"NEW.total > 0"`', "A condition in SQL."),
     ("secret text", '`"${API_TOKEN}"`', "Masked in every log, error and dump."),
 ]
 

@@ -274,3 +274,96 @@ def test_validate_passes_functions_that_are_there_and_lists_problems_as_json(fol
     (folder / "forms.py").write_text("one = two = str\n")
     (folder / "nowhere.py").write_text("from forms import one as rest\n")
     assert run(capsys, "validate", "shop.yaml")[0] == 0
+
+
+def test_a_type_is_described_by_its_short_name_where_that_is_one(capsys):
+    for name in ("step.http_call", "http_call"):
+        assert main(["connectors", "describe", name]) == 0
+        assert capsys.readouterr().out.startswith("step.http_call: ")
+    assert main(["connectors", "describe", "postgres_cdc"]) == 0
+    assert capsys.readouterr().out.startswith("source.postgres_cdc: ")
+    assert main(["connectors", "describe", "postgres"]) == 2
+    said = capsys.readouterr().err
+    assert "postgres is more than one type: sink.postgres, source.postgres_cdc." in said
+    assert main(["connectors", "describe", "kinesis"]) == 2
+    assert "there is no type kinesis" in capsys.readouterr().err
+
+
+EXPRESSIONS = """
+modules:
+  - name: in
+    type: source.postgres_cdc
+    config:
+      connection: postgresql://u@h/d
+      slot_name: s
+      tables: [{ schema: public, table: orders }]
+      filter: { condition: "NEW.total > 1" }
+      output: { type_template: "order.{{ .operation | lower }}" }
+  - { name: out, type: sink.file, config: { path: "out/{{ .type }}.jsonl" } }
+pipelines:
+  orders:
+    trigger: { source: in, when: ".total > 2" }
+    tenant: ".data.tenant3"
+    key: ".data.id4"
+    partition_by: ".data.id5"
+    steps:
+      - name: each
+        type: step.foreach
+        if: ".total > 6"
+        skip_if: ".total > 7"
+        config:
+          collection: data.items8
+          steps:
+            - name: call
+              type: step.http_call
+              if: ".item > 9"
+              config:
+                url: "http://h/{{ .id10 }}"
+                headers: { X-Key: "{{ .id11 }}" }
+                query: { a: ["{{ .id12 }}"] }
+                body: { deep: [{ er: "{{ .id13 }}" }] }
+      - { name: text, type: step.log, config: { message: "got {{ .id14 | upper }}" } }
+      - name: send
+        type: step.publish
+        config: { sink: out, type: "t.{{ .id15 }}", key: ".data.id16", data_from: steps.each.output }
+"""
+
+
+def test_every_expression_of_a_flow_is_explained_with_its_engine(tmp_path, capsys):
+    path = tmp_path / "flow.yaml"
+    path.write_text(EXPRESSIONS)
+    assert main(["explain", str(path), "-o", "json"]) == 0
+    found = {}
+
+    def walk(value):
+        if isinstance(value, dict):
+            if "engine" in value:
+                found[value["text"]] = value["engine"]
+            for inner in value.values():
+                walk(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner)
+
+    walk(json.loads(capsys.readouterr().out))
+    assert found == {
+        "NEW.total > 1": "sql",
+        "order.{{ .operation | lower }}": "template",
+        "out/{{ .type }}.jsonl": "path",
+        ".total > 2": "compiled",
+        ".data.tenant3": "path",
+        ".data.id4": "path",
+        ".data.id5": "path",
+        ".total > 6": "compiled",
+        ".total > 7": "compiled",
+        "data.items8": "path",
+        ".item > 9": "compiled",
+        "http://h/{{ .id10 }}": "path",
+        "{{ .id11 }}": "path",
+        "{{ .id12 }}": "path",
+        "{{ .id13 }}": "path",
+        "got {{ .id14 | upper }}": "template",
+        "t.{{ .id15 }}": "path",
+        ".data.id16": "path",
+        "steps.each.output": "path",
+    }
