@@ -13,6 +13,7 @@ dead letters, logs and docs/reference/errors.md share.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -34,6 +35,25 @@ class PenstockError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".rstrip()
+
+    def mask(self, redact: Callable[[str], str]) -> None:
+        """Mask in place what `redact` masks: a server may have said a secret back."""
+        self.message, self.hint = redact(self.message), redact(self.hint)
+        self.args = (self.message,)
+        self.context = {name: _masked(value, redact) for name, value in self.context.items()}
+
+
+def _masked(value: Any, redact: Callable[[str], str]) -> Any:
+    """Return a JSON value with every text in it masked."""
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {name: _masked(inner, redact) for name, inner in value.items()}
+        case list() | tuple():
+            return [_masked(inner, redact) for inner in value]
+        case _:
+            return value
 
 
 class FlowFileError(PenstockError):

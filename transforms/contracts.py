@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from connectors.batch import Column
-from connectors.contracts import Sink
+from connectors.contracts import Check, Sink
 from connectors.settings import Settings
 from schema_registry.validation import Validator
 from transforms.executions import Executions
@@ -101,6 +101,12 @@ class StepEnvironment:
     """Makes the steps that stand inside this one."""
     within: str = ""
     """The steps that this one stands in, each followed by a period."""
+    redact: Callable[[str], str] = str
+    """Masks the flow's secrets. The runtime does so with what is in `executions.failures`; a step
+    that makes an output of an error does it itself."""
+    common: dict[str, Any] | None = None
+    """Where it uses a step module: what all users of the module in this worker have in common, for
+    them to put there. They are made one after another, but may run on different threads."""
 
     @property
     def place(self) -> str:
@@ -125,5 +131,11 @@ class StepType:
     """It asks something outside, if only to read: a test of a flow has to mock it. What has an
     `effect` does anyway."""
     has_output: bool = True
+    preflight: Callable[[Any, Path], Iterable[Check]] | None = None
+    """(settings, the flow file's folder) → what running needs of servers, checked without changing
+    or asking anything. Raises PenstockError."""
+    shared: tuple[str, ...] = ()
+    """Settings which, in a step module, hold for all steps that use it together: limits. Such a step
+    can't set them itself, so they are the module's in its settings too."""
     shares_names: bool = False
     """Steps inside it leave their outputs among those of the steps beside it."""

@@ -118,12 +118,14 @@ def assemble_branches(
     pipeline → what waits of it; `sagas`: pipeline → its sagas, of each that has them. `make` makes the
     steps; tests of a flow put others in the place of those that reach outside.
     """
+    common: dict[str, dict[str, Any]] = {}
     branches = [
         _branch(
             plan,
             source,
             each,
             sinks,
+            common=common,
             committer=committer,
             halt=halt,
             opened=opened,
@@ -142,6 +144,7 @@ def _branch(
     pipeline: PipelinePlan,
     sinks: Mapping[str, Sink],
     *,
+    common: dict[str, dict[str, Any]],
     committer: Outcomes,
     halt: Halt,
     opened: ExitStack,
@@ -149,7 +152,7 @@ def _branch(
     parking: Parking,
     sagas: Sagas | None,
 ) -> Branch:
-    maker = RunnerMaker(plan, pipeline.name, sinks, halt, opened, make)
+    maker = RunnerMaker(plan, pipeline.name, sinks, halt, opened, make, common)
     validator = _validator(plan, pipeline.schema) if pipeline.schema else None
     used = {name: sinks[name] for name in sinks_of(pipeline)}
     if sagas is not None:

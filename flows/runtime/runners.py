@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from connectors.contracts import Sink
 from flows.runtime.halt import Halt
@@ -34,6 +34,8 @@ class RunnerMaker:
     opened: ExitStack
     make: Callable[[StepPlan, StepEnvironment], Step]
     around: Callable[[StepPlan], Around | None] = _nothing
+    common: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Step module → what the steps of this worker that use it have in common."""
 
     def runners(
         self,
@@ -93,6 +95,8 @@ class RunnerMaker:
                 folder=plan.folder,
                 inner=make_inner,
                 within=step.within,
+                redact=plan.redact,
+                common=self.common.setdefault(step.use, {}) if step.use else None,
             ),
         )
         self.opened.callback(made.close)
@@ -103,4 +107,5 @@ class RunnerMaker:
             inner,
             last=step.number == len(numbers) - 1,
             around=self.around(step),
+            redact=plan.redact,
         )

@@ -46,8 +46,12 @@ class StepRunner:
         *,
         last: bool = False,
         around: Around | None = None,
+        redact: Callable[[str], str] = str,
     ) -> None:
-        """`last`: no step of the pipeline follows; `around`: what keeps record of its effects."""
+        """`last`: no step of the pipeline follows; `around`: what keeps record of its effects.
+
+        `redact` masks the flow's secrets in errors.
+        """
         kind = step_type(plan.type)
         assert kind is not None  # noqa: S101 - the plan was checked when it was loaded
         self.plan = plan
@@ -72,6 +76,7 @@ class StepRunner:
         self._publishes = plan.type == "step.publish"
         self._last = last
         self._around = around
+        self._redact = redact
         self._retry = plan.retry if plan.retry and plan.retry.max_attempts > 1 else None
         self._random = Random()  # noqa: S311 - jitter is no secret
 
@@ -111,8 +116,9 @@ class StepRunner:
 
     def attempt(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Run it. An exception that a step let through is a bug of the step: its events fail."""
+        outputs: Column
         try:
-            return self.step.run(executions, indexes)
+            outputs = self.step.run(executions, indexes)
         except Exception as error:  # noqa: BLE001 - settled as dead letters with the stack
             bug = PermanentError(
                 f"step {self.plan.name} broke: {type(error).__name__}: {error}.",
@@ -122,7 +128,16 @@ class StepRunner:
             )
             for index in indexes:
                 executions.failures[index] = bug
-            return [UNSET] * len(indexes)
+            outputs = [UNSET] * len(indexes)
+        if executions.failures:
+            self._mask(executions, indexes)
+        return outputs
+
+    def _mask(self, executions: Executions, indexes: Sequence[int]) -> None:
+        """Mask secrets before anything keeps the errors: a loop's `errors`, a saga, the history."""
+        found = [executions.failures[index] for index in indexes if index in executions.failures]
+        for error in {id(error): error for error in found}.values():  # events may share one
+            error.mask(self._redact)
 
     def _run_in_turns(
         self, executions: Executions, indexes: Sequence[int]

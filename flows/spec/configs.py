@@ -187,11 +187,26 @@ def _step(
         module = _used_module(use, configs, problems)
         if module is not None and isinstance(module.kind, StepType):
             found = module.kind
+            _refuse_shared(found, use.value, config, problems)
             config = merged(module.config, config) if config is not None else None
     settings = None
     if found is not None and config is not None:
         settings = _validate(found.settings, config, problems)
     return StepNode(pipeline, name, node, found, config or Mapping(node.place), settings)
+
+
+def _refuse_shared(kind: StepType, module: str, config: Mapping | None, problems: Problems) -> None:
+    """Refuse what only the module can say, since it holds for all its users together."""
+    for name in kind.shared:
+        entry = config.entries.get(name) if config is not None else None
+        if entry is not None:
+            problems.add(
+                entry.key.place,
+                f"{name} holds for all steps that use {module} together: a step can't set it.",
+                code="shared_setting",
+                hint=f"Set it in the config of the module {module}.",
+                width=entry.key.width,
+            )
 
 
 def _config(node: Mapping) -> Mapping | None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from connectors.contracts import Check
 from connectors.errors import FatalError, PenstockError, RetryableError
@@ -13,6 +14,7 @@ from flows.plan import FlowPlan
 from flows.runtime import exits
 from flows.state.store import open_store
 from penstock.cli.modules import make_modules, topics_by_sink
+from transforms.registry import step_type
 
 PATIENCE = 20.0
 """Seconds that all checks may take together. Connectors give up on their servers sooner."""
@@ -49,6 +51,15 @@ def probes_of(plan: FlowPlan) -> dict[str, Probe]:
     for name, sink in sinks.items():
         title = f"{name} (sink)" if name in both else name
         probes[title] = _sink_probe(sink.preflight, topics.get(name, []))
+    for pipeline in plan.pipelines:
+        for step in (*pipeline.every_step(), *pipeline.compensations()):
+            kind = step_type(step.type)
+            if kind is not None and kind.preflight is not None:
+                place = f"{pipeline.name}/{step.place_in_pipeline}"
+                # Branches of one step may use a name twice.
+                again = sum(title.partition(" (")[0] == place for title in probes)
+                title = f"{place} ({again + 1})" if again else place
+                probes[title] = partial(kind.preflight, step.settings, plan.folder)
     return probes
 
 

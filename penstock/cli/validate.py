@@ -28,8 +28,8 @@ def validate(
         bool,
         typer.Option(
             "--connect",
-            help="Connect to every source, sink and the state store, and check what running needs:"
-            " server settings, rights, tables, topics. Changes nothing.",
+            help="Connect to every source, sink and the state store, and to what steps ask, and check"
+            " what running needs: server settings, rights, tables, topics, statements. Changes nothing.",
         ),
     ] = False,
     output: Output = "text",
@@ -121,7 +121,7 @@ def _print_checks(checks: list[ModuleCheck]) -> None:
 
     print()
     print_table(
-        ["MODULE", "CHECK", "", "FOUND", "WHAT TO DO"],
+        ["MODULE OR STEP", "CHECK", "", "FOUND", "WHAT TO DO"],
         [
             (
                 line.module,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from typing_extensions import Self
 
 from connectors.batch import Column
+from connectors.contracts import Check
 from connectors.errors import PenstockError, PermanentError
 from connectors.settings import Duration, Settings, TemplateValue
 from transforms.contracts import StepEnvironment, StepType
@@ -59,7 +61,8 @@ class _Statement(Settings):
     """How long the statement may take."""
     connections: Annotated[int, Ge(1), Le(100)] = 4
     """Connections kept to a PostgreSQL, and statements under way at the same time; those of one key
-    go one after another. SQLite has one."""
+    go one after another. SQLite has one. In a step module they are shared by all steps of a worker
+    that use it."""
     max_rows: Annotated[int, Ge(1)] = 10_000
     """Most rows that a statement may return; more fail the event."""
     numeric: Literal["string", "number"] = "string"
@@ -157,7 +160,8 @@ class DbQueryStep(_DbStep):
     def __init__(self, settings: DbQuerySettings, env: StepEnvironment) -> None:
         """Connect to nothing yet. Raises FlowFileError."""
         self._single = settings.mode in {"single", "one"}
-        super().__init__(settings, env, _database(settings, only_first=self._single))
+        database = _database(settings, env, only_first=self._single)
+        super().__init__(settings, env, database)
 
     def _shown(self, result: Result) -> tuple[Any, dict[str, Any]]:
         if not self._single:
@@ -173,7 +177,8 @@ class DbExecStep(_DbStep):
         """Connect to nothing yet. Raises FlowFileError."""
         self._returning = settings.returning
         self._ignores = settings.ignore_error
-        database = _database(settings, changes=True, returning=settings.returning)
+        self._redact = env.redact
+        database = _database(settings, env, changes=True, returning=settings.returning)
         super().__init__(settings, env, database)
 
     def _shown(self, result: Result) -> tuple[Any, dict[str, Any]]:
@@ -183,18 +188,41 @@ class DbExecStep(_DbStep):
     def _failed(self, error: PenstockError) -> PenstockError | dict[str, Any]:
         if not self._ignores or not isinstance(error, PermanentError):
             return error
+        error.mask(self._redact)
         said = {"code": error.code, "message": error.message, **error.context}
         return {"affected_rows": 0, "ignored_error": said}
 
 
 def _database(
     settings: DbQuerySettings | DbExecSettings,
+    env: StepEnvironment,
     *,
     changes: bool = False,
     only_first: bool = False,
     returning: bool = False,
 ) -> Database:
-    asking = Asking(
+    asking = _asking(settings, changes=changes, only_first=only_first, returning=returning)
+    if settings.database.startswith(_SQLITE):
+        from transforms.steps.db_sqlite import SqliteDatabase  # noqa: PLC0415 - as its driver
+
+        return SqliteDatabase(settings.database.removeprefix(_SQLITE), asking)
+    from transforms.steps.db_pool import Pool  # noqa: PLC0415 - as its driver
+    from transforms.steps.db_postgres import PostgresDatabase  # noqa: PLC0415 - as its driver
+
+    pool = None
+    if env.common is not None:
+        pool = env.common.setdefault("database connections", Pool(settings.connections))
+    return PostgresDatabase(settings.database, asking, pool)
+
+
+def _asking(
+    settings: DbQuerySettings | DbExecSettings,
+    *,
+    changes: bool,
+    only_first: bool = False,
+    returning: bool = False,
+) -> Asking:
+    return Asking(
         statement=parse_statement(settings.query),
         timeout=settings.timeout,
         connections=settings.connections,
@@ -204,13 +232,17 @@ def _database(
         returning=returning,
         numeric_as_number=settings.numeric == "number",
     )
+
+
+def _preflight(settings: DbQuerySettings | DbExecSettings, _folder: Path) -> Iterable[Check]:
+    if settings.not_built():
+        return []
+    from transforms.steps import db_preflight  # noqa: PLC0415 - as the drivers
+
+    asking = _asking(settings, changes=isinstance(settings, DbExecSettings))
     if settings.database.startswith(_SQLITE):
-        from transforms.steps.db_sqlite import SqliteDatabase  # noqa: PLC0415 - as its driver
-
-        return SqliteDatabase(settings.database.removeprefix(_SQLITE), asking)
-    from transforms.steps.db_postgres import PostgresDatabase  # noqa: PLC0415 - as its driver
-
-    return PostgresDatabase(settings.database, asking)
+        return db_preflight.check_sqlite(settings.database.removeprefix(_SQLITE), asking)
+    return db_preflight.check_postgres(settings.database, asking)
 
 
 DB_QUERY = StepType(
@@ -219,7 +251,15 @@ DB_QUERY = StepType(
     "Read rows from a database.",
     make=DbQueryStep,
     outside=True,
+    preflight=_preflight,
+    shared=("connections",),
 )
 DB_EXEC = StepType(
-    "step.db_exec", DbExecSettings, "Change rows of a database.", make=DbExecStep, effect=True
+    "step.db_exec",
+    DbExecSettings,
+    "Change rows of a database.",
+    make=DbExecStep,
+    effect=True,
+    preflight=_preflight,
+    shared=("connections",),
 )

@@ -27,6 +27,7 @@ from transforms.steps.db_calls import (
     too_many_rows,
 )
 from transforms.steps.db_errors import connecting_error, statement_error
+from transforms.steps.db_pool import Connection, Pool
 from transforms.steps.db_values import bound, loaders_of
 
 _CONNECT_TIMEOUT = 10
@@ -40,25 +41,6 @@ _CHUNK = 100
 Rows = list[dict[str, Any]]
 
 
-class _Connection(psycopg.Connection[Any]):
-    """One that gives up on a server which says nothing: no statement waits for ever."""
-
-    patience: float | None = None
-    """Seconds that one exchange with the server may take."""
-    parameters: list[int] | None = None
-    """The types of the statement's parameters, once the server was asked."""
-
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Wait for the server, and close the connection if it does not answer."""
-        limit = self.patience if timeout is None else timeout
-        try:
-            return super().wait(gen, interval, limit)
-        except psycopg.OperationalError as error:
-            if error.sqlstate is None and not self.closed:
-                self.close()  # no word of the server's: it did not answer
-            raise
-
-
 class _UnreachableError(Exception):
     """No connection can be had; `failure` is what that means to the events."""
 
@@ -68,14 +50,15 @@ class _UnreachableError(Exception):
 
 
 class PostgresDatabase:
-    """Up to `asking.connections` connections, opened when needed and looked at before they are used."""
+    """Connections of a pool, opened when needed and looked at before they are used."""
 
-    def __init__(self, url: str, asking: Asking) -> None:
+    def __init__(self, url: str, asking: Asking, pool: Pool | None = None) -> None:
+        """`pool` is shared with other steps; without one the step has its own."""
         self._asking = asking
         self._sql = asking.statement.numbered()
         self._conninfo = _conninfo(url, asking)
-        self._catalog: TypeCatalog | None = None
-        self._idle: list[_Connection] = []
+        self._kind = (self._conninfo, asking.numeric_as_number)
+        self._pool = pool or Pool(asking.connections)
         self._lock = Lock()
         self._threads = ThreadPoolExecutor(asking.connections, thread_name_prefix="db-step")
 
@@ -95,7 +78,13 @@ class PostgresDatabase:
     def _work(
         self, waiting: deque[Sequence[Call]], outcomes: dict[int, Result | PenstockError]
     ) -> None:
-        connection: _Connection | None = None
+        with self._pool.one():
+            self._work_through(waiting, outcomes)
+
+    def _work_through(
+        self, waiting: deque[Sequence[Call]], outcomes: dict[int, Result | PenstockError]
+    ) -> None:
+        connection: Connection | None = None
         calls: list[Call] = []
         try:
             while calls := self._next(waiting):
@@ -113,7 +102,7 @@ class PostgresDatabase:
                 outcomes.setdefault(call.index, error.failure)
         finally:
             if connection is not None:
-                self._give_back(connection)
+                self._pool.keep(self._kind, connection)
 
     def _next(self, waiting: deque[Sequence[Call]]) -> list[Call]:
         """Take whole chains, so that calls of one key stay in order on one connection."""
@@ -127,10 +116,10 @@ class PostgresDatabase:
 
     def _all_at_once(
         self,
-        connection: _Connection | None,
+        connection: Connection | None,
         calls: Sequence[Call],
         outcomes: dict[int, Result | PenstockError],
-    ) -> _Connection:
+    ) -> Connection:
         """Run all in one transaction and one round trip; return the connection to go on with.
 
         When one fails, nothing of it is kept and there are no outcomes: then each is to be run by
@@ -154,7 +143,7 @@ class PostgresDatabase:
                 # It may have been committed: to run it again could do it twice.
                 failure = self._failure(error, connection)
                 outcomes |= dict.fromkeys([call.index for call in calls], failure)
-            elif not connection.closed and not _is_idle(connection):
+            elif not connection.is_idle:
                 connection.close()
             return connection
         outcomes |= results
@@ -162,10 +151,10 @@ class PostgresDatabase:
 
     def _alone(
         self,
-        connection: _Connection | None,
+        connection: Connection | None,
         call: Call,
         outcomes: dict[int, Result | PenstockError],
-    ) -> _Connection:
+    ) -> Connection:
         """Run one statement in a transaction of its own; return the connection to go on with."""
         connection = self._usable(connection)
         try:
@@ -176,7 +165,7 @@ class PostgresDatabase:
             outcomes[call.index] = self._failure(error, connection)
         return connection
 
-    def _asked(self, connection: _Connection, values: Sequence[Any]) -> Result:
+    def _asked(self, connection: Connection, values: Sequence[Any]) -> Result:
         cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
         if self._asking.changes:
             # Not streamed: once it is sent, it must be let through to its end.
@@ -210,28 +199,27 @@ class PostgresDatabase:
             rows = [dict(zip(names, row, strict=True)) for row in found]
         return Result(rows, max(0, cursor.rowcount))
 
-    def _values(self, connection: _Connection, call: Call) -> list[Any]:
+    def _values(self, connection: Connection, call: Call) -> list[Any]:
         """Return the parameters as the server's types want them. Raises PermanentError."""
         if not call.params:
             return []
-        if connection.parameters is None:
-            connection.parameters = _parameters(connection, self._sql)
-        assert self._catalog is not None  # noqa: S101 - `_open` has read it
-        kinds = [self._catalog.resolve(oid) for oid in connection.parameters]
+        oids = connection.parameters.get(self._sql)
+        if oids is None:
+            oids = connection.parameters[self._sql] = parameters_of(connection, self._sql)
+        kinds = [connection.catalog.resolve(oid) for oid in oids]
         return [bound(value, kind) for value, kind in zip(call.params, kinds, strict=True)]
 
-    def _usable(self, connection: _Connection | None) -> _Connection:
+    def _usable(self, connection: Connection | None) -> Connection:
         """Return the connection, an idle one that answers, or a new one. Raises _UnreachableError."""
         if connection is not None and not connection.closed:
             return connection
         while True:
-            with self._lock:
-                idle = self._idle.pop() if self._idle else None
+            idle = self._pool.take(self._kind)
             if idle is None:
                 try:
-                    return self._open()
-                except psycopg.Error as error:
-                    raise _UnreachableError(connecting_error(error)) from None
+                    return self.open()
+                except PenstockError as error:
+                    raise _UnreachableError(error) from None
             try:
                 # The server may have been restarted since: better known before than after.
                 idle.execute("")
@@ -240,8 +228,15 @@ class PostgresDatabase:
             else:
                 return idle
 
-    def _open(self) -> _Connection:
-        connection: _Connection = _Connection.connect(
+    def open(self) -> Connection:
+        """Return a new connection, which is the caller's to close. Raises PenstockError."""
+        try:
+            return self._connected()
+        except psycopg.Error as error:
+            raise connecting_error(error) from None
+
+    def _connected(self) -> Connection:
+        connection: Connection = Connection.connect(
             self._conninfo, autocommit=True, row_factory=tuple_row, prepare_threshold=None
         )
         try:
@@ -253,33 +248,19 @@ class PostgresDatabase:
             made = loaders_of(catalog, oids, numeric_as_number=as_number)
             for oid, loader in made.items():
                 connection.adapters.register_loader(oid, loader)
-            self._catalog = catalog
+            connection.catalog, connection.parameters = catalog, {}
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _give_back(self, connection: _Connection) -> None:
-        if connection.closed or not _is_idle(connection):
-            connection.close()
-            return
-        with self._lock:
-            self._idle.append(connection)
-
-    def _failure(self, error: psycopg.Error, connection: _Connection) -> PenstockError:
+    def _failure(self, error: psycopg.Error, connection: Connection) -> PenstockError:
         return statement_error(error, self._asking.timeout, broken=connection.closed)
 
     def close(self) -> None:
         """Close the connections and end the threads."""
         self._threads.shutdown()
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
-
-
-def _is_idle(connection: _Connection) -> bool:
-    return connection.info.transaction_status == pq.TransactionStatus.IDLE
+        self._pool.close()
 
 
 def _conninfo(url: str, asking: Asking) -> str:
@@ -305,7 +286,7 @@ def _conninfo(url: str, asking: Asking) -> str:
     return make_conninfo("", **merged)
 
 
-def _parameters(connection: _Connection, sql: str) -> list[int]:
+def parameters_of(connection: Connection, sql: str) -> list[int]:
     """Ask the server what types the statement's parameters have. Raises psycopg.Error."""
     connection.pgconn.send_prepare(b"", sql.encode())
     _checked(connection)
@@ -314,7 +295,7 @@ def _parameters(connection: _Connection, sql: str) -> list[int]:
     return [found.param_type(number) for number in range(found.nparams)]
 
 
-def _checked(connection: _Connection) -> Any:
+def _checked(connection: Connection) -> Any:
     result = connection.wait(execute(connection.pgconn))[-1]
     if result.status == pq.ExecStatus.FATAL_ERROR:
         raise psycopg.errors.error_from_result(result)

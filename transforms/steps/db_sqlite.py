@@ -52,15 +52,14 @@ class SqliteDatabase:
             self._in_one_transaction(connection, calls, outcomes)
         except sqlite3.Error as error:
             # Nothing of the batch is there: its transaction did not begin, or did not end well.
-            failure = _error(error, self._asking.timeout)
+            failure = sqlite_error(error, self._asking.timeout)
             self.close()
             return {call.index: failure for call in calls}
         return outcomes
 
     def _open(self) -> sqlite3.Connection:
-        uri = f"{self._path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(
-            uri,
+            file_uri(self._path),
             uri=True,
             timeout=self._asking.timeout,
             isolation_level=None,
@@ -106,7 +105,7 @@ class SqliteDatabase:
         except PermanentError as error:
             return error
         except sqlite3.Error as error:
-            return _error(error, asking.timeout)
+            return sqlite_error(error, asking.timeout)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             return PermanentError(
                 f"a value can't be bound: {error}.",
@@ -137,6 +136,11 @@ class SqliteDatabase:
             self._connection = None
 
 
+def file_uri(path: Path) -> str:
+    """Return the URI by which SQLite opens a file that is there already."""
+    return f"{path.absolute().as_uri()}?mode=rw"
+
+
 def _bound(value: Any) -> Any:
     if isinstance(value, (dict, list)):
         return as_json_text(value)
@@ -153,7 +157,7 @@ def _shown(value: Any) -> Any:
     return value
 
 
-def _error(error: sqlite3.Error, timeout: float) -> PenstockError:
+def sqlite_error(error: sqlite3.Error, timeout: float) -> PenstockError:
     """Return what an error means to its event."""
     text = str(error)
     # Python 3.10 has no codes on its errors.

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from transforms.steps.http_answers import Answer, followed
 from transforms.steps.http_backend import GuardedBackend
 from transforms.steps.http_bodies import BodyTooLongError, read_body
 from transforms.steps.http_guard import Allowed, fixed_host
+from transforms.steps.http_limits import CallLimits
 from transforms.steps.http_loop import release, shared_loop
 from transforms.steps.http_requests import Request
 from transforms.steps.http_settings import HttpCallSettings
@@ -36,10 +37,10 @@ Done = Callable[[Request, Answer | Exception], None]
 class HttpClient:
     """Sends requests and waits for their answers."""
 
-    def __init__(self, settings: HttpCallSettings, folder: Path) -> None:
+    def __init__(self, settings: HttpCallSettings, folder: Path, limits: CallLimits) -> None:
         """Open it; nothing connects yet. Raises FlowFileError for files of `tls`."""
         self._settings = settings
-        self._slots: dict[tuple[str, int | None], asyncio.Semaphore] = {}
+        self._limits = limits
         tls = ssl_context(settings.tls, folder)
         host = fixed_host(settings.url)
         trusted = [] if host is None else [host]
@@ -78,26 +79,13 @@ class HttpClient:
 
         concurrency = min(len(waiting), self._settings.concurrency)
         await asyncio.gather(*(work() for _ in range(concurrency)))
-        if len(self._slots) > 1000:  # events name many hosts; none is being called now
-            self._slots.clear()
 
     async def _bounded(self, request: Request) -> Answer | Exception:
-        async with self._slot(request.url):
+        async with self._limits.slot(request.url):
             try:
                 return await asyncio.wait_for(self._exchange(request), self._settings.timeout)
             except Exception as error:  # noqa: BLE001 - handed over as the event's failure
                 return error
-
-    @contextlib.asynccontextmanager
-    async def _slot(self, url: httpx.URL) -> AsyncIterator[None]:
-        """Wait until the host has room for one more call: before the call's own time begins."""
-        most = self._settings.connections.per_host
-        if most is None:
-            yield
-            return
-        slot = self._slots.setdefault((url.host, url.port), asyncio.Semaphore(most))
-        async with slot:
-            yield
 
     async def _exchange(self, request: Request) -> Answer:
         """Send one request, and follow redirects as far as `followed` lets it."""

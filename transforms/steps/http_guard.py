@@ -62,10 +62,16 @@ Address = IPv4Address | IPv6Address
 
 def fixed_host(url: str) -> str | None:
     """Return the host of a URL template, where no expression has a say in it; else None."""
+    part = fixed_part(url)
+    return None if part is None else _host(part)
+
+
+def fixed_part(url: str) -> str | None:
+    """Return a URL template's scheme, host and port, where no expression has a say in them."""
     if "{{" not in url:
-        return _host(url)
+        return url
     match = _FIXED.match(url)
-    return _host(match[0]) if match else None
+    return match[0] if match else None
 
 
 def _host(url: str) -> str:

@@ -173,7 +173,8 @@ class HttpCallSettings(Settings):
     read_timeout: Annotated[Duration, Ge(0.01), Le(3600)] | None = None
     """How long the server may be silent while we wait for its answer or the rest of it."""
     concurrency: Annotated[int, Ge(1), Le(1000)] = 16
-    """Calls under way at the same time; events of one key are called for one after another."""
+    """Calls under way at the same time; events of one key are called for one after another. In a step
+    module it holds for all steps of a worker that use it together."""
     connections: Connections = Connections()
     """The connections kept."""
     auth: Auth | None = None

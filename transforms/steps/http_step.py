@@ -12,6 +12,7 @@ from transforms.executions import UNSET, Executions
 from transforms.steps.http_answers import Answer, Call, details_of, error_of_exception, result_of
 from transforms.steps.http_client import HttpClient
 from transforms.steps.http_guard import fixed_host
+from transforms.steps.http_limits import limits_of
 from transforms.steps.http_requests import Request, RequestMaker
 from transforms.steps.http_settings import HttpCallSettings
 
@@ -32,7 +33,8 @@ class HttpCallStep:
         fixed = [text for text in settings.headers.values() if "{{" not in text]
         self._secrets = tuple(text for text in (*named, *fixed) if text and len(text) > 3)
         self._host_is_ours = fixed_host(settings.url) is not None
-        self._client = HttpClient(settings, environment.folder)
+        limits = limits_of(settings, environment.common)
+        self._client = HttpClient(settings, environment.folder, limits)
         self._open = True
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:

@@ -8,7 +8,8 @@ import pytest
 
 from connectors.contracts import Check
 from connectors.errors import FatalError, RetryableError
-from penstock.cli.preflight import ModuleCheck, outcome, run_probes
+from flows.plan import load_flow
+from penstock.cli.preflight import ModuleCheck, outcome, probes_of, run_probes
 
 GOOD = Check("wal_level", ok=True, found="logical")
 BAD = Check("topic", ok=False, found="missing", hint="Make it.")
@@ -92,3 +93,36 @@ def test_secrets_are_masked_in_what_is_shown():
     line = ModuleCheck("m", Check("connect", ok=False, found="as hunter2", hint="not hunter2?"))
     shown = line.redacted(lambda text: text.replace("hunter2", "***"))
     assert (shown.check.found, shown.check.hint) == ("as ***", "not ***?")
+
+
+FLOW = """
+modules:
+  - { name: in, type: source.kafka, config: { brokers: "b:1", topics: [t] } }
+  - { name: out, type: sink.stdout }
+pipelines:
+  orders:
+    trigger: { source: in }
+    steps:
+      - { name: shape, type: step.jq, config: { expression: . } }
+      - { name: rates, type: step.http_call, config: { url: "http://127.0.0.1:1/" } }
+      - name: tier
+        type: step.branch
+        config:
+          field: data.tier
+          branches:
+            gold: [{ name: save, type: step.db_exec, config: { database: "sqlite:///no.db", query: "DELETE FROM t" } }]
+          default: [{ name: save, type: step.db_query, config: { database: "sqlite:///no.db", query: "SELECT 1" } }]
+      - { name: publish, type: step.publish, config: { sink: out } }
+"""
+
+
+def test_steps_that_ask_servers_are_checked_wherever_they_stand(tmp_path):
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    probes = probes_of(load_flow([tmp_path / "flow.yaml"], {}))
+    asked = ["orders/rates", "orders/tier.save", "orders/tier.save (2)"]
+    assert list(probes) == ["state", "in", "out", *asked]
+    lines = run_probes({title: probes[title] for title in asked}, 30.0)
+    assert [(line.module, line.check.name, line.check.ok) for line in lines] == [
+        (title, "connect", False) for title in asked
+    ]
+    assert outcome(lines) == 3

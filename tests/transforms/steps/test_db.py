@@ -454,7 +454,7 @@ def test_a_server_that_falls_silent_is_not_waited_for_for_ever(
     shop, proxy = behind_proxy(postgres_shop, database, proxies)
     shop.execute("INSERT INTO log VALUES (1)", timeout="300ms")
     step = shop._execute.steps[-1]
-    taken = step._database._idle[0]
+    taken = step._database._pool._idle[0][1]
     monkeypatch.setattr(step._database, "_usable", lambda connection: connection or taken)
     proxy.stall()
 
