@@ -152,7 +152,7 @@ def _branch(
     parking: Parking,
     sagas: Sagas | None,
 ) -> Branch:
-    maker = RunnerMaker(plan, pipeline.name, sinks, halt, opened, make, common)
+    maker = RunnerMaker(plan, pipeline.name, sinks, halt, opened, make, common=common)
     validator = _validator(plan, pipeline.schema) if pipeline.schema else None
     used = {name: sinks[name] for name in sinks_of(pipeline)}
     if sagas is not None:

@@ -106,7 +106,8 @@ def make_steps(plan: FlowPlan, sinks: Mapping[str, Sink]) -> list[Problem]:
 
     with ExitStack() as made:
         for pipeline in plan.pipelines:
-            RunnerMaker(plan, pipeline.name, sinks, Halt(), made, make).runners(pipeline.steps)
+            maker = RunnerMaker(plan, pipeline.name, sinks, Halt(), made, make)
+            maker.compensations(pipeline, maker.runners(pipeline.steps))
     return problems
 
 
