@@ -12,7 +12,7 @@ from typing import Any
 
 from transforms.jq import arithmetic, paths, runtime, values
 from transforms.jq.builtins import FORMATS, FUNCTIONS, sorting
-from transforms.jq.counting import MANY, ONE, Counter
+from transforms.jq.counting import MANY, ONE, Counter, walk
 from transforms.jq.emit import Then
 from transforms.jq.emit_builtins import Builtins, builtin_count
 from transforms.jq.errors import JqError
@@ -23,6 +23,7 @@ from transforms.jq.limits import MOST_OUTPUTS, OverLimit, bounded
 from transforms.jq.names import check_names, known_functions
 from transforms.jq.parser import parse
 from transforms.jq.scope import Scope
+from transforms.jq.syntax import Break as BreakNode
 from transforms.jq.syntax import Node
 from transforms.jq.writer import Writer
 
@@ -186,6 +187,8 @@ def _generate(tree: Node, *, context: bool, careful: bool) -> _Made:
     emitter = Builtins(writer, counter)
     emitter.roots = context
     emitter.careful = careful
+    if any(isinstance(node, BreakNode) for node in walk(tree)):
+        emitter.caught = "(JqError, Break)"
     scope = Scope()
     count = counter.of(tree, scope)
 

@@ -69,6 +69,8 @@ class Base:
         self._steps = 0
         self.careful = False
         """Whether arithmetic is left to functions, which know numbers of any size."""
+        self.caught = "JqError"
+        """What `try` catches: also what ends a label, in programs that break out of one themselves."""
         self.roots = False
         """Whether what is read of the input becomes parameters."""
 
@@ -256,14 +258,20 @@ class Base:
         call = mark(at, f"index({name}, {key})")
         return f"({name}.get({key}) if type({first}) is dict else {call})"
 
-    @staticmethod
-    def reads_once(node: Node) -> bool:
-        """Whether a program looks at its input once, so that the input needs no name."""
+    def handed(self, node: Node, given: str) -> str:
+        """Return the input of a program as it is written there: by name unless it is read just once.
+
+        A program that may not read it at all gets a name, too: what the input raises is raised.
+        """
+        if isinstance(node, Literal):
+            return self.atom(given) if can_fail(given) else given
         if isinstance(node, Index):
-            return isinstance(node.target, Identity) and isinstance(node.key, Literal)
-        return isinstance(node, (Identity, Literal, Format)) or (
-            isinstance(node, Call) and not node.arguments
-        )
+            once = isinstance(node.target, Identity) and isinstance(node.key, Literal)
+        else:
+            once = isinstance(node, (Identity, Format)) or (
+                isinstance(node, Call) and not node.arguments
+            )
+        return given if once else self.atom(given)
 
 
 def YIELD(emitter: Base) -> Then:  # noqa: N802 - a constant per emitter

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from transforms.jq.builtins import FUNCTIONS
 from transforms.jq.counting import MANY, MAYBE, ONE, Counter
-from transforms.jq.emit import Then, is_atom
+from transforms.jq.emit import Then, can_fail, is_atom
 from transforms.jq.emit_assign import Assignments
 from transforms.jq.emit_paths import Placed, Where
 from transforms.jq.prelude import prelude
@@ -92,6 +92,7 @@ class Builtins(Assignments):
             case ("add", 0):
                 return mark(node.at, f"add_all({given})")
             case ("builtins", 0):
+                self.handed(Literal(node.at, None), given)
                 return "all_names()"
         given = self.atom(given)
         if key == ("first", 1):
@@ -174,7 +175,8 @@ class Builtins(Assignments):
         self.w.write(f"{name} = {start}")
 
         def check(text: str) -> None:
-            condition = test(text)
+            # Whatever is asked of an output, it is made: that may fail.
+            condition = test(self.atom(text) if can_fail(text) else text)
             if condition == "True":
                 self.w.write(f"{name} = {found}")
                 self.w.write("break")

@@ -67,7 +67,7 @@ class Calls(Streams):
         callee = self.callee(node, scope)
         match callee:
             case Argument(body, inner):
-                return self.value(body, inner, given)
+                return self.value(body, inner, self.handed(body, given))
             case Definition():
                 return self._call_definition(node, callee, scope, self.atom(given))
             case Dynamic():
@@ -132,7 +132,7 @@ class Calls(Streams):
         callee = self.callee(node, scope)
         match callee:
             case Argument(body, inner):
-                self.each(body, inner, given, then, tail=tail)
+                self.each(body, inner, self.handed(body, given), then, tail=tail)
                 return
             case Dynamic(values, _):
                 self.loop(mark(node.at, f"{values}({given})"), then)

@@ -366,7 +366,7 @@ class Paths(Calls):
         error = self.w.name("e")
         with self.w.block("try:", counts=True):
             self.paths(node.body, scope, here, then)
-        with self.w.block(f"except JqError as {error}:", counts=True):
+        with self.w.block(f"except {self.caught} as {error}:", counts=True):
             if node.handler is not None:
                 caught = self.atom(f"caught({error})")
                 self.paths(node.handler, scope, here.instead(caught, fresh=False), then)

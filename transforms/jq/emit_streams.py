@@ -143,10 +143,9 @@ class Streams(Bindings):
         self, parts: Sequence[Node], at: int, scope: Scope, given: str, then: Then, *, tail: bool
     ) -> None:
         while at < len(parts) - 1 and self.count(parts[at], scope) == ONE:
-            if not self.reads_once(parts[at]):
-                given = self.atom(given)
-            given = self.value(parts[at], scope, given)
+            given = self.value(parts[at], scope, self.handed(parts[at], given))
             at += 1
+        given = self.handed(parts[at], given)
         if at == len(parts) - 1:
             self.each(parts[at], scope, given, then, tail=tail)
             return
@@ -378,7 +377,7 @@ class Streams(Bindings):
         error = self.w.name("e")
         with self.w.block("try:", counts=True):
             self.each(node.body, scope, given, then)
-        with self.w.block(f"except JqError as {error}:", counts=True):
+        with self.w.block(f"except {self.caught} as {error}:", counts=True):
             self._handle(node.handler, scope, error, then)
 
     @staticmethod
@@ -402,7 +401,7 @@ class Streams(Bindings):
             self.w.write(f"{name} = NOTHING")
         with self.w.block("try:", counts=True):
             self.each(node.body, scope, given, keep)
-        with self.w.block(f"except JqError as {error}:", counts=True):
+        with self.w.block(f"except {self.caught} as {error}:", counts=True):
             self.w.write(f"{name} = NOTHING")
             if handler_count == MANY:
                 self._handle(node.handler, scope, error, then)

@@ -189,9 +189,7 @@ class Values(Operators):
 
     def _pipe(self, parts: Sequence[Node], scope: Scope, given: str) -> str:
         for part in parts:
-            if not self.reads_once(part):
-                given = self.atom(given)
-            given = self.value(part, scope, given)
+            given = self.value(part, scope, self.handed(part, given))
         return given
 
     # --- construction -------------------------------------------------------------------------
@@ -284,7 +282,7 @@ class Values(Operators):
         name, error = self.w.name(), self.w.name("e")
         with self.w.block("try:", counts=True):
             self.w.write(f"{name} = {self.value(node.body, scope, given)}")
-        with self.w.block(f"except JqError as {error}:", counts=True):
+        with self.w.block(f"except {self.caught} as {error}:", counts=True):
             caught = self.atom(f"caught({error})")
             if node.handler is not None:
                 self.w.write(f"{name} = {self.value(node.handler, scope, caught)}")

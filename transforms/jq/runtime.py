@@ -34,7 +34,10 @@ _SMALL = 1 << 62
 
 
 class Break(BaseException):
-    """`break $label`: each activation of a label is one of its own. `try` doesn't catch it."""
+    """`break $label`: each activation of a label is one of its own.
+
+    A `try` between the label and its `break` catches it as if it were an error, as in jq 1.8.2.
+    """
 
     __slots__ = ()
 
@@ -44,9 +47,9 @@ def fail(value: Any) -> Any:
     raise JqError(value)
 
 
-def caught(error: JqError) -> Any:
+def caught(error: JqError | Break) -> Any:
     """Return what `catch` sees."""
-    return error.value
+    return error.value if isinstance(error, JqError) else {"__jq": 0}
 
 
 def too_many(out: Sequence[Any]) -> None:

@@ -50,7 +50,7 @@ ROWS: list[Row] = [
     ("isfinite", 3, [], True),
     ("infinite", None, [], math.inf),
     ("nan", None, [], math.nan),
-    ("have_decnum", None, [], False),
+    ("have_decnum", None, [], True),
     ("have_literal_numbers", None, [], True),
     ("range", None, [3], Many([0, 1, 2])),
     ("range", None, [1.5], Many([0, 1])),

@@ -95,7 +95,7 @@ def test_an_error_has_its_place_in_the_program(program, line, column, said):
         ("try (try . catch 1 | error(2)) catch .", [2]),
         ("(.[] | try . catch 1) | try error catch .", ["1", "x"]),
         ("try error(null) catch .", [None]),
-        ("label $f | try (break $f) catch 1", []),
+        ("label $f | try (break $f) catch 1", [1]),
     ],
 )
 def test_try_catches_what_its_body_raises_and_nothing_downstream(program, outputs):

@@ -31,6 +31,7 @@ ENDLESS = {
     "while always": "[while(true; . + 1)] | length",
     "an array filled far out": "[limit(1e9; range(1e9) | [range(1000)])] | length",
     "a regular expression that goes back and back": '"a" * 40 + "!" | test("^(a|a)*$")',
+    "a pattern as long as the text": '"a" * 1e5 as $p | $p | test($p + "{1,1000}") | repeat(.)',
     "substitution that matches everywhere": '"x" * 1e7 | gsub(""; "yyyyyyyyyyyyyyyyyyyy") | length',
     "combinations": "[[range(100)] | combinations(8)] | length",
     "paths of all": "[range(1e7) as $i | [$i]] | [paths] | length",

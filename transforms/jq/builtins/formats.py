@@ -129,9 +129,14 @@ def base32_decoded(value: Any) -> str:
 
 
 _BROKEN = re.compile(
-    rb"[\xc2-\xdf][\x80-\xbf]?|[\xe0-\xef][\x80-\xbf]{0,2}|[\xf0-\xf4][\x80-\xbf]{0,3}|[\x80-\xff]"
+    rb"(?:[\xc2-\xdf]|[\xe0-\xef].?|[\xf0-\xf4].{0,2})\Z"
+    rb"|[\xc2-\xdf][\x80-\xbf]?|[\xe0-\xef][\x80-\xbf]{0,2}|[\xf0-\xf4][\x80-\xbf]{0,3}|[\x80-\xff]",
+    re.DOTALL,
 )
-"""A sequence as far as it goes: jq writes one U+FFFD for it all, Python one for each wrong byte."""
+"""A sequence as far as it goes: jq writes one U+FFFD for it all, Python one for each wrong byte.
+
+One that the end cuts short takes with it whatever is left.
+"""
 
 
 def decoded(raw: bytes) -> str:

@@ -161,7 +161,7 @@ FUNCTIONS = {
     ("isnormal", 0): Builtin(isnormal),
     ("isfinite", 0): Builtin(isfinite),
     ("have_literal_numbers", 0): Builtin(lambda _: True),
-    ("have_decnum", 0): Builtin(lambda _: False),
+    ("have_decnum", 0): Builtin(lambda _: True),
     ("range", 1): Builtin(lambda value, end: range_of(value, 0, end), many=True),
     ("range", 2): Builtin(range_of, many=True),
     ("range", 3): Builtin(range_by, many=True),
