@@ -115,8 +115,8 @@ class EndOfSource(Exception):  # noqa: N818 - an end is not an error
 class Reader(Protocol):
     """One open source in one worker. Its I/O runs on threads of its own, into bounded queues.
 
-    `poll`, `acknowledge` and `close` are called from one thread (the dataflow's); `lag` and
-    `status` from any. Keepalives, heartbeats and reconnecting with backoff are the reader's own
+    `poll`, `acknowledge` and `close` are called from one thread (the dataflow's); `lag`, `owns`
+    and `status` from any. Keepalives, heartbeats and reconnecting with backoff are the reader's own
     business and never wait for `poll` to be called.
     """
 

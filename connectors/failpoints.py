@@ -28,6 +28,9 @@ SAGA_NAMES = (
 )
 """Those that only a pipeline with a saga passes, in their order."""
 
+OTHERS = ("mid_replay_selection",)
+"""Off that road: what a command does in several transactions."""
+
 _name, _, _nth = os.environ.get("PENSTOCK_FAIL_POINT", "").partition(":")
 _left = int(_nth or 1)
 

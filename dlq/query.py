@@ -89,6 +89,8 @@ def summary(letter: DeadLetter) -> dict[str, Any]:
             "message": letter.error_message,
         },
         "attempts": letter.attempts,
+        "status": letter.status,
+        "replays": letter.replays,
         "first_failed_at": when(letter.first_failed_at),
         "last_failed_at": when(letter.last_failed_at),
     }
@@ -100,9 +102,11 @@ def detail(letter: DeadLetter) -> dict[str, Any]:
     shown["error"] |= {"hint": letter.error_hint, "context": orjson.Fragment(letter.context)}
     shown |= {
         "flow_version": letter.flow_version,
+        "replay": letter.replay,
         "source": letter.source,
         "partition": letter.partition,
         "position": letter.position,
+        "key": letter.key,
         "event": orjson.Fragment(letter.event),
         "change": None if letter.change is None else orjson.Fragment(letter.change),
         "outputs": orjson.Fragment(letter.outputs),

@@ -84,6 +84,8 @@ def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
         ("tenant", letter.tenant),
         ("source", place),
         ("attempts", str(letter.attempts)),
+        ("replays", str(letter.replays) if letter.replays else ""),
+        ("status", f"replay {letter.replay} has it" if letter.replay is not None else ""),
         ("first failed", when(letter.first_failed_at)),
         ("last failed", when(letter.last_failed_at)),
     ]

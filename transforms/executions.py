@@ -100,6 +100,10 @@ class Executions:
     behind another."""
     resumed: dict[int, Any] = field(default_factory=dict)
     """Index → the record of the parked execution that goes on here (flows.state.records.Parked)."""
+    replays: dict[int, Any] = field(default_factory=dict)
+    """Index → the dead letter that it replays (flows.state.records.ReplayLink)."""
+    runs: dict[int, str] = field(default_factory=dict)
+    """Index → which run of its event it is, where it is not the first: part of its id."""
     failed_at: dict[int, str] = field(default_factory=dict)
     """Index → place within the running step that its failure comes from, such as `lines[3].charge`."""
 
@@ -207,17 +211,18 @@ class Executions:
             "meta": self.base_meta,
         }
 
-    def execution_id(self, index: int, run: str = "") -> str:
+    def execution_id(self, index: int) -> str:
         """Return the execution's id: a UUIDv7 of the event's time and a hash of what it is.
 
-        The same event in the same pipeline has the same id however often it is delivered.
+        The same event in the same pipeline has the same id however often it is delivered; each
+        replay of it has another one.
         """
         at = self.events.column("timestamp")[index]
         parts = (
             self.events.column("source")[index],
             self.events.column("id")[index],
             self.pipeline,
-            run,
+            self.runs.get(index, ""),
         )
         return str(derive_uuid7(at or 0.0, *parts))
 

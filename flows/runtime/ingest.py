@@ -53,6 +53,19 @@ class Ingest:
 
     def __call__(self, batch: Batch) -> Executions:
         """Return the executions; what goes no further is in their `ended` already."""
+        executions = self._admitted(batch)
+        if self._retries or len(self._parking):
+            self._keep_lanes(executions)
+            self._hold_back(executions)
+        return executions
+
+    def replayed(self, batch: Batch) -> Executions:
+        """Return the executions of dead letters' events; none waits behind another yet."""
+        executions = self._admitted(batch)
+        self._keep_lanes(executions)
+        return executions
+
+    def _admitted(self, batch: Batch) -> Executions:
         executions = Executions(events=batch, pipeline=self._pipeline)
         executions.started = now = time.time()
         executions.base_meta = {
@@ -72,12 +85,10 @@ class Ingest:
             self._check_schema(executions, self._validator)
         if self._key is not None:
             executions.keys = self._own_keys(executions, self._key)
-        if self._retries or len(self._parking):
-            self._keep_lanes(executions)
         return executions
 
     def _keep_lanes(self, executions: Executions) -> None:
-        """Say what order is kept by, and park what comes behind an execution that waits."""
+        """Say what order is kept by."""
         if self._order == "none":
             executions.takes_turns = False
             return
@@ -85,10 +96,13 @@ class Ingest:
             executions.lanes = executions.events.column("partition")
         else:
             executions.lanes = executions.key_column()
-        blocked = self._parking.is_blocked
-        if not len(self._parking):
-            return
+
+    def _hold_back(self, executions: Executions) -> None:
+        """Park what comes behind an execution that waits."""
         lanes = executions.lanes
+        if lanes is None or not len(self._parking):
+            return
+        blocked = self._parking.is_blocked
         for index in executions.going(0):
             if blocked(lanes[index]):
                 executions.waits[index] = Wait(0)

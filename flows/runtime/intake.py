@@ -19,6 +19,7 @@ from connectors.contracts import EndOfSource, Reader
 from connectors.errors import PenstockError, RetryableError
 from flows.runtime.committer import Committer
 from flows.runtime.halt import Halt
+from flows.runtime.replaying import Replaying
 from flows.runtime.resuming import Resumer
 from transforms.executions import Executions
 
@@ -44,12 +45,17 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         halt: Halt,
         *,
         resumer: Resumer | None = None,
+        replaying: Replaying | None = None,
+        only_replays: bool = False,
         shares_thread: bool = False,
     ) -> None:
+        """`only_replays`: it ends when no replay waits any more, whatever else does."""
         self._reader = reader
         self._committer = committer
         self._halt = halt
         self._resumer = resumer
+        self._replaying = replaying
+        self._only_replays = only_replays
         self._resumed_last = False
         self._at_end = False
         self.status = ""
@@ -67,6 +73,8 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         self.finish_epoch()
         if halt.asked():
             raise StopIteration
+        if self._replaying is not None:
+            self._replaying.park()
         try:
             resumed = self._resume()
             if resumed is not None:
@@ -78,7 +86,7 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
             batch = self._reader.poll(BATCH, self._timeout)
         except EndOfSource:
             self._at_end = True
-            if self._resumer is not None and self._resumer.waiting():
+            if self._is_unfinished():
                 return []
             raise StopIteration from None
         except PenstockError as error:
@@ -111,10 +119,16 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
     def _must_wait(self) -> bool:
         """Whether no new event may be read: too many wait, or the source is at its end."""
         if self._at_end:
-            if self._resumer is None or not self._resumer.waiting():
+            if not self._is_unfinished():
                 raise EndOfSource
             return True
         return self._resumer is not None and bool(self._resumer.full())
+
+    def _is_unfinished(self) -> bool:
+        """Whether something waits that must be through before the end."""
+        if self._only_replays:
+            return self._replaying is not None and self._replaying.unfinished()
+        return self._resumer is not None and self._resumer.waiting() > 0
 
     def next_awake(self) -> datetime | None:
         """Return when to ask again: at once, or shortly where waiting would hold up an exchange."""

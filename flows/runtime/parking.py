@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 
 from flows.state.history import encode_chunk
-from flows.state.records import Parked, ParkedPlace
+from flows.state.records import Parked, ParkedPlace, ReplayLink
 from transforms.executions import Executions
 
 
@@ -35,6 +35,8 @@ class Parking:
         self._due: list[tuple[float, int, str]] = []
         self._running: set[str] = set()
         self._stored_with: dict[str, int] = {}
+        self.replays = 0
+        """How many of those that wait are replays of dead letters."""
 
     def __len__(self) -> int:
         return len(self._places)
@@ -61,6 +63,8 @@ class Parking:
     def _add(self, place: ParkedPlace) -> None:
         known = place.id in self._places
         self._places[place.id] = place
+        if place.replay is not None and not known:
+            self.replays += 1
         if place.lane is not None and not known:
             self._lanes.setdefault(place.lane, deque()).append(place.id)
         if self._is_head(place):
@@ -76,6 +80,8 @@ class Parking:
             return
         self._running.discard(execution)
         self._stored_with.pop(execution, None)
+        if place.replay is not None:
+            self.replays -= 1
         if place.lane is None:
             return
         lane = self._lanes[place.lane]
@@ -148,6 +154,7 @@ def parked_record(
     batch = executions.events
     wait = executions.waits[index]
     before: Parked | None = executions.resumed.get(index)
+    link: ReplayLink | None = executions.replays.get(index)
     lanes = executions.lanes
     place = ParkedPlace(
         id=executions.execution_id(index) if before is None else before.place.id,
@@ -158,6 +165,7 @@ def parked_record(
         turn=turn() if before is None else before.place.turn,
         attempts=wait.attempts,
         due_at=now + wait.seconds,
+        replay=None if link is None else link.replay,
     )
     return Parked(
         place=place,
@@ -168,4 +176,5 @@ def parked_record(
         error_code=wait.error.code if wait.error else "",
         error_message=redact(wait.error.message) if wait.error else "",
         body=encode_chunk(executions, meta=executions.base_meta, only=index),
+        letter=None if link is None else link.letter,
     )

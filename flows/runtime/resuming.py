@@ -18,7 +18,7 @@ from flows.runtime.exchange import CARRIED
 from flows.runtime.parking import Parking
 from flows.state.contracts import StateStore
 from flows.state.history import decode_chunk
-from flows.state.records import Parked
+from flows.state.records import Parked, ReplayLink
 from transforms.executions import UNSET, Ended, Executions
 
 TOGETHER = 500
@@ -113,6 +113,10 @@ def rebuilt(chosen: Sequence[Parked], pipeline: PipelinePlan, flow: str) -> Exec
         lanes=[parked.place.lane for parked in chosen],
         resumed=dict(enumerate(chosen)),
     )
+    for index, parked in enumerate(chosen):
+        if parked.place.replay is not None and parked.letter is not None:
+            link = ReplayLink(parked.place.replay, parked.letter)
+            executions.replays[index], executions.runs[index] = link, link.run
     if any(part.keys is not None for part in parts):
         executions.keys = [None if part.keys is None else part.keys[0] for part in parts]
     for name in dict.fromkeys(name for part in parts for name in part.outputs):
@@ -139,14 +143,15 @@ def _send_on(executions: Executions, chosen: Sequence[Parked], pipeline: Pipelin
             continue
         number = numbers.get(parked.step)
         if number is None:
-            executions.end(index, Ended("failed", parked.step, _gone(parked, pipeline)))
+            executions.end(index, Ended("failed", parked.step, step_gone(parked.step, pipeline)))
         elif number:
             executions.jumps[index] = number
 
 
-def _gone(parked: Parked, pipeline: PipelinePlan) -> PermanentError:
+def step_gone(step: str, pipeline: PipelinePlan) -> PermanentError:
+    """Return the error of an execution that was to go on at a step the flow no longer has."""
     return PermanentError(
-        f"the execution waited for step {parked.step}, which pipeline {pipeline.name} no longer has.",
+        f"the execution waited for step {step}, which pipeline {pipeline.name} no longer has.",
         code="step_gone",
         hint="The flow was changed while it waited: replay it through the flow as it is now.",
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from connectors.batch import Column, Position
 from connectors.contracts import Sink
@@ -18,7 +18,14 @@ from flows.runtime.parking import Parking, parked_record
 from flows.runtime.sagas import Sagas
 from flows.state.history import encode_chunk
 from flows.state.letters import dead_letter
-from flows.state.records import Counts, DeadLetter, HistoryChunk, Settlement
+from flows.state.records import (
+    Counts,
+    DeadLetter,
+    HistoryChunk,
+    Replayed,
+    ReplayLink,
+    Settlement,
+)
 from transforms.executions import Executions
 from transforms.expressions import compile_jq
 
@@ -103,8 +110,10 @@ class Settle:
             else:
                 untriggered += 1
         if letters and not self._plan.dead_letter.enabled:
-            self._halt.fail(_stopped_at(letters[0]))
-            return
+            new = [letter for letter in letters if letter.replay is None]
+            if new:
+                self._halt.fail(_stopped_at(new[0]))
+                return
         done = executions.events.size - failed - skipped - untriggered - parked - undone
         settlement = Settlement(
             pipeline=self._plan.name,
@@ -113,6 +122,8 @@ class Settle:
             history=self._history(executions, failed, untriggered + parked + undone, now),
             sink_states=self._sink_states(),
         )
+        if executions.replays:
+            settlement.replayed.extend(_replayed(executions, letters))
         if parked or executions.resumed:
             self._park(executions, settlement, now)
         if self._sagas is not None:
@@ -175,6 +186,9 @@ class Settle:
             now=now,
             redact=self._flow.redact,
         )
+        link = executions.replays.get(index)
+        if link is not None:
+            letter = replace(letter, id=link.letter, replay=link.replay)
         saga = executions.sagas.get(index)
         if saga is not None:
             return replace(letter, attempts=saga.attempts, first_failed_at=saga.failed_at or now)
@@ -225,6 +239,42 @@ class Settle:
             if state is not None:
                 states[name] = state
         return states
+
+
+def _replayed(executions: Executions, letters: Sequence[DeadLetter]) -> Iterator[Replayed]:
+    """Yield what came of those that replay dead letters; nothing of one that is parked again."""
+    failures = {letter.id: letter for letter in letters}
+    link: ReplayLink
+    for index, link in executions.replays.items():
+        ended = executions.ended.get(index)
+        if ended is not None and ended.outcome == "parked" and index in executions.resumed:
+            continue
+        outcome = "done" if ended is None else ended.outcome
+        if outcome == "undone":
+            continue  # it had failed before, and told so then
+        failure = failures.get(link.letter) if outcome == "failed" else None
+        untriggered = outcome == "not_triggered"
+        yield Replayed(
+            link.replay,
+            link.letter,
+            _OUTCOMES[outcome],
+            link.taken_by,
+            executions.execution_id(index),
+            None if failure is None else failure.step,
+            failure.error_code if failure else "not_triggered" if untriggered else "",
+            failure.error_message if failure else _NO_LONGER if untriggered else "",
+        )
+
+
+_OUTCOMES: Mapping[str, Literal["running", "done", "failed", "skipped", "returned"]] = {
+    "done": "done",
+    "failed": "failed",
+    "skipped": "skipped",
+    "parked": "running",
+    "not_triggered": "returned",
+}
+
+_NO_LONGER = "the pipeline's trigger no longer takes this event."
 
 
 def _time_range(times: Column, now: float) -> tuple[float, float]:

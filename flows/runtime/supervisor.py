@@ -47,6 +47,8 @@ class RunOptions:
     log_format: Literal["console", "json"] = "json"
     log_level: Level | None = None
     """Instead of the flow file's."""
+    only_replays: frozenset[str] = frozenset()
+    """Sources whose replays of dead letters are run to their end; nothing else is, nothing is read."""
     drain_timeout: float = 30.0
     """Seconds a drain may take before workers are killed; what was in flight comes again."""
 
@@ -396,6 +398,12 @@ def plan_workers(files: Sequence[Path], plan: FlowPlan, options: RunOptions) -> 
                     reads=partitioned or number == 0,
                 )
             )
+    if options.only_replays:
+        orders = [
+            replace(order, index=0, of=1, only_replays=True)
+            for order in orders
+            if order.source in options.only_replays
+        ]
     shards = [order.shard for order in orders]
     return [replace(order, shards=shards) for order in orders]
 

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -27,7 +27,7 @@ from bytewax._bytewax import cluster_main, run_main
 from connectors.batch import Position
 from connectors.contracts import Lag, Opening, Reader, Shard, Sink
 from connectors.errors import FatalError, FlowFileError, PenstockError, RetryableError
-from flows.plan import FlowPlan, load_flow
+from flows.plan import FlowPlan, SourcePlan, load_flow
 from flows.runtime import exits
 from flows.runtime.abandoned import undo_abandoned
 from flows.runtime.assemble import assemble_branches, open_sinks, open_source, renderer
@@ -39,10 +39,13 @@ from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
 from flows.runtime.logs import Level, set_up_logging
 from flows.runtime.parking import Parking
+from flows.runtime.replay_inbox import ReplayInbox
+from flows.runtime.replaying import Replaying
 from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report, State
 from flows.runtime.resuming import Resumer
 from flows.runtime.retention import pruner
 from flows.runtime.saga_keeping import open_sagas
+from flows.runtime.unread import Unread
 from flows.state.contracts import StateStore
 from flows.state.records import Lease
 from flows.state.store import open_store
@@ -77,6 +80,8 @@ class WorkerOrder:
     process: int = 0
     reads: bool = True
     """It has a share of the source; without, it only takes part in a cluster's exchanges."""
+    only_replays: bool = False
+    """It runs replays of dead letters to their end, and reads nothing."""
 
     @property
     def shard(self) -> str:
@@ -242,17 +247,16 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         )
         intake: Intake | None = None
         if order.reads:
-            opening = Opening(
-                shard=Shard(order.index, order.of),
-                positions=positions,
-                until_caught_up=order.until_caught_up,
-                compile_template=renderer,
-            )
-            reader = open_source(source_plan, opening)
+            reader = _open_reader(order, source_plan, positions)
             opened.callback(reader.close)
             for place in places:
                 if place.pipeline in parkings and reader.owns(place.partition):
                     parkings[place.pipeline].take_over(place)
+            inbox = _inbox(
+                order, plan, parkings, reader=reader, lease=lease, committer=committer, halt=halt
+            )
+            inbox.start()
+            opened.callback(inbox.close)
             shares_thread = bool(order.addresses) and order.of > 1
             resumer = Resumer(
                 plan.name,
@@ -262,7 +266,15 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 lambda: open_store(plan.state_url),
             )
             opened.callback(resumer.close)
-            intake = Intake(reader, committer, halt, resumer=resumer, shares_thread=shares_thread)
+            intake = Intake(
+                reader,
+                committer,
+                halt,
+                resumer=resumer,
+                replaying=Replaying(source_plan.pipelines, branches, parkings, committer, inbox),
+                only_replays=order.only_replays,
+                shares_thread=shares_thread,
+            )
         reporter.watch(reader, intake, committer, branches)
         log.info("worker started", source=source_plan.name, shard=order.shard)
         _spare_the_collector()
@@ -272,6 +284,49 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             if not halt.error:
                 raise
         _finish(intake, committer, halt)
+
+
+def _open_reader(
+    order: WorkerOrder, source: SourcePlan, positions: Mapping[str, Position]
+) -> Reader:
+    if order.only_replays:
+        return Unread()
+    opening = Opening(
+        shard=Shard(order.index, order.of),
+        positions=positions,
+        until_caught_up=order.until_caught_up,
+        compile_template=renderer,
+    )
+    return open_source(source, opening)
+
+
+def _inbox(
+    order: WorkerOrder,
+    plan: FlowPlan,
+    parkings: Mapping[str, Parking],
+    *,
+    reader: Reader,
+    lease: Lease,
+    committer: Committer,
+    halt: Halt,
+) -> ReplayInbox:
+    pipelines = {pipeline.name: pipeline for pipeline in plan.source(order.source).pipelines}
+
+    def owns(partition: str) -> bool:
+        # What could not be read has none: the first worker takes it.
+        return reader.owns(partition) if partition else order.index == 0
+
+    return ReplayInbox(
+        plan.name,
+        order.source,
+        pipelines,
+        clustered=[name for name in pipelines if name not in parkings],
+        by=f"{order.holder}/{order.shard}#{lease.fence}",
+        owns=owns,
+        open_store=lambda: open_store(plan.state_url),
+        committer=committer,
+        halt=halt,
+    )
 
 
 def _marks(
@@ -331,16 +386,25 @@ def _undo_abandoned(
             log.info("standby: waiting", reason=reason, flow=plan.name, shard=order.shard)
             reporter.state = "standby"
         reporter.status = f"{reason}; waiting to take over"
-        return halt.wait(LEASE_TTL / 10)
+        over = order.only_replays and not store.replays.has_open(plan.name, order.source)
+        return over or halt.wait(LEASE_TTL / 10)
 
     return undo_abandoned(
         plan,
         store,
-        order.shards or [order.shard],
+        _known_shards(order, store.sink_writers(plan.name)),
         holder=f"{order.holder}/{order.shard}",
         ttl=LEASE_TTL,
         wait=wait,
     )
+
+
+def _known_shards(order: WorkerOrder, writers: Collection[str]) -> Collection[str]:
+    """Return the shards that are not abandoned: the run's, and other sources' of a replay in place."""
+    shards = order.shards or [order.shard]
+    if not order.only_replays:
+        return shards
+    return {*shards, *(each for each in writers if each.rpartition("/")[0] != order.source)}
 
 
 def _announce(
@@ -385,6 +449,8 @@ def _take_lease(
         if reporter.state != "standby":
             log.info("standby: another worker runs this", flow=plan.name, shard=order.shard)
             reporter.state = "standby"
+        if order.only_replays and not store.replays.has_open(plan.name, order.source):
+            return None  # the other worker has run them
         reporter.status = "another worker runs this; waiting to take over"
         if halt.wait(LEASE_TTL / 10):
             return None

@@ -85,9 +85,6 @@ def _pipelines(tree: Mapping) -> Iterator[Use]:
             for name in ("alert_threshold", "sink"):
                 if not _is_empty(dead_letter.get(name)):
                     yield _at(dead_letter, name, f"dead_letter.{name}")
-            replayable = dead_letter.get("replayable")
-            if replayable is not None and not _is_true(replayable):
-                yield _at(dead_letter, "replayable", "dead_letter.replayable: false")
 
 
 def _retries(pipeline: Mapping) -> bool:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from connectors.batch import Position
 from connectors.contracts import Lag
+from flows.state.letter_filter import Letters
 from flows.state.records import (
     DeadLetter,
     Lease,
@@ -26,6 +27,8 @@ from flows.state.replays import Replays
 class StateStore(Protocol):
     """The runtime's durable memory; errors are FatalError or RetryableError (`state_*` codes)."""
 
+    letters: Letters
+    """Dead letters, by filter."""
     replays: Replays
     """Replays of dead letters: asking for them, taking them, their outcome."""
 

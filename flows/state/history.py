@@ -145,6 +145,7 @@ def encode_chunk(
             if errors
         },
         "errors": [(places[k], error_row(e)) for k, e in batch.errors.items() if k in places],
+        "runs": [(places[k], run) for k, run in executions.runs.items() if k in places],
         "sections": sections,
     }
     if executions.undone and with_undone:
@@ -317,6 +318,7 @@ def _decode(body: bytes) -> ChunkView:
         keys=header["keys"],
         base_meta=header["meta"],
         undone=dict(header.get("undone", ())),
+        runs=dict(header.get("runs", ())),
     )
     return ChunkView(executions, header["indexes"] or range(size))
 

@@ -276,6 +276,7 @@ _OF_THE_FAILURE = (
     "error_hint",
     "context",
     "outputs",
+    "compensation",
     "last_failed_at",
 )
 

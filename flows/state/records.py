@@ -123,6 +123,21 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayLink:
+    """The dead letter that an execution replays."""
+
+    replay: int
+    letter: str
+    taken_by: str | None = None
+    """Who has taken it out of the inbox; None once it is parked."""
+
+    @property
+    def run(self) -> str:
+        """What makes the ids of this replay's executions its own."""
+        return f"replay-{self.replay}"
+
+
+@dataclass(frozen=True, slots=True)
 class Replayed:
     """How far a dead letter's replay has come: `running` once its execution is parked."""
 

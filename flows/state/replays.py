@@ -252,6 +252,17 @@ class Replays:
 
         self._database.run(work)
 
+    def give_back_source(self, replay: int, source: str, code: str, why: str) -> None:
+        """End the entries of a source that nobody will run, `TOGETHER` at a time."""
+        entries = replay_entries.c
+        waiting = (
+            select(entries.letter)
+            .where(entries.replay == replay, entries.source == source, entries.status == "waiting")
+            .limit(TOGETHER)
+        )
+        while letters := self._column(waiting):
+            self.give_back(replay, letters, code, why)
+
     # --- reading ------------------------------------------------------------------------------
 
     def get(self, replay: int) -> Replay | None:
@@ -274,6 +285,29 @@ class Replays:
             .limit(limit)
         )
         return [ReplayEntry(*row) for row in self._rows(query)]
+
+    def reasons(self, replay: int, limit: int = 20) -> list[tuple[Any, ...]]:
+        """Return why entries failed or were returned, the commonest first.
+
+        Each as (status, step, code, count, the id and the message of one of them).
+        """
+        entries = replay_entries.c
+        count = func.count()
+        query = (
+            select(
+                entries.status,
+                entries.step,
+                entries.error_code,
+                count,
+                func.min(entries.letter),
+                func.min(entries.error_message),
+            )
+            .where(entries.replay == replay, entries.status.in_(("failed", "returned")))
+            .group_by(entries.status, entries.step, entries.error_code)
+            .order_by(count.desc(), entries.error_code)
+            .limit(limit)
+        )
+        return [tuple(row) for row in self._rows(query)]
 
     def open_sources(self, replay: int) -> list[str]:
         """Return the sources that have entries without an outcome."""
@@ -300,6 +334,10 @@ class Replays:
     def has_open(self, flow: str, source: str) -> bool:
         """Whether any replay of the flow has entries of this source without an outcome."""
         return any(source in self.open_sources(replay) for replay in self._column(_active(flow)))
+
+    def has_waiting(self, flow: str, source: str) -> bool:
+        """Whether any entry of the source waits to be taken, now or once a rate allows it."""
+        return any(self._partitions(replay, source) for replay in self._column(_active(flow)))
 
     # --- taking -------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from flows.state.contracts import StateStore
 from flows.state.database import Database, transaction
 from flows.state.idempotency import record_keys
 from flows.state.leases import lease_lost, of_lease, under
+from flows.state.letter_filter import Letters
 from flows.state.migrations import prepare
 from flows.state.pruning import prune
 from flows.state.queries import Queries, letters_by_prefix, letters_page
@@ -87,6 +88,7 @@ class SqlStateStore:
         self._queries = Queries(database.dialect)
         self.replays = Replays(database)
         self._sagas = SagaStatements(database.dialect)
+        self.letters = Letters(database)
         self._unanswered: _Commit | None = None
 
     # --- leases -------------------------------------------------------------------------------

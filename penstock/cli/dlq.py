@@ -1,4 +1,4 @@
-"""`penstock dlq`: the events that failed, and why."""
+"""`penstock dlq`: the events that failed, why, and running them again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from connectors.errors import FlowFileError
+from penstock.cli import dlq_replay
 from penstock.cli.help import examples
 from penstock.cli.options import FlowName, OptionalFlows, Output, State
 
@@ -15,7 +16,7 @@ dlq = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @dlq.callback()
 def _group() -> None:
-    """Look at dead letters: the events that failed, and why."""
+    """Look at dead letters, the events that failed and why, and replay them."""
 
 
 @dlq.command(
@@ -104,3 +105,7 @@ def show(
         print_json(detail(letter))
         return
     print_letter(letter, Console(highlight=False))
+
+
+dlq.command("replay", epilog=dlq_replay.REPLAY_EXAMPLES)(dlq_replay.replay)
+dlq.command("replays", epilog=dlq_replay.REPLAYS_EXAMPLES)(dlq_replay.replays)

@@ -4,108 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter, defaultdict
 
 import pytest
 
-from tests.connectors.kafka.driving import write
-from tests.flows.runtime.running import (
-    file_sink,
-    kafka_source,
-    pipeline,
-    publish,
-    step,
-    wait_for,
-)
-from tests.transforms.steps.answering import Answer, serving
+from tests.flows.runtime.calling import SOON
+from tests.flows.runtime.running import wait_for
+from tests.transforms.steps.answering import Answer
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
-
-SOON = {"max_attempts": 5, "initial_delay": "200ms", "max_delay": "400ms"}
-
-
-class Service:
-    """An HTTP service that fails as `fails(number, key)` says, and keeps what it was asked."""
-
-    def __init__(self, receiver):
-        self.receiver = receiver
-        self.fails = lambda number, tries: False
-        self.tries = Counter()
-        self.done = []
-        receiver.answer = self.answer
-
-    def answer(self, seen):
-        body = json.loads(seen.body)
-        number = body["n"]
-        with self.receiver.lock:
-            self.tries[number] += 1
-            failure = self.fails(number, self.tries[number])
-            if not failure:
-                self.done.append((body["key"], number))
-        if failure is True:
-            return Answer(status=503)
-        if failure:
-            return failure
-        return Answer(status=200, body=b"{}", headers={"content-type": "application/json"})
-
-
-@pytest.fixture
-def service():
-    with serving() as receiver:
-        yield Service(receiver)
-
-
-class Calling:
-    """Kafka → an HTTP call per event → a file."""
-
-    def __init__(self, flow, kafka, service):
-        self.flow, self.kafka, self.service = flow, kafka, service
-        self.topic = kafka.create_topic()
-
-    def write_flow(self, retry=SOON, **more):
-        self.flow.write(
-            modules=[kafka_source(self.kafka, self.topic), file_sink(self.flow.folder)],
-            pipelines={
-                "calling": pipeline(
-                    "orders",
-                    step(
-                        "call",
-                        "http_call",
-                        {
-                            "method": "POST",
-                            "url": f"{self.service.receiver.url}/do",
-                            "body_from": "data",
-                            "timeout": "2s",
-                        },
-                    ),
-                    publish("out", data_from="data"),
-                    key=".data.key",
-                    retry=retry,
-                    **more,
-                )
-            },
-        )
-
-    def send(self, numbers, keys=5):
-        values = [json.dumps({"n": n, "key": f"k{n % keys}"}).encode() for n in numbers]
-        write(self.kafka, self.topic, *values)
-
-    def numbers(self):
-        return [line["data"]["n"] for line in self.flow.lines()]
-
-    def in_order(self):
-        of_key = defaultdict(list)
-        for key, number in self.service.done:
-            if number not in of_key[key]:
-                of_key[key].append(number)
-        return all(found == sorted(found) for found in of_key.values())
-
-
-@pytest.fixture
-def calling(flow, kafka, service):
-    made = Calling(flow, kafka, service)
-    made.write_flow()
-    return made
 
 
 def test_what_fails_for_now_is_tried_again_and_its_key_waits_while_others_go_on(calling):

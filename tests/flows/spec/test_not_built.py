@@ -43,7 +43,7 @@ def test_defaults_may_be_written_down(load):
     text = FLOW.replace(
         "        on_invalid: skip\n",
         "        order: key\n        delivery: at_least_once\n        saga: {enabled: false}\n"
-        "        dead_letter: {enabled: true, retention: 7d, replayable: true}\n",
+        "        dead_letter: {enabled: true, retention: 7d, replayable: false}\n",
     ).replace("max_size: 1GB", "redact: []")
     assert found(load(text + "    alerts: []\n")) == []
 
@@ -56,7 +56,6 @@ def test_defaults_may_be_written_down(load):
         ("timeout: 1m", "timeout"),
         ("dead_letter: {alert_threshold: 5}", "dead_letter.alert_threshold"),
         ("dead_letter: {sink: out}", "dead_letter.sink"),
-        ("dead_letter: {replayable: false}", "dead_letter.replayable: false"),
     ],
 )
 def test_a_setting_of_a_pipeline_that_is_not_built_is_named(load, line, what):

@@ -1,0 +1,211 @@
+"""Asking for a replay: which dead letters, edited how, at what rate; and going on with one."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from connectors.errors import FlowFileError, PenstockError, RetryableError
+from connectors.failpoints import fail_point
+from flows.runtime.reviving import event_of, revived
+from flows.state.contracts import StateStore
+from flows.state.jsontext import json_text
+from flows.state.letter_filter import LetterFilter
+from flows.state.records import DeadLetter
+from flows.state.replays import Chosen, Replay
+from flows.state.rows import cursor as cursor_behind
+from transforms.executions import Executions
+from transforms.expressions import Program, compile_jq
+
+PAGE = 500
+"""Dead letters that are looked at, and taken, at once."""
+
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters: a filter, and jq that must be true of each event's context."""
+
+    wanted: LetterFilter
+    where: str | None = None
+
+    def text(self) -> str:
+        """Return it as JSON, to be kept with the replay."""
+        return json.dumps(self.wanted.as_dict() | ({"where": self.where} if self.where else {}))
+
+    @classmethod
+    def of_text(cls, text: str) -> Selection:
+        """Return the selection that `text` was made of."""
+        asked: dict[str, Any] = json.loads(text)
+        return cls(LetterFilter.of_dict(asked), asked.get("where"))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks for."""
+
+    selection: Selection
+    by: str
+    edit: str | None = None
+    rate: float | None = None
+    from_step: bool = False
+
+
+def somebody() -> str:
+    """Return who runs this process, as `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"
+
+
+def ask(store: StateStore, request: Request) -> Replay:
+    """Record a replay, take the dead letters it selects, and let the flow's workers begin.
+
+    Interrupted, it stays where it was: `select` goes on. Raises FlowFileError for an `edit` or
+    `where` that does not compile or fails for an event; nothing is replayed then.
+    """
+    flow = request.selection.wanted.flow
+    assert flow is not None  # noqa: S101 - a replay is one flow's
+    for program in (request.edit, request.selection.where):
+        if program is not None:
+            compile_jq(program)
+    number = store.replays.begin(
+        flow,
+        by=request.by,
+        selection=request.selection.text(),
+        edit=request.edit,
+        rate=request.rate,
+        from_step=request.from_step,
+    )
+    try:
+        return select(store, number)
+    except FlowFileError:
+        store.replays.cancel(number)
+        raise
+
+
+def select(store: StateStore, number: int, seen: Callable[[int], None] = lambda _: None) -> Replay:
+    """Take what a replay selects, from where it was interrupted, and let it begin.
+
+    `seen` is told how many were taken, after each page.
+    """
+    replay = find_replay(store, number)
+    selection = Selection.of_text(replay.selection)
+    edit = None if replay.edit is None else compile_jq(replay.edit)
+    if replay.status == "selecting":
+        taken = replay.total
+        for letters, cursor in pages(store, selection, after=replay.cursor):
+            chosen = [
+                Chosen(each, None if edit is None else edited(each, edit)) for each in letters
+            ]
+            taken += _patiently(lambda c=chosen, at=cursor: store.replays.add(replay, c, at))  # type: ignore[misc]
+            seen(taken)
+            fail_point("mid_replay_selection")
+        store.replays.start(number)
+    return find_replay(store, number)
+
+
+def pages(
+    store: StateStore, selection: Selection, *, after: str | None = None
+) -> Iterator[tuple[list[DeadLetter], str]]:
+    """Yield waiting dead letters page by page, each with the cursor behind it."""
+    wanted = replace(selection.wanted, status="waiting")
+    where = None if selection.where is None else compile_jq(selection.where)
+    while True:
+        found = store.letters.page(wanted, PAGE, after)
+        if not found:
+            return
+        after = cursor_behind(found[-1])
+        yield (found if where is None else matching(found, where)), after
+        if len(found) < PAGE:
+            return
+
+
+def matching(letters: Sequence[DeadLetter], where: Program) -> list[DeadLetter]:
+    """Return those for whose event `where` is true; one for which it fails does not match."""
+    executions = executions_of(letters)
+    values, errors = where.column(executions, range(len(letters)))
+    return [
+        letter
+        for index, letter in enumerate(letters)
+        if index not in errors and values[index] is not None and values[index] is not False
+    ]
+
+
+def count(store: StateStore, selection: Selection) -> int:
+    """Return how many dead letters a replay would take."""
+    if selection.where is None:
+        return store.letters.count(replace(selection.wanted, status="waiting"))
+    return sum(len(letters) for letters, _ in pages(store, selection))
+
+
+def executions_of(letters: Sequence[DeadLetter]) -> Executions:
+    """Return the letters' events as executions: what jq programs read."""
+    return Executions(
+        revived(letters, [None] * len(letters)), letters[0].pipeline if letters else ""
+    )
+
+
+def edited(letter: DeadLetter, edit: Program) -> str:
+    """Return the event's data as JSON after `edit`, whose input it is.
+
+    Data that is not JSON is edited as text. Raises FlowFileError `edit_failed`.
+    """
+    data = data_of(letter)
+    try:
+        outputs = edit.run(data)
+    except PenstockError as error:
+        raise FlowFileError(
+            f"the edit fails for dead letter {letter.id}: {error.message}",
+            code="edit_failed",
+            hint="Its input is the event's data. Try it: penstock try JQ --input FILE.",
+        ) from None
+    if len(outputs) != 1:
+        raise FlowFileError(
+            f"the edit has {len(outputs)} outputs for dead letter {letter.id}, and needs one.",
+            code="edit_failed",
+            hint="Its one output is the event's new data.",
+        )
+    return json_text(outputs[0]).decode()
+
+
+def data_of(letter: DeadLetter) -> Any:
+    """Return the event's data: of bytes that are not JSON, their text."""
+    _, raw, _ = event_of(letter)
+    raw = letter.wire if raw is None else raw
+    if raw is None:
+        return None
+    try:
+        return json.loads(raw.decode())  # given bytes, it would pass over a byte order mark
+    except ValueError:
+        return raw.decode("utf-8", "replace")
+
+
+def find_replay(store: StateStore, number: int) -> Replay:
+    """Return the replay of this number. Raises FlowFileError `replay_unknown`."""
+    found = store.replays.get(number)
+    if found is None:
+        raise FlowFileError(
+            f"there is no replay {number}.",
+            code="replay_unknown",
+            hint="`penstock dlq replays` lists them.",
+        )
+    return found
+
+
+def _patiently(call: Callable[[], int]) -> int:
+    """Call again what another transaction was in the way of."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return call()
+        except RetryableError:
+            if not left:
+                raise
+    raise AssertionError
