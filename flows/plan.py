@@ -17,12 +17,13 @@ from typing import Any, Literal
 
 from flows.spec.check import CheckedFlow, read_flow
 from flows.spec.configs import ModuleNode, StepNode
-from flows.spec.model import FlowFile, Log, Server, check_state_url
+from flows.spec.model import FlowFile, Log, check_state_url
 from flows.spec.nodes import plain
 from flows.spec.not_built import find_not_built
 from flows.spec.pipelines import Compensation, DeadLetters, Pipeline, Retry, Saga, Step
 from flows.spec.problems import FlowErrors, Place, Problem
 from flows.spec.secrets import Secrets
+from flows.spec.server import Server, parse_tokens
 from schema_registry.subjects import SubjectVersions
 from schema_registry.validation import Validator
 from transforms.registry import step_type
@@ -184,7 +185,7 @@ class FlowPlan:
     files: tuple[Path, ...]
     state_url: str = field(repr=False)
     history: HistoryPlan
-    server: Server | None = field(repr=False)
+    server: Server = field(repr=False)
     log: Log
     sources: tuple[SourcePlan, ...] = field(repr=False)
     """Every source module; `pipelines` is empty for one that nothing is triggered by."""
@@ -225,6 +226,9 @@ def load_flow(paths: Sequence[Path], environ: Mapping[str, str] = os.environ) ->
     model = flow.model
     name = model.name or _name_of(paths[0])
     state_url = _state_url(model, environ, flow)
+    server = model.server or Server()
+    for token in parse_tokens(server.tokens) if server.tokens else ():
+        flow.problems.secrets.add(token.secret)
     modules = flow.configs.modules
     pipelines = tuple(_pipeline(flow, each, model.pipelines[each]) for each in model.pipelines)
     return FlowPlan(
@@ -233,7 +237,7 @@ def load_flow(paths: Sequence[Path], environ: Mapping[str, str] = os.environ) ->
         files=tuple(Path(path) for path in paths),
         state_url=state_url,
         history=_history(model),
-        server=model.server,
+        server=server,
         log=model.log,
         sources=tuple(
             SourcePlan(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.runtime.compensating import Compensation
 from flows.runtime.ingest import Ingest
+from flows.runtime.measures import Histogram, PipelineMeasures
 from flows.runtime.sagas import Sagas
 from flows.runtime.settle import Settle
 from flows.runtime.stepping import StepRunner
@@ -42,6 +43,23 @@ class Branch:
         if self.compensation is not None:
             self.compensation(executions)
 
+    def every_runner(self) -> Iterator[StepRunner]:
+        """Yield the steps in order, each followed by those inside it."""
+        for runner in self.steps:
+            yield from runner.every()
+
+    def measures(self) -> PipelineMeasures:
+        """Return a copy of what was measured so far."""
+        tally = self.settle.tally
+        return PipelineMeasures(
+            tally.recorded,
+            tally.durations + Histogram(),
+            {
+                runner.plan.place_in_pipeline: runner.meter.measures()
+                for runner in self.every_runner()
+            },
+        )
+
     def run(self, part: Executions | bytes) -> None:
         """Take one part of a batch through steps and settle: the far side of an exchange.
 
@@ -49,6 +67,7 @@ class Branch:
         """
         assert self.marks is not None  # noqa: S101 - only clusters exchange
         executions = part if isinstance(part, Executions) else self.marks.received(part)
+        self.settle.tally.active = executions.events.size - len(executions.ended)
         self.each(executions)
         if isinstance(part, Executions):
             self.settle(executions)

@@ -58,14 +58,17 @@ def build_dataflow(
 
 
 def _ingest(batches: Stream[Batch | Executions], branch: Branch) -> Stream[Executions]:
-    ingest, name = branch.ingest, branch.name
+    ingest, name, tally = branch.ingest, branch.name, branch.settle.tally
 
     def begin(items: list[Batch | Executions]) -> list[Executions]:
         if type(items[0]) is Executions:  # what was parked comes alone, and is one pipeline's
-            return [
+            begun = [
                 item for item in items if isinstance(item, Executions) and item.pipeline == name
             ]
-        return [ingest(item) for item in items if isinstance(item, Batch)]
+        else:
+            begun = [ingest(item) for item in items if isinstance(item, Batch)]
+        tally.active = sum(each.events.size - len(each.ended) for each in begun)
+        return begun
 
     return op.flat_map_batch(f"{_id(branch.name)}/ingest", batches, begin)
 

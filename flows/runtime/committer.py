@@ -106,6 +106,11 @@ class Committer:
         return self._stored
 
     @property
+    def outstanding(self) -> bool:
+        """Whether anything has been settled that is not durable yet."""
+        return bool(self._queue or self._open.settlements)
+
+    @property
     def last_commit(self) -> float:
         """Wall clock of the last durable checkpoint, seconds since the epoch."""
         return self._last_commit

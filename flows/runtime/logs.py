@@ -15,7 +15,7 @@ import structlog
 Level = Literal["debug", "info", "warning", "warn", "error"]
 
 _OURS = ("connectors", "flows", "transforms", "schema_registry", "dlq", "backfill", "penstock")
-_TALKATIVE = ("asyncio", "httpcore", "httpx", "sqlalchemy", "sqlglot", "urllib3")
+_TALKATIVE = ("asyncio", "httpcore", "httpx", "sqlalchemy", "sqlglot", "urllib3", "uvicorn")
 """Libraries that log each request or statement below `warning`: never at a flow's level."""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Literal
 
 import orjson
 
 from connectors.contracts import Lag
+from flows.runtime.measures import Measures
 
 State = Literal["starting", "standby", "running", "draining", "stopped"]
 
@@ -65,10 +67,19 @@ class Report:
     failures: list[Failure] = field(default_factory=list)
     """Those since the last report, at most a few."""
     error: ErrorReport | None = None
+    connectors: dict[str, str] = field(default_factory=dict)
+    """Source or sink module → what it waits for; "" when it is well."""
+    active: dict[str, int] = field(default_factory=dict)
+    """Pipeline → executions of the batch that is in its steps."""
+    stalled: float = 0.0
+    """Seconds since the last checkpoint while something waits for one; else 0."""
+    memory: int | None = None
+    """Bytes that the process holds; None where the system doesn't tell."""
+    measures: Measures = field(default_factory=Measures)
 
     def encode(self) -> bytes:
         """Return the report as one line."""
-        return orjson.dumps(asdict(self)) + b"\n"
+        return orjson.dumps(self) + b"\n"
 
     @classmethod
     def decode(cls, line: bytes) -> Report:
@@ -83,4 +94,22 @@ class Report:
             parked=data["parked"],
             failures=[Failure(**item) for item in data["failures"]],
             error=ErrorReport(**error) if error else None,
+            connectors=data["connectors"],
+            active=data["active"],
+            stalled=data["stalled"],
+            memory=data["memory"],
+            measures=Measures.decode(data["measures"]),
         )
+
+
+def sum_lags(lags: Iterable[Lag]) -> Lag:
+    """Add up counts; of ages take the greatest."""
+    found = list(lags)
+    events = [lag.events for lag in found if lag.events is not None]
+    sizes = [lag.bytes for lag in found if lag.bytes is not None]
+    ages = [lag.seconds for lag in found if lag.seconds is not None]
+    return Lag(
+        events=sum(events) if events else None,
+        bytes=sum(sizes) if sizes else None,
+        seconds=max(ages, default=None),
+    )

@@ -14,6 +14,7 @@ from connectors.contracts import Sink
 from connectors.errors import FatalError
 from connectors.failpoints import fail_point
 from flows.runtime.halt import Halt
+from flows.runtime.measures import Histogram
 from flows.runtime.parking import Parking, parked_record
 from flows.runtime.sagas import Sagas
 from flows.state.history import encode_chunk
@@ -43,6 +44,11 @@ class Tally:
     skipped: int = 0
     failures: deque[DeadLetter] = field(default_factory=lambda: deque(maxlen=5))
     """The last ones, until the reporter takes them."""
+    active: int = 0
+    """Executions of the batch that is in its steps now."""
+    recorded: int = 0
+    """Executions put into the history."""
+    durations: Histogram = field(default_factory=Histogram)
 
 
 class Outcomes(Protocol):
@@ -135,6 +141,20 @@ class Settle:
         tally.failed += failed
         tally.skipped += skipped
         tally.failures.extend(letters)
+        tally.active = 0
+        if settlement.history is not None:
+            tally.recorded += settlement.history.count
+        self._measure(executions, done + failed + skipped, now)
+
+    def _measure(self, executions: Executions, count: int, now: float) -> None:
+        """Take the time of what has ended: of the batch, or since an execution was parked."""
+        durations = self.tally.durations
+        for index, before in executions.resumed.items():
+            if index not in executions.waits:
+                durations.observe(max(0.0, now - before.parked_at))
+                count -= 1
+        if count > 0:
+            durations.observe(max(0.0, now - executions.started), count)
 
     def _park(self, executions: Executions, settlement: Settlement, now: float) -> None:
         """Tell the store and the parking what waits now, and what no longer does."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from connectors.batch import Column
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from flows.runtime.halt import Halt
+from flows.runtime.measures import StepMeter
 from flows.runtime.retrying import delay_before
 from transforms.contracts import Step
 from transforms.executions import UNSET, Ended, Executions, Wait
@@ -68,6 +70,7 @@ class StepRunner:
             and (waits or any(runner.may_be_threaded for runner in inner))
             and all(runner.may_be_threaded or not runner.reaches_out for runner in inner)
         )
+        self.meter = StepMeter()
         self._waiting = ""
         self._inner = inner
         self._halt = halt
@@ -85,6 +88,12 @@ class StepRunner:
         """What it waits for, or ""; read by the reporter."""
         return self._waiting or next((each.status for each in self._inner if each.status), "")
 
+    def every(self) -> Iterator[StepRunner]:
+        """Yield this one, then those of the steps inside it, at any depth."""
+        yield self
+        for runner in self._inner:
+            yield from runner.every()
+
     def __call__(self, executions: Executions) -> bool:
         """Run the step for every execution that has come this far and is not held back by `if`.
 
@@ -92,21 +101,29 @@ class StepRunner:
         """
         if self._halt.error:
             return False
+        started = perf_counter()
         indexes = executions.going(self.plan.number)
+        skipped = failed = retried = 0
         if self._if is not None or self._skip_if is not None:
-            indexes = self._applicable(executions, indexes)
+            indexes, skipped, failed = self._applicable(executions, indexes)
         if not indexes:
+            self.meter.ran(failed, failed=failed, retried=0, skipped=skipped, seconds=0.0)
             return True
         if self._retry is None or executions.lanes is None or not self.reaches_out:
             outputs = self._run(executions, indexes)
         else:
             indexes, outputs = self._run_in_turns(executions, indexes)
+        count = len(indexes) + failed
         if executions.failures and self._publishes:
-            self._await_sink(executions, indexes)
+            redelivered = self._await_sink(executions, indexes)
+            count, retried = count + redelivered, retried + redelivered
         if executions.failures:
-            self._settle_failures(executions)
+            parked, gave_up = self._settle_failures(executions)
+            retried, failed = retried + parked, failed + gave_up
         if self.step.has_output:
             self._keep(executions, indexes, outputs)
+        seconds = perf_counter() - started
+        self.meter.ran(count, failed=failed, retried=retried, skipped=skipped, seconds=seconds)
         return not self._halt.error
 
     def _run(self, executions: Executions, indexes: Sequence[int]) -> Column:
@@ -221,14 +238,21 @@ class StepRunner:
             column[index] = value
         executions.outputs[self.plan.name] = column
 
-    def _applicable(self, executions: Executions, indexes: Sequence[int]) -> list[int]:
-        """Return the indexes for which `if` is true and `skip_if` is not."""
+    def _applicable(
+        self, executions: Executions, indexes: Sequence[int]
+    ) -> tuple[list[int], int, int]:
+        """Return the indexes for which `if` is true and `skip_if` is not.
+
+        And how many of the others were passed over, and how many failed.
+        """
         kept = list(indexes)
+        failed = 0
         passed_over = executions.passed_over.setdefault(self.plan.name, {})
         for program, wanted in ((self._if, True), (self._skip_if, False)):
             if program is None or not kept:
                 continue
             values, errors = program.column(executions, kept)
+            failed += len(errors)
             going = []
             for index, value in zip(kept, values, strict=True):
                 if index in errors:
@@ -238,31 +262,36 @@ class StepRunner:
                 else:
                     passed_over[index] = None
             kept = going
-        return kept
+        return kept, len(indexes) - len(kept) - failed, failed
 
-    def _await_sink(self, executions: Executions, indexes: Sequence[int]) -> None:
+    def _await_sink(self, executions: Executions, indexes: Sequence[int]) -> int:
         """Deliver again what a sink could not take just now, until it can or the worker stops.
 
         A sink that is away holds the flow back; it does not pour the source into dead letters.
+        Returns how many deliveries were repeated.
         """
         delay = FIRST_DELAY
+        repeated = 0
         while True:
             waiting = [k for k in indexes if isinstance(executions.failures.get(k), RetryableError)]
             if not waiting:
                 self._waiting = ""
-                return
+                return repeated
             error = executions.failures[waiting[0]]
             self._waiting = f"{self.plan.place_in_pipeline}: {error.message}"
             retry_after = getattr(error, "retry_after", None) or 0.0
             if self._halt.wait(max(delay, min(retry_after, 60.0))):
                 self._halt.fail(_stopped_waiting(self.plan.name, error, len(waiting)))
-                return
+                return repeated
+            repeated += len(waiting)
             for index in waiting:
                 del executions.failures[index]
             self._run(executions, waiting)
             delay = min(delay * 2, LONGEST_DELAY)
 
-    def _settle_failures(self, executions: Executions) -> None:
+    def _settle_failures(self, executions: Executions) -> tuple[int, int]:
+        """Park what is to be tried again and end the rest; return how many of each."""
+        parked = gave_up = 0
         for index, error in sorted(executions.failures.items()):
             if isinstance(error, FatalError):
                 self._halt.fail(error)
@@ -276,10 +305,13 @@ class StepRunner:
                 seconds = delay_before(self._retry, attempts, asked, self._random)
                 self._park(executions, index, Wait(self.plan.number, attempts, seconds, error))
                 self._hold_back(executions, index)
+                parked += 1
                 continue
             self._fail(executions, index, error)
+            gave_up += 1
         executions.failures.clear()
         executions.failed_at.clear()
+        return parked, gave_up
 
     def _overran(self, error: PenstockError) -> PenstockError:
         """Return an error of a step's own timeout, which was this step's `timeout:`."""

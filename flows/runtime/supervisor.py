@@ -26,6 +26,7 @@ from flows.plan import FlowPlan
 from flows.runtime import exits
 from flows.runtime.assemble import make_source, sinks_of
 from flows.runtime.logs import Level
+from flows.runtime.measures import Measures
 from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report
 from flows.runtime.worker import WorkerOrder
 
@@ -62,7 +63,14 @@ class WorkerView:
     of: int
     report: Report = field(default_factory=lambda: Report("starting"))
     restarts: int = 0
+    reported: float = field(default_factory=time.monotonic)
+    """When it last reported, or was started; on the monotonic clock."""
+    pid: int | None = None
+    """None while no process runs."""
+    done: bool = False
+    """It has ended and is not started again."""
     _before: dict[str, PipelineCounts] = field(default_factory=dict)
+    _measured_before: Measures = field(default_factory=Measures)
 
     def counts(self) -> dict[str, PipelineCounts]:
         """Return the counts per pipeline since the supervisor started."""
@@ -71,9 +79,14 @@ class WorkerView:
             total[name] = total.get(name, PipelineCounts()) + counts
         return total
 
+    def measures(self) -> Measures:
+        """Return what was measured since the supervisor started."""
+        return self._measured_before + self.report.measures
+
     def restarted(self) -> None:
         """Keep the counts of the process that ended."""
         self._before = self.counts()
+        self._measured_before = self.measures()
         self.report = Report("starting")
         self.restarts += 1
 
@@ -124,10 +137,17 @@ class Supervisor:
     """Runs a plan's sources to their end, to a signal, or to a fatal error."""
 
     def __init__(
-        self, files: Sequence[Path], plan: FlowPlan, options: RunOptions, watcher: Watcher
+        self,
+        files: Sequence[Path],
+        plan: FlowPlan,
+        options: RunOptions,
+        watcher: Watcher,
+        observe: Callable[[Sequence[WorkerView]], None] | None = None,
     ) -> None:
+        """`observe` sees the workers as `watcher.tick` does; it must not wait for anything."""
         self._options = options
         self._watcher = watcher
+        self._observe = observe
         self._selector = selectors.DefaultSelector()
         self._stopping_since: float | None = None
         self._interrupted = False
@@ -149,7 +169,10 @@ class Supervisor:
                     key.data()
                 self._reap()
                 self._enforce_drain()
-                self._watcher.tick([slot.view for slot in self._slots])
+                workers = [slot.view for slot in self._slots]
+                self._watcher.tick(workers)
+                if self._observe is not None:
+                    self._observe(workers)
         if self._code is not None:
             return self._code
         return exits.INTERRUPTED if self._interrupted else exits.DONE
@@ -254,6 +277,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(write_end)
         slot.process, slot.started, slot.start_at = process, time.monotonic(), None
+        slot.view.pid, slot.view.reported = process.pid, slot.started
         assert process.stderr is not None  # noqa: S101 - asked for above
         self._read_lines(read_end, lambda line: self._report(slot, line), os.close)
         stderr = process.stderr
@@ -289,7 +313,7 @@ class Supervisor:
             report = Report.decode(line)
         except (ValueError, KeyError, TypeError):
             return  # torn by the death of its worker; the next process reports anew
-        slot.view.report = report
+        slot.view.report, slot.view.reported = report, time.monotonic()
         slot.ran = slot.ran or report.state == "running"
         for failure in report.failures:
             self._watcher.failed(failure)
@@ -299,8 +323,9 @@ class Supervisor:
             if slot.process is not None and slot.process.poll() is not None:
                 self._read_rest()
                 code = slot.process.returncode
-                slot.process = None
+                slot.process = slot.view.pid = None
                 self._ended(slot, code)
+                slot.view.done = slot.start_at is None
 
     def _read_rest(self) -> None:
         """Read what ended workers left in their pipes."""
@@ -337,7 +362,7 @@ class Supervisor:
                 if other.process is not None:
                     other.process.kill()
                     other.process.wait()
-                    other.process = None
+                    other.process = other.view.pid = None
                 other.start_at = time.monotonic() + delay
                 other.view.restarted()
 

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
@@ -38,10 +39,12 @@ from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
 from flows.runtime.logs import Level, set_up_logging
+from flows.runtime.measures import Measures
 from flows.runtime.parking import Parking
 from flows.runtime.replay_inbox import ReplayInbox
 from flows.runtime.replaying import Replaying
 from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report, State
+from flows.runtime.resources import cpu_seconds, resident_bytes
 from flows.runtime.resuming import Resumer
 from flows.runtime.retention import pruner
 from flows.runtime.saga_keeping import open_sagas
@@ -107,6 +110,9 @@ class Reporter:
         self._intake: Intake | None = None
         self._committer: Committer | None = None
         self._branches: list[Branch] = []
+        self._source = ""
+        self._progress = (0, time.monotonic())
+        """The last ticket that was stored, and since when nothing has been."""
         self._wake = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -114,12 +120,14 @@ class Reporter:
 
     def watch(
         self,
+        source: str,
         reader: Reader | None,
         intake: Intake | None,
         committer: Committer,
         branches: list[Branch],
     ) -> None:
         """Report on these from now on."""
+        self._source = source
         self._reader, self._intake = reader, intake
         self._committer, self._branches = committer, branches
         self.state = "running"
@@ -150,6 +158,8 @@ class Reporter:
         failures: list[Failure] = []
         counts: dict[str, PipelineCounts] = {}
         parked: dict[str, int] = {}
+        active: dict[str, int] = {}
+        measures = Measures(cpu_seconds=cpu_seconds())
         waits = [self.status]
         if self._intake is not None:
             waits.append(self._intake.status)
@@ -171,6 +181,8 @@ class Reporter:
                         )
                     )
             parked[branch.name] = len(branch.settle.parking)
+            active[branch.name] = tally.active
+            measures.pipelines[branch.name] = branch.measures()
             waits.extend(runner.status for runner in branch.steps)
             if branch.compensation is not None:
                 waits.append(branch.compensation.status)
@@ -186,7 +198,34 @@ class Reporter:
             lags=dict(self._reader.lag()) if self._reader is not None else {},
             failures=failures,
             error=_error_report(error, self.redact),
+            connectors=self._connectors(),
+            active=active,
+            stalled=self._stalled(any(active.values())),
+            memory=resident_bytes(),
+            measures=measures,
         )
+
+    def _connectors(self) -> dict[str, str]:
+        """Return what the source and each sink wait for."""
+        found: dict[str, str] = {}
+        if self._reader is not None:
+            found[self._source] = self.redact(self._reader.status())
+        for branch in self._branches:
+            for runner in branch.every_runner():
+                if runner.plan.type == "step.publish":
+                    sink = runner.plan.settings.sink
+                    found[sink] = found.get(sink) or self.redact(runner.status)
+        return found
+
+    def _stalled(self, active: bool) -> float:
+        """Return for how long nothing has been checkpointed although something waits for it."""
+        now = time.monotonic()
+        committer = self._committer
+        if committer is None or not (active or committer.outstanding):
+            self._progress = (0 if committer is None else committer.stored, now)
+        elif committer.stored != self._progress[0]:
+            self._progress = (committer.stored, now)
+        return now - self._progress[1]
 
 
 def _error_report(error: PenstockError | None, redact: Callable[[str], str]) -> ErrorReport | None:
@@ -275,7 +314,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 only_replays=order.only_replays,
                 shares_thread=shares_thread,
             )
-        reporter.watch(reader, intake, committer, branches)
+        reporter.watch(order.source, reader, intake, committer, branches)
         log.info("worker started", source=source_plan.name, shard=order.shard)
         _spare_the_collector()
         try:

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 from annotated_types import Ge
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from connectors.settings import Duration, Jq, Secret, Settings, Size
+from connectors.settings import Duration, Jq, Settings, Size
 from flows.spec.operations import Alert, Isolation, Scale
 from flows.spec.pipelines import Name, Pipeline, Retry
+from flows.spec.server import Server
 
 _RECORD = re.compile(r"full|errors|off|sampled\((0(?:\.\d+)?|1(?:\.0+)?|\.\d+)\)")
 _STATE_URL = re.compile(r"(sqlite:///.+|postgres(ql)?://.+)")
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 
 def _check_record(value: str) -> str:
@@ -32,13 +32,6 @@ def check_state_url(value: str) -> str:
         readable = False
     if not readable:
         raise ValueError("a URL such as sqlite:///penstock.db or postgresql://user@host/database")
-    return value
-
-
-def _check_address(value: str) -> str:
-    match = _ADDRESS.fullmatch(value)
-    if not match or int(match[2]) > 65535:
-        raise ValueError("an address such as 127.0.0.1:8080")
     return value
 
 
@@ -77,17 +70,6 @@ class History(Settings):
     """Most bytes that history may take; the oldest goes first."""
     redact: list[Jq] = Field(default=[])
     """jq paths whose values are masked before they are recorded, such as `.data.card`."""
-
-
-class Server(Settings):
-    """Where the HTTP API and the pages are served."""
-
-    address: Annotated[
-        str, AfterValidator(_check_address), _pattern(_ADDRESS.pattern, "127.0.0.1:8080")
-    ] = "127.0.0.1:8080"
-    """Address and port to listen on; other than 127.0.0.1 needs `tokens`."""
-    tokens: Secret | None = None
-    """Tokens that callers must show, one per line."""
 
 
 class Log(Settings):
@@ -148,7 +130,7 @@ class FlowFile(Settings):
     history: History = History()
     """What is recorded of executions, and for how long."""
     server: Server | None = None
-    """Where the HTTP API and the pages are served."""
+    """Where the HTTP API is served, and who may call it."""
     log: Log = Log()
     """How logs are written."""
     modules: list[Module] = Field(default=[])

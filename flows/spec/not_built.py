@@ -36,7 +36,7 @@ def find_not_built(flow: CheckedFlow) -> list[Problem]:
 
 
 def _top_level(tree: Mapping) -> Iterator[Use]:
-    for name in ("server", "scale", "isolation", "alerts"):
+    for name in ("scale", "isolation", "alerts"):
         if tree.get(name) is not None and not _is_empty(tree.get(name)):
             yield _at(tree, name, name)
     history = tree.mapping("history")

@@ -46,7 +46,8 @@ Result = TypeVar("Result")
 class Database:
     """The connection of one store. Made anew when it is lost; never shared between threads."""
 
-    def __init__(self, url: str, *, create: bool) -> None:
+    def __init__(self, url: str, *, create: bool, read_only_for: float | None = None) -> None:
+        """With `read_only_for` it can't change anything, and what takes longer (seconds) fails."""
         parsed = _parse(url)
         self.dialect = parsed.get_backend_name()
         self._stage: Stage = "opening"
@@ -54,10 +55,10 @@ class Database:
         if self.dialect == "sqlite":
             path = _file_of(parsed, create=create)
             self.label = str(path)
-            self._engine = _sqlite_engine(path, create=create)
+            self._engine = _sqlite_engine(path, create=create, read_only=read_only_for is not None)
         else:
             self.label = f"{parsed.host or 'localhost'}:{parsed.port or 5432}/{parsed.database}"
-            self._engine = _postgresql_engine(parsed)
+            self._engine = _postgresql_engine(parsed, read_only_for)
 
     def opened(self) -> None:
         """Tell that it has worked once: from now on a lost server is waited for."""
@@ -199,7 +200,7 @@ def missing(label: str) -> FatalError:
     )
 
 
-def _sqlite_engine(path: Path, *, create: bool) -> Engine:
+def _sqlite_engine(path: Path, *, create: bool, read_only: bool = False) -> Engine:
     uri = f"file:{quote(str(path))}?mode={'rwc' if create else 'rw'}"
 
     def connect() -> sqlite3.Connection:
@@ -208,7 +209,10 @@ def _sqlite_engine(path: Path, *, create: bool) -> Engine:
             uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         try:
-            _set_up(connection)
+            if read_only:
+                connection.execute("PRAGMA query_only = ON")
+            else:
+                _set_up(connection)
         except BaseException:
             connection.close()
             raise
@@ -249,12 +253,15 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 # --- PostgreSQL -------------------------------------------------------------------------------
 
 
-def _postgresql_engine(url: URL) -> Engine:
+def _postgresql_engine(url: URL, read_only_for: float | None = None) -> Engine:
     wanted = {k: v for k, v in _POSTGRESQL_CONNECT.items() if k not in url.query}
     engine = create_engine(
         url.update_query_dict(wanted), poolclass=NullPool, isolation_level="AUTOCOMMIT"
     )
     event.listen(engine, "connect", _set_up_session)
+    if read_only_for is not None:
+        timeout = f"{int(read_only_for * 1000)}ms"
+        event.listen(engine, "connect", lambda connection, _: _only_read(connection, timeout))
     return engine
 
 
@@ -267,5 +274,13 @@ def _set_up_session(connection: Any, _record: Any) -> None:
         # Durable when a commit returns, whatever the role's default is.
         " CASE WHEN current_setting('synchronous_commit') = 'off'"
         " THEN set_config('synchronous_commit', 'on', false) END",
+        [timeout],
+    )
+
+
+def _only_read(connection: Any, timeout: str) -> None:
+    connection.execute(
+        "SELECT set_config('default_transaction_read_only', 'on', false),"
+        " set_config('statement_timeout', %s, false)",
         [timeout],
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from connectors.contracts import Lag
-from flows.runtime.reports import PipelineCounts
+from flows.runtime.reports import PipelineCounts, sum_lags
 from flows.runtime.supervisor import WorkerView
 
 
@@ -42,7 +42,7 @@ class Progress:
         lines = []
         for source, pipelines in self._pipelines.items():
             mine = [worker for worker in workers if worker.source == source]
-            lag = _sum_lags(lag for worker in mine for lag in worker.report.lags.values())
+            lag = sum_lags(lag for worker in mine for lag in worker.report.lags.values())
             state = _state(mine)
             for pipeline in pipelines:
                 counts = PipelineCounts()
@@ -61,19 +61,6 @@ class Progress:
             seen.popleft()
         since, before = seen[0]
         return (ended - before) / (now - since) if now > since else 0.0
-
-
-def _sum_lags(lags: Iterable[Lag]) -> Lag:
-    """Add up counts; of ages take the greatest."""
-    found = list(lags)
-    events = [lag.events for lag in found if lag.events is not None]
-    sizes = [lag.bytes for lag in found if lag.bytes is not None]
-    ages = [lag.seconds for lag in found if lag.seconds is not None]
-    return Lag(
-        events=sum(events) if events else None,
-        bytes=sum(sizes) if sizes else None,
-        seconds=max(ages, default=None),
-    )
 
 
 def _state(workers: Sequence[WorkerView]) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from connectors.errors import FlowFileError
 from penstock.cli.help import examples
 from penstock.cli.options import Flows, Level, LogFormat
 
@@ -14,6 +15,7 @@ EXAMPLES = examples(
     "penstock run shop.yaml --until-caught-up     # for cron, tests and migrations",
     "penstock run modules.yaml pipelines.yaml     # one flow in two files",
     "penstock run clicks.yaml --workers 4         # four processes share the partitions",
+    "penstock run shop.yaml --address 127.0.0.1:0 # the API on any port that is free",
 )
 
 
@@ -56,14 +58,28 @@ def run(
         bool,
         typer.Option("--no-live", help="Log lines every 10 s on a terminal too, no live table."),
     ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the HTTP API listens; port 0 takes any that is free.",
+            show_default="the flow file's, else 127.0.0.1:8080",
+        ),
+    ] = None,
+    no_server: Annotated[
+        bool, typer.Option("--no-server", help="Serve no HTTP API, and no metrics.")
+    ] = False,
 ) -> int:
     """Run a flow until Ctrl-C or SIGTERM.
 
     Both finish and store what is in flight. On a terminal a table shows each pipeline; elsewhere log lines do, every 10 seconds. A worker
-    that dies is started again. A second copy of the same flow waits and takes over.
+    that dies is started again. A second copy of the same flow waits and takes over. The HTTP API, with /metrics
+    for Prometheus, is served meanwhile.
     """
     from penstock.cli.running import RunSettings, run_flow  # noqa: PLC0415 - loads the engine
 
+    if address is not None:
+        address = _checked(address)
     return run_flow(
         flows,
         RunSettings(
@@ -72,5 +88,20 @@ def run(
             log_format=log_format,
             log_level=log_level,
             live=not no_live,
+            server=not no_server,
+            address=address,
         ),
     )
+
+
+def _checked(address: str) -> str:
+    from flows.spec.server import check_address  # noqa: PLC0415 - loads pydantic
+
+    try:
+        return check_address(address)
+    except ValueError as error:
+        raise FlowFileError(
+            f"--address: expected {error}, found {address!r}.",
+            code="address_invalid",
+            hint="IPv6 goes in brackets: [::1]:8080.",
+        ) from None

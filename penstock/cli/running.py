@@ -5,16 +5,20 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import structlog
 
+from connectors.errors import FlowFileError
 from flows.plan import FlowPlan
 from flows.runtime.assemble import make_source, sinks_of
 from flows.runtime.logs import set_up_logging
 from flows.runtime.supervisor import RunOptions, Supervisor
+from penstock.api.live import Live
+from penstock.api.serving import ApiServer, bind, check_guarded
 from penstock.cli.errors import print_error
 from penstock.cli.loading import load_runnable
 from penstock.cli.options import Level, LogFormat
@@ -30,6 +34,9 @@ class RunSettings:
     log_format: LogFormat | None = None
     log_level: Level | None = None
     live: bool = True
+    server: bool = True
+    address: str | None = None
+    """Where to serve the API."""
 
 
 def run_flow(files: Sequence[Path], settings: RunSettings) -> int:
@@ -54,14 +61,33 @@ def run_flow(files: Sequence[Path], settings: RunSettings) -> int:
         log_format=log_format,
         log_level=settings.log_level,
     )
-    supervisor = Supervisor(files, plan, options, watcher)
+    address = settings.address or plan.server.address
+    check_guarded(plan, address)
+    workers = Live()
+    supervisor = Supervisor(files, plan, options, watcher, observe=workers.see)
     _say_what_starts(plan, settings)
-    with watcher:
+    with ExitStack() as running:
+        if settings.server:
+            _serve(plan, workers, address, running)
+        running.enter_context(watcher)
         code = supervisor.run()
     if watcher.ended_by is not None:
         error = watcher.ended_by
         print_error(error.code, error.message, error.hint)
     return code
+
+
+def _serve(plan: FlowPlan, workers: Live, address: str, running: ExitStack) -> None:
+    """Serve the API until `running` ends; where that can't be, the flow runs without."""
+    log = structlog.get_logger("penstock.run")
+    try:
+        server = ApiServer(plan, workers, bind(address))
+    except FlowFileError as error:
+        log.warning("no API", code=error.code, error=error.message, hint=error.hint)
+        return
+    running.callback(server.close)
+    server.start()
+    log.info("API", url=f"{server.url}/api/v1", metrics=f"{server.url}/metrics")
 
 
 def _log_format(wanted: LogFormat, *, terminal: bool) -> Literal["console", "json"]:

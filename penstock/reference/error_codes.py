@@ -17,6 +17,7 @@ KINDS = {
     "RetryableError": "retryable",
     "PermanentError": "permanent",
     "FatalError": "fatal",
+    "ApiError": "request",
     "ExpressionError": "flow file",
     "Problem": "flow file",
     "add": "flow file",
@@ -29,6 +30,7 @@ MEANINGS = {
     "usage": "the command line or what it names is wrong",
     "retryable": "may pass by itself; publish steps try again, other steps make a dead letter",
     "permanent": "this event will never pass; it becomes a dead letter",
+    "request": "a call of the HTTP API is wrong, or can't be answered now",
     "fatal": "nothing can pass until somebody acts; the worker stops",
 }
 

@@ -18,6 +18,7 @@ from flows.testing.model import (
     PublishedExpectation,
     StepExpectation,
 )
+from penstock.reference.api_page import api_page, metrics_page
 from penstock.reference.cli_page import cli_page
 from penstock.reference.error_codes import MEANINGS, error_codes
 from penstock.reference.fields import FieldText, describe_model
@@ -163,6 +164,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "test-file.md": test_file_page,
     "connectors.md": connectors_page,
     "steps.md": steps_page,
+    "api.md": api_page,
+    "metrics.md": metrics_page,
     "errors.md": errors_page,
     "settings.md": settings_page,
 }

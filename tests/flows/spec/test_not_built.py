@@ -79,14 +79,13 @@ def test_a_setting_of_a_module_or_of_the_flow_that_is_not_built_is_named(load):
         "topic: t}}", "topic: t, format: confluent_json}, archive: {retention: 1d}}"
     )
     text = text.replace("max_size: 1GB", "redact: [.data.card]")
-    text += '    server: {address: "127.0.0.1:1"}\n    scale: {}\n    isolation: {}\n'
+    text += "    scale: {}\n    isolation: {}\n"
     assert found(load(text)) == [
         "2: format: confluent_json",
         "2: archive (of a module)",
         "19: history.redact",
-        "22: server",
-        "23: scale",
-        "24: isolation",
+        "22: scale",
+        "23: isolation",
     ]
 
 

@@ -65,7 +65,7 @@ def test_what_is_no_substitution_is_refused(refused):
 
 
 def test_what_was_substituted_is_masked(load, tmp_path):
-    (tmp_path / "tokens").write_text("first-token\nsecond-token\n")
+    (tmp_path / "tokens").write_text("ops:first-token-0123\nci:second-token-0123:write\n")
     text = """
         modules:
           - {name: q, type: sink.postgres, config: {connection: "${DATABASE_URL}", table: t}}
@@ -76,7 +76,7 @@ def test_what_was_substituted_is_masked(load, tmp_path):
     address = "to postgresql://shop:s3cr3tpw@db.internal/shop"
     assert plan.redact(address) == "to postgresql://shop:***@db.internal/shop"
     assert plan.redact("level info") == "level info"
-    assert plan.redact("password s3cr3tpw, second-token") == "password ***, ***"
+    assert plan.redact("password s3cr3tpw, second-token-0123") == "password ***, ***"
     assert plan.redact("another://user:pass@host") == "another://user:***@host"
     assert "s3cr3tpw" not in repr(plan)
 

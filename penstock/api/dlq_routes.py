@@ -1,0 +1,62 @@
+"""Routes of the dead-letter queue."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from connectors.errors import FlowFileError
+from dlq.query import Page, detail, list_letters, page_document
+from flows.state.records import DeadLetter
+from penstock.api.calls import Call, Route
+from penstock.api.documents import LetterDetailDocument, LettersDocument
+from penstock.api.flow_routes import find_pipeline
+from penstock.api.queries import PageQuery
+from penstock.api.readers import Stores
+
+Json = dict[str, Any]
+
+_ID = re.compile(r"[0-9a-f-]{36}")
+
+
+async def list_dead_letters(call: Call) -> Json:
+    """List a pipeline's dead letters, newest failure first."""
+    backend, query = call.backend, call.query
+    pipeline = find_pipeline(backend, call.path["pipeline"]).name
+
+    def read(stores: Stores) -> Page:
+        return list_letters(
+            stores.reader.store,
+            flow=backend.plan.name,
+            pipeline=pipeline,
+            limit=query.limit,
+            cursor=query.cursor,
+        )
+
+    return page_document(await call.ask(read))
+
+
+async def get_dead_letter(call: Call) -> Json:
+    """Show all of a dead letter: the error, the event as it came, the outputs of the steps so far."""
+    return detail(await call.ask(lambda stores: _find(stores, call)))
+
+
+def _find(stores: Stores, call: Call) -> DeadLetter:
+    """Return the dead letter of the path. Raises FlowFileError `dead_letter_unknown`."""
+    pipeline = find_pipeline(call.backend, call.path["pipeline"]).name
+    wanted = call.path["id"].lower()
+    if _ID.fullmatch(wanted):
+        for letter in stores.reader.store.dead_letter(call.backend.plan.name, wanted):
+            if letter.id == wanted and letter.pipeline == pipeline:
+                return letter
+    raise FlowFileError(
+        f"pipeline {pipeline} has no dead letter {wanted}.",
+        code="dead_letter_unknown",
+        hint="It needs the whole id; it may have been discarded, or be past its retention.",
+    )
+
+
+ROUTES = (
+    Route("GET", "/api/v1/dlq/pipelines/{pipeline}", list_dead_letters, LettersDocument, PageQuery),
+    Route("GET", "/api/v1/dlq/pipelines/{pipeline}/{id}", get_dead_letter, LetterDetailDocument),
+)
