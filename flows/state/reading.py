@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import Select, and_, bindparam, or_, select
@@ -11,11 +11,8 @@ from connectors.errors import FlowFileError
 from flows.state.database import Database
 from flows.state.migrations import prepare
 from flows.state.records import PartitionState, PipelineTotals
-from flows.state.rows import PLACE_FIELDS
 from flows.state.store import SqlStateStore
 from flows.state.tables import parked
-
-_SHOWN = ("step", "parked_at", "event_id", "event_type", "error_code", "error_message")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,7 @@ def _read_cursor(text: str) -> tuple[float, int, str, str]:
 def _parked_page(pipeline: str | None, after: tuple[float, int, str, str] | None) -> Select[Any]:
     order = (parked.c.due_at, parked.c.turn, parked.c.pipeline, parked.c.id)
     query = (
-        select(*(parked.c[name] for name in (*PLACE_FIELDS, *_SHOWN)))
+        select(*(parked.c[field.name] for field in fields(ParkedSummary)))
         .where(parked.c.flow == bindparam("flow"))
         .order_by(*order)
         .limit(bindparam("most"))

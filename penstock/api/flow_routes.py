@@ -26,7 +26,7 @@ from penstock.api.documents import (
     SourcesDocument,
     WorkersDocument,
 )
-from penstock.api.live import Live, Rate
+from penstock.api.live import Rate
 from penstock.api.queries import ParkedQuery
 from penstock.api.readers import Stores
 
@@ -123,10 +123,10 @@ async def list_sources(call: Call) -> Json:
                 "name": source.name,
                 "type": source.type,
                 "pipelines": [pipeline.name for pipeline in source.pipelines],
-                "status": "; ".join(wait for wait in waits if wait),
+                "status": backend.plan.redact("; ".join(wait for wait in waits if wait)),
                 "lag": _lag(sum_lags(live.lags(source.name).values())),
                 "partitions": [_partition(row) for row in stored if row.source == source.name],
-                "workers": [_worker(live, worker) for worker in workers],
+                "workers": [_worker(backend, worker) for worker in workers],
             }
         )
     return {"sources": shown}
@@ -137,8 +137,8 @@ async def list_workers(call: Call) -> Json:
 
     From their last reports, so it is answered while the state store is away.
     """
-    live = call.backend.live
-    return {"workers": [_worker(live, worker) for worker in live.workers]}
+    backend = call.backend
+    return {"workers": [_worker(backend, worker) for worker in backend.live.workers]}
 
 
 async def list_parked(call: Call) -> Json:
@@ -180,7 +180,7 @@ def _pipeline(backend: Backend, plan: PipelinePlan, rates: dict[str, Rate]) -> J
     return {
         "name": plan.name,
         "source": plan.source,
-        "state": _state(live.of_source(source)),
+        "state": backend.plan.redact(_state(live.of_source(source))),
         "counts": {
             "received": counts.received,
             "done": counts.done,
@@ -242,13 +242,13 @@ def _partition(row: PartitionState) -> Json:
     }
 
 
-def _worker(live: Live, worker: WorkerView) -> Json:
-    report = worker.report
+def _worker(backend: Backend, worker: WorkerView) -> Json:
+    report, live = worker.report, backend.live
     return {
         "source": worker.source,
         "shard": worker.index,
         "state": report.state,
-        "status": report.status,
+        "status": backend.plan.redact(report.status),
         "trouble": live.trouble(worker),
         "pid": worker.pid,
         "restarts": worker.restarts,

@@ -279,7 +279,8 @@ class _Moment(Collector):
 
     def _connectors(self, found: dict[str, list[_Sample]]) -> None:
         plan, live = self._backend.plan, self._backend.live
-        types = {each.name: each.type for each in (*plan.sources, *plan.sinks)}
+        types = {source.name: source.type for source in plan.sources}
+        types |= {sink.name: sink.type for sink in plan.sinks}
         health: dict[str, bool] = {}
         for worker in live.workers:
             well = not live.trouble(worker)

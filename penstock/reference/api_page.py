@@ -97,9 +97,7 @@ def _fields(
     """Return the fields of an object, each followed by those nested in it."""
     rows = []
     for name, field in schema.get("properties", {}).items():
-        rows.append(
-            (code(f"{prefix}{name}"), _type(field, schemas), _described(field, schemas))
-        )
+        rows.append((code(f"{prefix}{name}"), _type(field, schemas), _described(field, schemas)))
         for part in _parts(field):
             inner, suffix = _resolved(part, schemas), "."
             if inner.get("type") == "array":

@@ -33,7 +33,9 @@ def environment(text: str) -> dict[str, str]:
     """Return a value for every `${NAME}` in the text that has no default."""
     values = {}
     for name in re.findall(r"\$\{(\w+)\}", text):
-        if "DATABASE" in name:
+        if "TOKENS" in name:
+            values[name] = "ops:0123456789abcdef:write"
+        elif "DATABASE" in name:
             values[name] = "postgresql://somebody@127.0.0.1/shop"
         else:
             values[name] = "http://127.0.0.1:1/x" if "URL" in name else "127.0.0.1:1"
