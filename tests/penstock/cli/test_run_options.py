@@ -100,7 +100,7 @@ def test_the_live_table_is_for_terminals_that_nothing_else_is_printed_on(  # noq
     used = []
 
     class Supervisor:
-        def __init__(self, _files, _plan, options, watcher):
+        def __init__(self, _files, _plan, options, watcher, observe):
             used.append((type(watcher), options.log_level))
 
         def run(self):
@@ -118,7 +118,7 @@ def test_more_workers_than_a_source_can_use_are_told(tmp_path, monkeypatch, caps
     flow.write_text(FLOW.replace("type: SINK", "type: sink.stdout"))
 
     class Supervisor:
-        def __init__(self, *_):
+        def __init__(self, *_, observe):
             pass
 
         def run(self):
