@@ -332,6 +332,10 @@ class LetterDocument(Settings):
     """Why it failed."""
     attempts: int
     """How often it was tried."""
+    status: Literal["waiting", "replaying"]
+    """Whether it waits for somebody, or is being replayed."""
+    replays: int
+    """How often it was replayed."""
     first_failed_at: str
     """When it failed for the first time."""
     last_failed_at: str
@@ -369,6 +373,10 @@ class LetterDetailDocument(LetterDocument):
     """The source partition."""
     position: str
     """The event's position in it."""
+    key: str | None
+    """The key that order is kept by."""
+    replay: int | None
+    """The number of the replay that has it; null for none."""
     event: dict[str, Any]
     """The CloudEvent."""
     change: dict[str, Any] | None
