@@ -10,7 +10,9 @@ from typing import Any
 import orjson
 
 from connectors.errors import FlowFileError
+from dlq.selection import Selection, pages
 from flows.state.contracts import StateStore
+from flows.state.letter_filter import LetterFilter
 from flows.state.records import DeadLetter
 from flows.state.rows import cursor as cursor_behind
 
@@ -34,14 +36,34 @@ def list_letters(
     limit: int = LIMIT,
     cursor: str | None = None,
 ) -> Page:
-    """Return a page of dead letters. Raises FlowFileError for a limit or cursor that can't be."""
+    """Return a page of a flow's or a pipeline's dead letters; see `select_letters`."""
+    selection = Selection(LetterFilter(flow=flow, pipeline=pipeline))
+    return select_letters(store, selection, limit=limit, cursor=cursor)
+
+
+def select_letters(
+    store: StateStore, selection: Selection, *, limit: int = LIMIT, cursor: str | None = None
+) -> Page:
+    """Return a page of what a selection means.
+
+    jq is asked about each entry that the filter finds, until the page is full. Raises
+    FlowFileError for a limit, a cursor or jq that can't be.
+    """
     if limit < 1:
         raise FlowFileError(
             f"a page can't have {limit} entries.",
             code="limit_invalid",
             hint="Ask for 1 or more.",
         )
-    found = store.dead_letters(flow, pipeline=pipeline, limit=limit + 1, after=cursor)
+    if selection.where is None:
+        found = store.letters.page(selection.wanted, limit + 1, cursor)
+    else:
+        found = []
+        status = selection.wanted.status
+        for letters, _ in pages(store, selection, after=cursor, status=status):
+            found += letters
+            if len(found) > limit:
+                break
     letters = found[:limit]
     return Page(letters, cursor_behind(letters[-1]) if len(found) > limit else None)
 

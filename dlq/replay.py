@@ -5,44 +5,21 @@ from __future__ import annotations
 import getpass
 import json
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from connectors.errors import FlowFileError, PenstockError, RetryableError
 from connectors.failpoints import fail_point
-from flows.runtime.reviving import event_of, revived
+from dlq.selection import Selection, pages
+from flows.runtime.reviving import event_of
 from flows.state.contracts import StateStore
 from flows.state.jsontext import json_text
-from flows.state.letter_filter import LetterFilter
 from flows.state.records import DeadLetter
 from flows.state.replays import Chosen, Replay
-from flows.state.rows import cursor as cursor_behind
-from transforms.executions import Executions
 from transforms.expressions import Program, compile_jq
 
-PAGE = 500
-"""Dead letters that are looked at, and taken, at once."""
-
 _TRIES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which dead letters: a filter, and jq that must be true of each event's context."""
-
-    wanted: LetterFilter
-    where: str | None = None
-
-    def text(self) -> str:
-        """Return it as JSON, to be kept with the replay."""
-        return json.dumps(self.wanted.as_dict() | ({"where": self.where} if self.where else {}))
-
-    @classmethod
-    def of_text(cls, text: str) -> Selection:
-        """Return the selection that `text` was made of."""
-        asked: dict[str, Any] = json.loads(text)
-        return cls(LetterFilter.of_dict(asked), asked.get("where"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,47 +87,6 @@ def select(store: StateStore, number: int, seen: Callable[[int], None] = lambda 
             fail_point("mid_replay_selection")
         store.replays.start(number)
     return find_replay(store, number)
-
-
-def pages(
-    store: StateStore, selection: Selection, *, after: str | None = None
-) -> Iterator[tuple[list[DeadLetter], str]]:
-    """Yield waiting dead letters page by page, each with the cursor behind it."""
-    wanted = replace(selection.wanted, status="waiting")
-    where = None if selection.where is None else compile_jq(selection.where)
-    while True:
-        found = store.letters.page(wanted, PAGE, after)
-        if not found:
-            return
-        after = cursor_behind(found[-1])
-        yield (found if where is None else matching(found, where)), after
-        if len(found) < PAGE:
-            return
-
-
-def matching(letters: Sequence[DeadLetter], where: Program) -> list[DeadLetter]:
-    """Return those for whose event `where` is true; one for which it fails does not match."""
-    executions = executions_of(letters)
-    values, errors = where.column(executions, range(len(letters)))
-    return [
-        letter
-        for index, letter in enumerate(letters)
-        if index not in errors and values[index] is not None and values[index] is not False
-    ]
-
-
-def count(store: StateStore, selection: Selection) -> int:
-    """Return how many dead letters a replay would take."""
-    if selection.where is None:
-        return store.letters.count(replace(selection.wanted, status="waiting"))
-    return sum(len(letters) for letters, _ in pages(store, selection))
-
-
-def executions_of(letters: Sequence[DeadLetter]) -> Executions:
-    """Return the letters' events as executions: what jq programs read."""
-    return Executions(
-        revived(letters, [None] * len(letters)), letters[0].pipeline if letters else ""
-    )
 
 
 def edited(letter: DeadLetter, edit: Program) -> str:

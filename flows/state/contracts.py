@@ -97,6 +97,9 @@ class StateStore(Protocol):
     def totals(self, flow: str) -> list[PipelineTotals]:
         """Return the counts of every pipeline of the flow."""
 
+    def pipelines(self, flow: str) -> list[str]:
+        """Return the names of the flow's pipelines that have settled anything."""
+
     def flows(self) -> list[str]:
         """Return the names of the flows this store knows."""
 

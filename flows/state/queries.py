@@ -127,6 +127,13 @@ class Queries:
         .order_by(pipeline_totals.c.pipeline)
     )
 
+    pipelines = (
+        select(pipeline_totals.c.pipeline)
+        .distinct()
+        .where(pipeline_totals.c.flow == bindparam("flow"))
+        .order_by(pipeline_totals.c.pipeline)
+    )
+
     letters = select(*(dead_letters.c[name] for name in LETTER_FIELDS)).order_by(
         dead_letters.c.last_failed_at.desc(), dead_letters.c.id.desc()
     )

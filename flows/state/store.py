@@ -338,6 +338,10 @@ class SqlStateStore:
             for pipeline, done, failed, skipped in self._all(self._queries.totals, flow=flow)
         ]
 
+    def pipelines(self, flow: str) -> list[str]:
+        """Return the names of the flow's pipelines that have settled anything."""
+        return [pipeline for (pipeline,) in self._all(self._queries.pipelines, flow=flow)]
+
     def flows(self) -> list[str]:
         """Return the names of the flows this store knows."""
         return [flow for (flow,) in self._all(self._queries.flows)]

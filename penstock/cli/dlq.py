@@ -8,6 +8,18 @@ import typer
 
 from connectors.errors import FlowFileError
 from penstock.cli import dlq_replay
+from penstock.cli.dlq_selecting import (
+    Conditions,
+    Error,
+    Pipeline,
+    Since,
+    Step,
+    Tenant,
+    Type,
+    Until,
+    Where,
+    selection_of,
+)
 from penstock.cli.help import examples
 from penstock.cli.options import FlowName, OptionalFlows, Output, State
 
@@ -24,6 +36,8 @@ def _group() -> None:
     epilog=examples(
         "penstock dlq list shop.yaml",
         "penstock dlq list shop.yaml --pipeline enrich-orders --limit 200",
+        "penstock dlq list shop.yaml --error http_status --step charge --since 2h",
+        "penstock dlq list shop.yaml --type 'public.orders.*' --where '.data.total > 100'",
         "penstock dlq list --state postgresql://penstock@db/penstock --flow shop",
         "penstock dlq list shop.yaml -o json | jq -r '.dead_letters[].error.code' | sort | uniq -c",
     ),
@@ -31,9 +45,14 @@ def _group() -> None:
 def list_dead_letters(
     flows: OptionalFlows = None,
     *,
-    pipeline: Annotated[
-        str | None, typer.Option("--pipeline", metavar="NAME", help="Only this pipeline's.")
-    ] = None,
+    pipeline: Pipeline = None,
+    step: Step = None,
+    error: Error = None,
+    event_type: Type = None,
+    tenant: Tenant = None,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many at most.")
     ] = 50,
@@ -52,17 +71,15 @@ def list_dead_letters(
     """List dead letters, newest failure first. Outside a terminal columns are parted by tabs."""
     from rich.console import Console  # noqa: PLC0415 - rich and SQLAlchemy take time to import
 
-    from dlq.query import list_letters, page_document  # noqa: PLC0415
+    from dlq.query import page_document, select_letters  # noqa: PLC0415
     from dlq.render import print_page  # noqa: PLC0415
     from penstock.cli.output import print_json  # noqa: PLC0415
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
+    conditions = Conditions(pipeline, step, error, event_type, tenant, since, until, where)
     with open_stored(flows, state, flow) as stored:
-        page = list_letters(
-            stored.store, flow=stored.flow, pipeline=pipeline, limit=limit, cursor=cursor
-        )
-        if pipeline is not None and not page.letters:
-            stored.check_pipeline(pipeline)
+        selection = selection_of(stored, stored.flow, (), conditions)
+        page = select_letters(stored.store, selection, limit=limit, cursor=cursor)
     if output == "json":
         print_json(page_document(page))
         return

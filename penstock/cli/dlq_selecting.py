@@ -15,7 +15,7 @@ from connectors.errors import FlowFileError
 from connectors.settings import parse_duration
 
 if TYPE_CHECKING:
-    from dlq.replay import Selection
+    from dlq.selection import Selection
     from penstock.cli.stored import Stored
 
 Targets = Annotated[
@@ -89,11 +89,11 @@ def split_targets(targets: Sequence[str] | None) -> tuple[list[str], list[Path]]
 
 
 def selection_of(
-    stored: Stored, flow: str, ids: Sequence[str], conditions: Conditions
+    stored: Stored, flow: str | None, ids: Sequence[str], conditions: Conditions
 ) -> Selection:
     """Return the selection. Raises FlowFileError for an id, a pipeline or a time that is none."""
     from dlq.query import find_letter  # noqa: PLC0415 - loads SQLAlchemy
-    from dlq.replay import Selection  # noqa: PLC0415
+    from dlq.selection import Selection  # noqa: PLC0415
     from flows.state.letter_filter import LetterFilter  # noqa: PLC0415
 
     if ids and conditions.any:

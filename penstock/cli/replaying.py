@@ -20,7 +20,8 @@ from rich.text import Text
 from connectors.errors import FlowFileError
 from dlq.in_place import run_in_place
 from dlq.rehearsal import Rehearsal, Report
-from dlq.replay import Request, Selection, ask, count, edited, find_replay, pages, select, somebody
+from dlq.replay import Request, ask, edited, find_replay, select, somebody
+from dlq.selection import Selection, count, pages
 from flows.plan import FlowPlan
 from flows.runtime import exits
 from flows.state.contracts import StateStore

@@ -29,7 +29,7 @@ class Stored:
     def check_pipeline(self, name: str) -> None:
         """Raise FlowFileError `unknown_pipeline` when no flow that was asked for has it."""
         flows = self.store.flows() if self.flow is None else [self.flow]
-        known = {row.pipeline for flow in flows for row in self.store.totals(flow)}
+        known = {name for flow in flows for name in self.store.pipelines(flow)}
         if name not in known:
             raise FlowFileError(
                 f"no pipeline {name} has run.",

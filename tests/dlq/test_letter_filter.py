@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dlq.replay import Selection, count, pages
+from dlq.selection import Selection, count, pages
 from flows.state.letter_filter import LetterFilter
 from flows.state.store import open_store
 from tests.flows.state.samples import commit, letter, settlement

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -100,6 +101,58 @@ def test_dead_letters_are_listed_newest_first_page_by_page(filled, capsys):
     assert row.split("\t")[-1] == letter(2).id
     _, out, _ = run(capsys, "dlq", "list", *more.removeprefix("More: ").split())
     assert [line.split("\t")[-1] for line in out.splitlines()[1:]] == [letter(1).id]
+
+
+def _listed(capsys, *options):
+    code, out, err = run(capsys, "dlq", "list", *options)
+    assert (code, err) == (0, "")
+    return [line.split("\t")[-1] for line in out.splitlines()[1:]]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--step", "shape"],
+        ["--error", "jq_failed"],
+        ["--type", "order.ch*"],
+        ["--tenant", "acme"],
+        ["--since", "2h"],
+        ["--since", "2001-09-09T01:46:39Z"],
+        ["--where", ".data.total == 7"],
+        ["--where", ".data.total == 7", "--pipeline", "enrich", "--since", "1d"],
+    ],
+)
+def test_dead_letters_are_listed_by_what_they_have(options, filled, capsys):
+    store = open_store("sqlite:///penstock.db")
+    lease = store.acquire_lease("shop", "orders/0", "me", 60.0)
+    other = letter(
+        9,
+        step="shape",
+        error_code="jq_failed",
+        event_type="order.changed",
+        tenant="acme",
+        last_failed_at=time.time(),
+        event='{"specversion":"1.0","id":"e","source":"/s","type":"t","data":{"total":7}}',
+    )
+    commit(store, lease, [settlement(letters=[other])])
+    store.close()
+    assert _listed(capsys, *options) == [other.id]
+
+
+def test_pages_of_what_jq_chooses_follow_each_other(filled, capsys):
+    where = ["--where", ".data.total > 10"]
+    _, out, _ = run(capsys, "dlq", "list", *where, "--limit", "1")
+    more = out.splitlines()[-1].removeprefix("More: ").split()
+    assert _listed(capsys, *where, *more) == [letter(1).id]
+
+
+def test_a_time_or_a_jq_program_that_is_none_is_told(filled, capsys):
+    code, _, err = run(capsys, "dlq", "list", "--since", "yesterday")
+    assert code == 2
+    assert "neither a duration nor a time" in err
+    code, _, err = run(capsys, "dlq", "list", "--where", ".data.")
+    assert code == 2
+    assert "error[where_invalid]" in err
 
 
 def test_dead_letters_as_json_can_be_read_by_programs(filled, capsys):
