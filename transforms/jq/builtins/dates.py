@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +20,6 @@ from transforms.jq.builtins.strptime import (
     WEEKDAYS,
     days_before,
     parse,
-    weekday_of,
 )
 from transforms.jq.errors import LARGEST_TEXT, JqError, TooLarge
 
@@ -35,9 +33,11 @@ _FIELDS = 8
 _MONTHS = [name.title() for name in MONTHS]
 _WEEKDAYS = [name.title() for name in (*WEEKDAYS[1:], WEEKDAYS[0])]
 _INT_MAX = 2**31 - 1
-_ISO_TEXT = re.compile(
-    r"([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])Z"
-)
+_ISO_DAY = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
+_ISO_HOURS = {f"T{hour:02}:": hour for hour in range(24)}
+_ISO_MINUTES = {f"{minute:02}:": minute for minute in range(60)}
+_ISO_SECONDS = {f"{second:02}Z": second for second in range(60)}
+_GMT = (0, "GMT", 0)
 _DIRECTIVE = re.compile(r"%[_0^#-]*[0-9]*[EO]?[a-zA-Z%+]")
 
 
@@ -55,6 +55,20 @@ def _civil(days: int) -> tuple[int, int, int]:
     )
 
 
+@lru_cache(maxsize=4096)
+def _day(days: int) -> tuple[int, int, int, int, int]:
+    """Return year, month from 1, day, day of week from Monday, day of year from 1. Times come in days."""
+    year, month, day = _civil(days)
+    return year, month + 1, day, (days + 3) % 7, days - days_before(year, 0) + 1
+
+
+def _moment(seconds: int) -> _Moment:
+    """Return the moment in UTC of seconds since 1970."""
+    days, rest = divmod(seconds, 86_400)
+    year, month, day, weekday, yearday = _day(days)
+    return year, month, day, rest // 3600, rest // 60 % 60, rest % 60, weekday, yearday
+
+
 def _seconds(value: Any, function: str) -> tuple[int, float]:
     if type(value) not in _NUMBERS:
         raise JqError(f"{function}() requires numeric inputs")
@@ -67,18 +81,10 @@ def _seconds(value: Any, function: str) -> tuple[int, float]:
 def gmtime(value: Any) -> list[Any]:
     """Return the broken-down time of seconds since 1970."""
     seconds, fraction = _seconds(value, "gmtime")
-    days, rest = divmod(seconds, 86_400)
-    year, month, day = _civil(days)
-    return [
-        year,
-        month,
-        day,
-        rest // 3600,
-        rest // 60 % 60,
-        rest % 60 + fraction if fraction else rest % 60,
-        (days + 4) % 7,
-        days - days_before(year, 0),
-    ]
+    year, month, day, hour, minute, second, weekday, yearday = _moment(seconds)
+    if fraction:
+        second += fraction  # type: ignore[assignment] # a double then
+    return [year, month - 1, day, hour, minute, second, (weekday + 1) % 7, yearday - 1]
 
 
 def localtime(value: Any) -> list[Any]:
@@ -137,23 +143,34 @@ def _told(seconds: int) -> int:
     return seconds
 
 
+@lru_cache(maxsize=4096)
+def _iso_day(text: str) -> tuple[tuple[int, int, int], int] | None:
+    """Return year, month from 0 and day of 2015-03-05, and the days from 1970 to the month's first."""
+    found = _ISO_DAY.fullmatch(text)
+    if found is None:
+        return None
+    year, month, day = map(int, found.groups())
+    return (year, month - 1, day), days_before(year, month - 1)
+
+
+def _iso(text: str) -> tuple[tuple[int, int, int], int, int, int, int] | None:
+    """Return the parts of a time like 2015-03-05T23:51:47Z, None for any other."""
+    if len(text) != 20 or (found := _iso_day(text[:10])) is None:
+        return None
+    try:
+        return *found, _ISO_HOURS[text[10:14]], _ISO_MINUTES[text[14:17]], _ISO_SECONDS[text[17:]]
+    except KeyError:
+        return None
+
+
 def strptime(value: Any, layout: Any) -> list[Any]:
     """Return the broken-down time that a string names in a format; what is left of it comes ninth."""
     if type(value) is not str or type(layout) is not str:
         raise JqError("strptime/1 requires string inputs and arguments")
-    if layout == ISO8601 and (iso := _ISO_TEXT.fullmatch(value)):
-        year, month, day, hour, minute, second = map(int, iso.groups())
-        before = days_before(year, month - 1)
-        return [
-            year,
-            month - 1,
-            day,
-            hour,
-            minute,
-            second,
-            (before + day + 3) % 7,
-            before - days_before(year, 0) + day - 1,
-        ]
+    if layout == ISO8601 and (iso := _iso(value)) is not None:
+        (year, month, day), before, hour, minute, second = iso
+        yearday = before - days_before(year, 0) + day - 1
+        return [year, month, day, hour, minute, second, (before + day + 3) % 7, yearday]
     text, form = value.partition("\0")[0], layout.partition("\0")[0]
     read = parse(text, form)
     if read is None or (read[1] and read[1][0] not in SPACE):
@@ -175,46 +192,73 @@ def _parts(layout: str) -> tuple[str, ...]:
     return (*parts, layout[at:])
 
 
-def _written(part: str, moment: time.struct_time) -> str:
-    """Return a part of a format written out: the common directives here, the others by C."""
-    if part[:1] != "%":
-        return part
-    write = _COMMON.get(part)
-    if write is None or not 1000 <= moment.tm_year <= 9999:
-        return time.strftime(part, moment)
-    return write(moment)
+_Moment = tuple[int, int, int, int, int, int, int, int]
+"""Year, month from 1, day, hour, minute, second, day of week from Monday, day of year from 1."""
 
-
-_COMMON: dict[str, Callable[[time.struct_time], str]] = {
-    "%%": lambda _: "%",
-    "%Y": lambda at: str(at.tm_year),
-    "%m": lambda at: f"{at.tm_mon:02}",
-    "%d": lambda at: f"{at.tm_mday:02}",
-    "%e": lambda at: f"{at.tm_mday:2}",
-    "%H": lambda at: f"{at.tm_hour:02}",
-    "%I": lambda at: f"{(at.tm_hour + 11) % 12 + 1:02}",
-    "%M": lambda at: f"{at.tm_min:02}",
-    "%S": lambda at: f"{at.tm_sec:02}",
-    "%j": lambda at: f"{at.tm_yday:03}",
-    "%y": lambda at: f"{at.tm_year % 100:02}",
-    "%F": lambda at: f"{at.tm_year}-{at.tm_mon:02}-{at.tm_mday:02}",
-    "%T": lambda at: f"{at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02}",
-    "%a": lambda at: _WEEKDAYS[at.tm_wday][:3],
-    "%A": lambda at: _WEEKDAYS[at.tm_wday],
-    "%b": lambda at: _MONTHS[at.tm_mon - 1][:3],
-    "%B": lambda at: _MONTHS[at.tm_mon - 1],
-    "%p": lambda at: "PM" if at.tm_hour > 11 else "AM",
+_WRITTEN: dict[str, tuple[str, tuple[int, ...]]] = {
+    "%%": ("%%", ()),
+    "%Y": ("%d", (0,)),
+    "%m": ("%02d", (1,)),
+    "%d": ("%02d", (2,)),
+    "%e": ("%2d", (2,)),
+    "%H": ("%02d", (3,)),
+    "%M": ("%02d", (4,)),
+    "%S": ("%02d", (5,)),
+    "%j": ("%03d", (7,)),
+    "%F": ("%d-%02d-%02d", (0, 1, 2)),
+    "%T": ("%02d:%02d:%02d", (3, 4, 5)),
+    "%y": ("%02d", (8,)),
+    "%I": ("%02d", (9,)),
+    "%p": ("%s", (10,)),
+    "%a": ("%.3s", (11,)),
+    "%A": ("%s", (11,)),
+    "%b": ("%.3s", (12,)),
+    "%B": ("%s", (12,)),
 }
-"""As C writes them in its own locale, which Python leaves times in."""
+"""Directives as Python writes them, and of what: a part of the moment, or of `_named` behind it.
+
+As C writes them in its own locale, which Python leaves times in.
+"""
 
 
-def _formatted(layout: str, moment: time.struct_time, name: str) -> str:
-    parts = _parts(layout.partition("\0")[0])
-    try:
-        text = "".join([_written(part, moment) for part in parts])
-    except (OverflowError, ValueError):
-        # A year that C's struct tm doesn't hold.
-        raise JqError(f"{name}: unknown system failure") from None
+def _named(moment: _Moment) -> tuple[int, int, str, str, str]:
+    """Return what stands behind the parts of a moment: year of the century, hour of twelve, names."""
+    year, month, _, hour, _, _, weekday, _ = moment
+    half = "PM" if hour > 11 else "AM"
+    return year % 100, (hour + 11) % 12 + 1, half, _WEEKDAYS[weekday], _MONTHS[month - 1]
+
+
+@lru_cache(maxsize=256)
+def _template(layout: str) -> tuple[str, tuple[int, ...], bool] | None:
+    """Return a format in Python's terms, what it takes, and whether that has names; None where only C can."""
+    text = ""
+    taken: tuple[int, ...] = ()
+    for part in _parts(layout):
+        if part[:1] != "%":
+            text += part
+        elif part in _WRITTEN:
+            form, places = _WRITTEN[part]
+            text += form
+            taken += places
+        else:
+            return None
+    return text, taken, max(taken, default=0) > 7
+
+
+def _formatted(layout: str, moment: _Moment, zone: tuple[int, str, int], name: str) -> str:
+    layout = layout.partition("\0")[0]
+    template = _template(layout) if 1000 <= moment[0] <= 9999 else None
+    if template is not None:
+        form, taken, is_named = template
+        parts = (*moment, *_named(moment)) if is_named else moment
+        text = form % tuple([parts[place] for place in taken])
+    else:
+        at = time.struct_time((*moment, *zone))
+        try:
+            text = "".join([time.strftime(p, at) if p[:1] == "%" else p for p in _parts(layout)])
+        except (OverflowError, ValueError):
+            # A year that C's struct tm doesn't hold.
+            raise JqError(f"{name}: unknown system failure") from None
     if len(text) > LARGEST_TEXT:
         raise TooLarge("a string of more than 64 M characters")
     return text
@@ -222,28 +266,17 @@ def _formatted(layout: str, moment: time.struct_time, name: str) -> str:
 
 def strftime(value: Any, layout: Any) -> str:
     """Return a time, in seconds or broken down, written in a format, in UTC."""
-    if layout == ISO8601 and type(value) in _NUMBERS:
-        year, month, day, hour, minute, second = gmtime(value)[:6]
-        return f"{year}-{month + 1:02}-{day:02}T{hour:02}:{minute:02}:{int(second):02}Z"
-    fields = _checked(value, layout, "strftime/1", gmtime)
-    # Normalised, as C does it: the 32nd of a month is in the next.
-    year, month, day, hour, minute, second = gmtime(_epoch(fields))[:6]
-    days = days_before(year, month) + day - 1
-    moment = time.struct_time(
-        (
-            year,
-            month + 1,
-            day,
-            hour,
-            minute,
-            second,
-            (weekday_of(year, month, day) + 6) % 7,
-            days - days_before(year, 0) + 1,
-            0,
-        ),
-        {"tm_zone": "GMT", "tm_gmtoff": 0},
-    )
-    return _formatted(layout, moment, "strftime/1")
+    if type(value) in _NUMBERS:
+        seconds = _seconds(value, "gmtime")[0]
+        if layout == ISO8601:
+            year, month, day, hour, minute, second, _, _ = _moment(seconds)
+            return f"{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
+        if type(layout) is not str:
+            raise JqError("strftime/1 requires a string format")
+    else:
+        # Normalised, as C does it: the 32nd of a month is in the next.
+        seconds = _epoch(_checked(value, layout, "strftime/1", gmtime))
+    return _formatted(layout, _moment(seconds), _GMT, "strftime/1")
 
 
 def strflocaltime(value: Any, layout: Any) -> str:
@@ -251,10 +284,12 @@ def strflocaltime(value: Any, layout: Any) -> str:
     fields = _checked(value, layout, "strflocaltime/1", localtime)
     year, month, day, hour, minute, second = fields[:6]
     try:
-        moment = time.localtime(time.mktime((year, month + 1, day, hour, minute, second, 0, 0, -1)))
+        local = time.localtime(time.mktime((year, month + 1, day, hour, minute, second, 0, 0, -1)))
     except (OverflowError, OSError, ValueError):
         raise JqError("strflocaltime/1: unknown system failure") from None
-    return _formatted(layout, moment, "strflocaltime/1")
+    at = (local.tm_year, local.tm_mon, local.tm_mday, local.tm_hour, local.tm_min, local.tm_sec)
+    zone = (local.tm_isdst, local.tm_zone, local.tm_gmtoff)
+    return _formatted(layout, (*at, local.tm_wday, local.tm_yday), zone, "strflocaltime/1")
 
 
 def _checked(value: Any, layout: Any, name: str, from_seconds: Any) -> list[int]:
@@ -272,9 +307,9 @@ def _checked(value: Any, layout: Any, name: str, from_seconds: Any) -> list[int]
 
 def from_iso(value: Any) -> int:
     """Return the seconds since 1970 of an ISO 8601 time like 2015-03-05T23:51:47Z."""
-    if type(value) is str and (iso := _ISO_TEXT.fullmatch(value)):
-        year, month, day, hour, minute, second = map(int, iso.groups())
-        return _told(_epoch([year, month - 1, day, hour, minute, second]))
+    if type(value) is str and (iso := _iso(value)) is not None:
+        (_, _, day), before, hour, minute, second = iso
+        return _told((((before + day - 1) * 24 + hour) * 60 + minute) * 60 + second)
     return mktime(strptime(value, ISO8601))
 
 
