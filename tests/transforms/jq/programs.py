@@ -28,6 +28,7 @@ from tests.transforms.jq.program_tables import (
 )
 
 _HOLE = re.compile("«([^«»]+)»")
+_BAR = "¦"
 _ARRAYS: dict[Kind, Kind] = {item: array for array, item in ITEMS.items() if array.endswith("s")}
 
 
@@ -111,11 +112,12 @@ class _Maker:
             names["K"] = self.pick(KINDS)
         while "«" in template:  # a choice may have holes of its own
             template = _HOLE.sub(lambda hole: self._hole(hole[1], names, scope), template)
-        return template
+        return template.replace(_BAR, "|")
 
     def _hole(self, hole: str, names: dict[str, Kind], scope: _Scope) -> str:
         if hole in TEXTS_OF:
-            return str(self.pick(TEXTS_OF[hole]))
+            # A pattern's own bar parts no choices of the hole around it.
+            return str(self.pick(TEXTS_OF[hole])).replace("|", _BAR)
         if "|" in hole:
             choices = _split(hole)
             picked = str(self.pick(choices))
