@@ -112,7 +112,7 @@ class _Maker:
             names["K"] = self.pick(KINDS)
         while "«" in template:  # a choice may have holes of its own
             template = _HOLE.sub(lambda hole: self._hole(hole[1], names, scope), template)
-        return template.replace(_BAR, "|")
+        return template
 
     def _hole(self, hole: str, names: dict[str, Kind], scope: _Scope) -> str:
         if hole in TEXTS_OF:
@@ -253,9 +253,11 @@ def make_program(choose: Callable[[int], int], dot: Kind = "object") -> str:
     maker = _Maker(choose)
     scope = _Scope(dot, depth=1 + choose(5))
     if maker.luck(5):
-        return maker.filled("«update»", "any", scope)
-    kind = maker.pick(KINDS)
-    return maker.stream(kind, scope) if maker.luck(8) else maker.pipe(kind, scope)
+        program = maker.filled("«update»", "any", scope)
+    else:
+        kind = maker.pick(KINDS)
+        program = maker.stream(kind, scope) if maker.luck(8) else maker.pipe(kind, scope)
+    return program.replace(_BAR, "|")
 
 
 def make_case(choose: Callable[[int], int]) -> tuple[str, Any]:
