@@ -56,7 +56,7 @@ def _sources() -> dict[str, Any]:
         "NOTHING": runtime.NOTHING,
         "ONCE": runtime.ONCE,
         "all_names": lambda: [f"{name}/{arity}" for name, arity in sorted(known_functions())],
-        "__builtins__": {"type": type, "dict": dict, "list": list, "int": int, "float": float, "str": str, "len": len, "range": range, "enumerate": enumerate, "zip": zip},
+        "__builtins__": {"type": type, "dict": dict, "list": list, "int": int, "float": float, "bool": bool, "str": str, "len": len, "range": range, "enumerate": enumerate, "zip": zip},
     }  # fmt: skip
     return found
 
@@ -64,7 +64,7 @@ def _sources() -> dict[str, Any]:
 _NAMES = _sources()
 _QUICK = {
     name: runtime.refusing_infinity(_NAMES[name])
-    for name in ("add", "subtract", "multiply", "divide")
+    for name in ("add", "subtract", "multiply", "divide", "add_all")
 }
 """Arithmetic of programs whose numbers are all in range: beyond it they are run again, carefully."""
 

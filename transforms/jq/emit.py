@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from transforms.jq.counting import MANY, MAYBE, ONE, Counter
 from transforms.jq.invalid import ExpressionError
 from transforms.jq.scope import Scope
+from transforms.jq.shapes import Items, Keys, Shape
 from transforms.jq.syntax import Call, Format, Identity, Index, Literal, Node
 from transforms.jq.writer import Writer, mark, unmarked
 
 ATOM = re.compile(r"[a-zA-Z_]\w*|\"(?:[^\"\\]|\\.)*\"|[0-9][0-9.]*")
-_FIELD = re.compile(r"\((?!s[0-9])\w+\.get\(")
+_FIELD = re.compile(r"\((?!s[0-9])\w+\.get\(|\w+\[\"(?:[^\"\\]|\\.)*\"\]\Z")
 """A field of what has a name and does not change: read once, however often it stands there."""
 _LONG = 1200
 """Characters of an expression, before it gets a name: Python's parser has a limit on nesting."""
@@ -64,6 +65,10 @@ class Base:
     def __init__(self, writer: Writer, counter: Counter) -> None:
         self.w = writer
         self.counter = counter
+        self.shapes: dict[str, Shape] = {}
+        """What is known of expressions, and of names that are given once."""
+        self.kinds: dict[str, str] = {}
+        """Expressions of `type`, and of what they are."""
         self.places: dict[tuple[str, ...], str] = {}
         """Places of the context that have a name of their own: r1, r2, …"""
         self._steps = 0
@@ -101,15 +106,27 @@ class Base:
             return known
         name = self.w.name(letter)
         self.w.write(f"{name} = {text}")
+        self.known_as(name, text)
         if is_field and ":=" not in text:
             self.w.named[plain] = name
         return name
+
+    def known_as(self, name: str, text: str) -> None:
+        """Take over for a name what is known of the expression that it stands for."""
+        shape = self.shapes.get(text)
+        if shape is not None:
+            self.shapes[name] = shape
+
+    def is_array(self, text: str) -> bool:
+        """Whether an expression is an array for sure."""
+        return isinstance(self.shapes.get(text), Items)
 
     def held(self, text: str) -> tuple[str, str]:
         """Return how an expression is written where it is first used, and how from then on."""
         if is_atom(text):
             return text, text
         name = self.w.name("t")
+        self.known_as(name, text)
         return f"({name} := {text})", name
 
     def step(self) -> None:
@@ -144,9 +161,11 @@ class Base:
                 self.w.write("yield from ()")
         return self.w.call(made.name)
 
-    def loop(self, source: str, then: Then) -> None:
-        """Write a loop over a generator."""
+    def loop(self, source: str, then: Then, of: Shape | None = None) -> None:
+        """Write a loop over values, of each of which as much is known."""
         name = self.w.name()
+        if of is not None:
+            self.shapes[name] = of
         with self.w.block(f"for {name} in {source}:", counts=True):
             then(name)
 
@@ -239,7 +258,11 @@ class Base:
         """Return `base[key]`; the good case without a call."""
         if base[:1].isdigit():
             return mark(at, f"index({base}, {key})")
+        shape = self.shapes.get(base)
         if key[:1] == '"':
+            if isinstance(shape, Keys) and is_atom(base):
+                text = f"{base}[{key}]" if key in shape.names else "None"
+                return self.w.named.get(text, text)
             if is_atom(base):
                 text = self._field(at, base, base, key)
                 return self.w.named.get(unmarked(text), text)
@@ -247,9 +270,11 @@ class Base:
             return self.short(self._field(at, name, first, key))
         if key.isdigit():
             first, name = self.held(base)
+            is_list = f"type({first}) is list and len({name})"
+            if isinstance(shape, Items):
+                is_list = f"len({first})"
             return self.short(
-                f"({name}[{key}] if type({first}) is list and len({name}) > {key}"
-                f" else {mark(at, f'index({name}, {key})')})"
+                f"({name}[{key}] if {is_list} > {key} else {mark(at, f'index({name}, {key})')})"
             )
         return self.short(mark(at, f"index({base}, {key})"))
 

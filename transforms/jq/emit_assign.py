@@ -12,6 +12,7 @@ from transforms.jq.counting import ONE, body_scope, bound
 from transforms.jq.emit import Then
 from transforms.jq.emit_paths import Paths, Placed, Where
 from transforms.jq.scope import Argument, Definition, Scope
+from transforms.jq.shapes import Items, Keys
 from transforms.jq.syntax import (
     Assign,
     Call,
@@ -220,6 +221,11 @@ class Assignments(Paths):
         old = self.atom(old)
         new = self.atom(change(self.atom(self.indexed(at, old, key))))
         call = mark(at, f"set_item({old}, {key}, {new})")
+        shape = self.shapes.get(old)
+        if isinstance(shape, Keys) and key[:1] == '"':
+            made = f"{{**{old}, {key}: {new}}}"
+            self.shapes[made] = Keys(shape.names | {key})
+            return made
         if key[:1] == '"':
             return f"({{**{old}, {key}: {new}}} if type({old}) is dict else {call})"
         return call
@@ -234,10 +240,17 @@ class Assignments(Paths):
     def _set_each(self, at: int, old: str, change: _Change) -> str:
         old = self.atom(old)
         made, key, value = self.w.name("a"), self.w.name("k"), self.w.name()
-        self.w.write(
-            f"{made} = {old}.copy() if type({old}) is list or type({old}) is dict else None"
-        )
-        head = f"for {key}, {value} in {mark(at, f'iterate_paths({old})')}:"
+        shape = self.shapes.get(old)
+        if isinstance(shape, Items):
+            self.w.write(f"{made} = {old}.copy()")
+            head = f"for {key}, {value} in enumerate({old}):"
+            if shape.of is not None:
+                self.shapes[value] = shape.of
+        else:
+            self.w.write(
+                f"{made} = {old}.copy() if type({old}) is list or type({old}) is dict else None"
+            )
+            head = f"for {key}, {value} in {mark(at, f'iterate_paths({old})')}:"
         with self.w.block(head, counts=True):
             self.w.write(f"{made}[{key}] = {change(value)}")
         return made

@@ -15,6 +15,7 @@ from transforms.jq.emit_assign import Assignments
 from transforms.jq.emit_paths import Placed, Where
 from transforms.jq.prelude import prelude
 from transforms.jq.scope import Scope
+from transforms.jq.shapes import Items
 from transforms.jq.syntax import Call, Identity, Iterate, Literal, Node, Pipe
 from transforms.jq.writer import mark
 
@@ -108,7 +109,7 @@ class Builtins(Assignments):
         match (node.name, len(arguments)):
             case ("map", 1):
                 found.append(
-                    self._collected(
+                    self.collected(
                         Pipe(at, (Iterate(at, Identity(at)), arguments[0])), scope, given
                     )
                 )
@@ -147,18 +148,22 @@ class Builtins(Assignments):
             case (name, 1) if name in _KEYED:
                 found.append(self._keyed(node, scope, given))
 
-    def _collected(self, body: Node, scope: Scope, given: str) -> str:
-        name = self.w.name("a")
-        self.w.write(f"{name} = []")
-        self.each(body, scope, given, self.appending(name))
-        return name
-
     def _keyed(self, node: Call, scope: Scope, given: str) -> str:
-        keys, value = self.w.name("a"), self.w.name()
+        keys = self.w.name("a")
         self.w.write(f"{keys} = []")
-        with self.w.block(f"for {value} in {mark(node.at, f'iterate({given})')}:", counts=True):
+
+        def keyed(value: str) -> None:
             self.w.write(f"{keys}.append({self.array(node.arguments[0], scope, value)})")
-        return mark(node.at, f"{_KEYED[node.name]}({given}, {keys})")
+
+        self.over(node.at, given, Then(keyed), optional=False)
+        made = mark(node.at, f"{_KEYED[node.name]}({given}, {keys})")
+        shape = self.shapes.get(given)
+        of = shape.of if isinstance(shape, Items) else None
+        if node.name == "group_by":
+            self.shapes[made] = Items(Items(of))
+        elif node.name in {"sort_by", "unique_by"}:
+            self.shapes[made] = Items(of)
+        return made
 
     def _flag(
         self,

@@ -17,6 +17,7 @@ from transforms.jq.emit import YIELD, Then
 from transforms.jq.emit_streams import Streams
 from transforms.jq.prelude import prelude
 from transforms.jq.scope import Argument, Callee, Definition, Dynamic, Scope, define
+from transforms.jq.shapes import MADE_BY
 from transforms.jq.syntax import Call, Function, Node
 from transforms.jq.writer import Writer, mark
 
@@ -87,7 +88,17 @@ class Calls(Streams):
     def builtin(self, node: Call, arguments: Sequence[str], given: str) -> str:
         """Return a call of a builtin of values."""
         name = f"call_{node.name}_{len(node.arguments)}"
-        return self.short(mark(node.at, f"{name}({', '.join([given, *arguments])})"))
+        match node.name:
+            case "length" if self.is_array(given):
+                return f"len({given})"
+            case "tostring":
+                return self.as_text(node.at, given)
+        made = mark(node.at, f"{name}({', '.join([given, *arguments])})")
+        if node.name == "type":
+            self.kinds[made] = given
+        elif node.name in MADE_BY:
+            self.shapes[made] = MADE_BY[node.name]
+        return self.short(made)
 
     def _call_definition(self, node: Call, callee: Definition, scope: Scope, given: str) -> str:
         arguments = bound(node, scope)

@@ -21,6 +21,16 @@ _BOOLEAN = frozenset(
     }
 )  # fmt: skip
 _LIMIT = "9000000000000000000"
+_WIDE = "1e300"
+"""Within it a double is finite. What has a fraction is far smaller."""
+_TYPES = {
+    '"object"': ("dict",),
+    '"array"': ("list",),
+    '"string"': ("str",),
+    '"number"': ("int", "float"),
+    '"boolean"': ("bool",),
+}
+"""Names that `type` gives → Python's types."""
 
 
 def is_number(text: str) -> bool:
@@ -78,10 +88,20 @@ class Operators(Base):
             for text in dict.fromkeys((two, one))
             if not is_number(text)
         ]
-        whole = f"type({made}) is int and -{_LIMIT} < {made} < {_LIMIT}"
+        constants = [text.strip("()") for text in (one, two) if is_number(text)]
+        if any("." in text and "e" not in text for text in constants):
+            # A double for sure; finite too, unless it is multiplied by more than 1.
+            result = f"not ({made} := {same}).is_integer()"
+            if operator == "*" and not all(abs(float(text)) <= 1 for text in constants):
+                result += f" and -{_WIDE} < {made} < {_WIDE}"
+        else:
+            result = (
+                f"(type({made} := {same}) is float"
+                f" and not {made}.is_integer() and -{_WIDE} < {made} < {_WIDE}"
+                f" or type({made}) is int and -{_LIMIT} < {made} < {_LIMIT})"
+            )
         self.w.write(
-            f"{made} = {made} if {' and '.join(tests)}"
-            f" and (({made} := {same}) % 1 > 0 or {whole})"
+            f"{made} = {made} if {' and '.join([*tests, result])}"
             f" else {mark(at, f'{name}({one}, {two})')}"
         )
         if "s" not in {one[0], two[0]}:
@@ -92,12 +112,21 @@ class Operators(Base):
         for this, other in ((one, two), (two, one)):
             if this in {"None", "True", "False"}:
                 return f"({other} {'is' if operator == '==' else 'is not'} {this})"
+            if other in self.kinds and this in _TYPES:
+                return self._is_kind(operator, self.kinds[other], _TYPES[this])
             if is_text(this):
                 return f"({other} {operator} {this})"
         if can_fail(one) and can_fail(two):
             two = self.atom(two)
         call = mark(at, f"equal({one}, {two})")
         return self.short(call if operator == "==" else f"(not {call})")
+
+    def _is_kind(self, operator: str, text: str, kinds: tuple[str, ...]) -> str:
+        first, name = self.held(text)
+        said = "is" if operator == "==" else "is not"
+        tests = [f"type({first}) {said} {kinds[0]}"]
+        tests += [f"type({name}) {said} {kind}" for kind in kinds[1:]]
+        return f"({(' or ' if operator == '==' else ' and ').join(tests)})"
 
     def _order(self, at: int, operator: str, one: str, two: str) -> str:
         if can_fail(one) and can_fail(two):

@@ -8,6 +8,7 @@ from transforms.jq.counting import MANY, MAYBE, ONE
 from transforms.jq.emit import Then, can_fail, is_atom
 from transforms.jq.emit_bindings import Bindings
 from transforms.jq.scope import Scope
+from transforms.jq.shapes import Items
 from transforms.jq.syntax import (
     Alternative,
     Assign,
@@ -209,7 +210,10 @@ class Streams(Bindings):
 
     def over(self, at: int, text: str, then: Then, optional: bool) -> None:
         """Write a loop over the values of an array or object."""
-        if optional:
+        shape = self.shapes.get(text)
+        if isinstance(shape, Items):
+            self.loop(text, then, shape.of)
+        elif optional:
             self.loop(f"values_or_nothing({text})", then)
         elif is_atom(text):
             self.loop(f"({text} if type({text}) is list else {mark(at, f'iterate({text})')})", then)

@@ -13,6 +13,7 @@ from transforms.jq.emit import Then, can_fail
 from transforms.jq.emit_operators import Operators, is_text
 from transforms.jq.errors import LARGEST_TEXT
 from transforms.jq.scope import Scope
+from transforms.jq.shapes import Items, Keys, Shape, common
 from transforms.jq.syntax import (
     Alternative,
     Array,
@@ -199,15 +200,25 @@ class Values(Operators):
         parts = body.parts if isinstance(body, Comma) else (body,)
         if all(self.count(part, scope) == ONE for part in parts):
             makers = [partial(self.value, part, scope, given) for part in parts]
-            return self.short(f"[{', '.join(self.sequence(makers))}]")
+            texts = self.sequence(makers)
+            made = f"[{', '.join(texts)}]"
+            self.shapes[made] = Items(common({self.shapes.get(text) for text in texts}))
+            return self.short(made)
+        return self.collected(body, scope, given)
+
+    def collected(self, body: Node, scope: Scope, given: str) -> str:
+        """Return the name of an array of a program's outputs."""
         name = self.w.name("a")
         self.w.write(f"{name} = []")
-        self.each(body, scope, given, self.appending(name))
-        return name
+        found: set[Shape | None] = set()
 
-    def appending(self, name: str) -> Then:
-        """Return the continuation that collects in a list."""
-        return Then(lambda text: self.w.write(f"{name}.append({text})"), cheap=True)
+        def append(text: str) -> None:
+            found.add(self.shapes.get(text))
+            self.w.write(f"{name}.append({text})")
+
+        self.each(body, scope, given, Then(append, cheap=True))
+        self.shapes[name] = Items(common(found))
+        return name
 
     def _object(self, node: Object, scope: Scope, given: str) -> str:
         makers: list[Callable[[], str]] = []
@@ -216,7 +227,10 @@ class Values(Operators):
             makers.append(partial(self.value, value, scope, given))
         texts = self.sequence(makers)
         pairs = zip(texts[::2], texts[1::2], strict=True)
-        return self.short(f"{{{', '.join(f'{key}: {value}' for key, value in pairs)}}}")
+        made = f"{{{', '.join(f'{key}: {value}' for key, value in pairs)}}}"
+        if all(is_text(key) for key in texts[::2]):
+            self.shapes[made] = Keys(frozenset(texts[::2]))
+        return self.short(made)
 
     def key(self, node: Node, scope: Scope, given: str) -> str:
         """Return an object's key."""
