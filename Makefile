@@ -20,7 +20,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup      ## a shop in PostgreSQL, its changes flowing; Ctrl-C stops all of it
-	@$(BIN)/penstock demo
+	@$(BIN)/penstock demo || [ $$? = 130 ]  # Ctrl-C is how it ends
 
 lint: setup      ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
