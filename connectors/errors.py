@@ -3,6 +3,7 @@
     PenstockError            code, hint, and what it is about
     ├── FlowFileError        the flow file or command is wrong (flows.spec adds file:line:column)
     ├── RetryableError       may succeed if tried again: a timeout, a broker that is away
+    │   └── HeldError        not even tried: the event waits, and that is no attempt
     ├── PermanentError       this event will never pass: it doesn't decode, a 4xx, a schema
     └── FatalError           no event can pass: bad credentials, a lost slot; stops the worker
 
@@ -78,6 +79,10 @@ class RetryableError(PenstockError):
     ) -> None:
         super().__init__(message, code=code, hint=hint, **context)
         self.retry_after = retry_after
+
+
+class HeldError(RetryableError):
+    """The event was not tried and waits `retry_after` seconds: that costs it no attempt."""
 
 
 class PermanentError(PenstockError):

@@ -89,6 +89,11 @@ class StepPlan:
             return bool(getattr(self.settings, "effect", False))
         return getattr(self.settings, "method", "POST") not in {"GET", "HEAD", "OPTIONS"}
 
+    @property
+    def may_hold(self) -> bool:
+        """Whether it may have events wait instead of trying them: its circuit is open."""
+        return bool(getattr(self.settings, "may_hold", False))
+
     def every(self) -> Iterator[StepPlan]:
         """Yield the step, then those inside it, at any depth."""
         yield self
@@ -122,9 +127,11 @@ class PipelinePlan:
 
     @property
     def retries(self) -> bool:
-        """Whether any step, or what undoes it, is tried again when it fails."""
+        """Whether any step, or what undoes it, is tried again: when it fails, or was held back."""
         return self.saga is not None or any(
-            step.retry is not None and step.retry.max_attempts > 1 for step in self.steps
+            (step.retry is not None and step.retry.max_attempts > 1)
+            or any(each.may_hold for each in step.every())
+            for step in self.steps
         )
 
     @property

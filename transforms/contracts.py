@@ -38,6 +38,15 @@ class Step(Protocol):
         """Let go of connections. Called once, after the last `run`."""
 
 
+@runtime_checkable
+class Telling(Protocol):
+    """What a step has that sometimes waits, or refuses to act: it says so to the operator."""
+
+    @property
+    def status(self) -> str:
+        """What it waits for, or ""; asked for by any thread, and often."""
+
+
 class InnerStep(Protocol):
     """A step inside a step, with its conditions and with what becomes of its failures."""
 
@@ -104,6 +113,8 @@ class StepEnvironment:
     redact: Callable[[str], str] = str
     """Masks the flow's secrets. The runtime does so with what is in `executions.failures`; a step
     that makes an output of an error does it itself."""
+    module: str | None = None
+    """The step module that it uses."""
     common: dict[str, Any] | None = None
     """Where it uses a step module: what all users of the module in this worker have in common, for
     them to put there. They are made one after another, but may run on different threads."""

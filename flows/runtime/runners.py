@@ -96,6 +96,7 @@ class RunnerMaker:
                 inner=make_inner,
                 within=step.within,
                 redact=plan.redact,
+                module=step.use,
                 common=self.common.setdefault(step.use, {}) if step.use else None,
             ),
         )

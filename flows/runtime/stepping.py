@@ -9,11 +9,17 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from connectors.batch import Column
-from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
+from connectors.errors import (
+    FatalError,
+    HeldError,
+    PenstockError,
+    PermanentError,
+    RetryableError,
+)
 from flows.runtime.halt import Halt
 from flows.runtime.measures import StepMeter
 from flows.runtime.retrying import delay_before
-from transforms.contracts import Step
+from transforms.contracts import Step, Telling
 from transforms.executions import UNSET, Ended, Executions, Wait
 from transforms.expressions import compile_jq
 from transforms.registry import step_type
@@ -86,7 +92,9 @@ class StepRunner:
     @property
     def status(self) -> str:
         """What it waits for, or ""; read by the reporter."""
-        return self._waiting or next((each.status for each in self._inner if each.status), "")
+        if self._waiting or not isinstance(self.step, Telling):
+            return self._waiting or next((each.status for each in self._inner if each.status), "")
+        return self.step.status
 
     def every(self) -> Iterator[StepRunner]:
         """Yield this one, then those of the steps inside it, at any depth."""
@@ -195,6 +203,8 @@ class StepRunner:
 
     def _tries_again(self, executions: Executions, index: int, error: PenstockError) -> bool:
         """Whether a failure of this step is one to try again."""
+        if isinstance(error, HeldError):
+            return not self.plan.within  # inside a step it is that step which waits
         if self._retry is None or self._publishes or not isinstance(error, RetryableError):
             return False
         return self._attempts(executions, index) < self._retry.max_attempts
@@ -217,7 +227,7 @@ class StepRunner:
             return
         lane = lanes[failed]
         for index in range(failed + 1, executions.events.size):
-            if lanes[index] != lane or index in executions.ended:
+            if lanes[index] != lane or index in executions.ended or index in executions.failures:
                 continue
             onward = executions.jumps.get(index)
             if onward is None:
@@ -299,11 +309,7 @@ class StepRunner:
             if self.plan.timeout is not None and error.code.endswith("_timeout"):
                 error = self._overran(error)  # noqa: PLW2901 - the same error, as this step's
             if self._tries_again(executions, index, error):
-                assert self._retry is not None  # noqa: S101 - it would not try again
-                attempts = self._attempts(executions, index)
-                asked = error.retry_after if isinstance(error, RetryableError) else None
-                seconds = delay_before(self._retry, attempts, asked, self._random)
-                self._park(executions, index, Wait(self.plan.number, attempts, seconds, error))
+                self._park(executions, index, self._wait(executions, index, error))
                 self._hold_back(executions, index)
                 parked += 1
                 continue
@@ -312,6 +318,16 @@ class StepRunner:
         executions.failures.clear()
         executions.failed_at.clear()
         return parked, gave_up
+
+    def _wait(self, executions: Executions, index: int, error: PenstockError) -> Wait:
+        """Return until when an execution waits that is to be tried again."""
+        attempts = self._attempts(executions, index)
+        asked = error.retry_after if isinstance(error, RetryableError) else None
+        if isinstance(error, HeldError):
+            return Wait(self.plan.number, attempts - 1, asked or 0.0, error)
+        assert self._retry is not None  # noqa: S101 - it would not try again
+        seconds = delay_before(self._retry, attempts, asked, self._random)
+        return Wait(self.plan.number, attempts, seconds, error)
 
     def _overran(self, error: PenstockError) -> PenstockError:
         """Return an error of a step's own timeout, which was this step's `timeout:`."""

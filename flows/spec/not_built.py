@@ -93,10 +93,19 @@ def _retries(pipeline: Mapping) -> bool:
 
 
 def _steps(flow: CheckedFlow) -> Iterator[Use]:
+    pipelines = flow.tree.mapping("pipelines")
+    spread = {
+        name
+        for name, entry in (pipelines.entries.items() if pipelines else ())
+        if isinstance(entry.value, Mapping) and not _is_empty(entry.value.get("partition_by"))
+    }
     for step in flow.configs.every_step():
         if step.kind is not None and step.kind.make is None:
             key = "type" if step.node.get("type") is not None else "use"
             yield _at(step.node, key, step.type, of_value=True)
+        if getattr(step.settings, "may_hold", False) and step.pipeline in spread:
+            what = "partition_by with a circuit_breaker that has events wait"
+            yield _at(step.config, "circuit_breaker", what)
         yield from _in_config(step)
 
 
@@ -108,11 +117,6 @@ def _in_config(part: ModuleNode | StepNode) -> Iterator[Use]:
         yield _at(config, "idempotent", "idempotent: true")
     if "idempotency_key" in valid and not _is_empty(config.get("idempotency_key")):
         yield _at(config, "idempotency_key", "idempotency_key")
-    breaker = config.mapping("circuit_breaker") if "circuit_breaker" in valid else None
-    if breaker is not None:
-        enabled = breaker.get("enabled")
-        if enabled is None or _is_true(enabled):
-            yield _at(config, "circuit_breaker", "circuit_breaker")
     # A connector or step can tell which of its settings are not built: as `key: value`.
     tell = getattr(part.settings, "not_built", None)
     for what in tell() if callable(tell) else ():

@@ -33,5 +33,5 @@ HTTP_CALL = StepType(
     make=_make,  # the client takes longer to import than a flow to read
     effect=True,
     preflight=_preflight,
-    shared=("concurrency", "connections"),
+    shared=("concurrency", "connections", "circuit_breaker"),
 )

@@ -13,9 +13,11 @@ from pathlib import Path
 import httpcore
 import httpx
 
+from connectors.errors import PenstockError
 from transforms.steps.http_answers import Answer, followed
 from transforms.steps.http_backend import GuardedBackend
 from transforms.steps.http_bodies import BodyTooLongError, read_body
+from transforms.steps.http_breaker import HttpBreakers, RefusedError, told_by
 from transforms.steps.http_guard import Allowed, fixed_host
 from transforms.steps.http_limits import CallLimits
 from transforms.steps.http_loop import release, shared_loop
@@ -33,14 +35,26 @@ _HARMLESS = {b"user-agent", b"accept", b"accept-encoding", b"content-type"}
 
 Done = Callable[[Request, Answer | Exception], None]
 
+Judge = Callable[[Request, Answer | Exception], Answer | PenstockError]
+"""Makes of an exception the error that it is for its event."""
+
 
 class HttpClient:
     """Sends requests and waits for their answers."""
 
-    def __init__(self, settings: HttpCallSettings, folder: Path, limits: CallLimits) -> None:
+    def __init__(
+        self,
+        settings: HttpCallSettings,
+        folder: Path,
+        limits: CallLimits,
+        breakers: HttpBreakers | None,
+        judge: Judge,
+    ) -> None:
         """Open it; nothing connects yet. Raises FlowFileError for files of `tls`."""
         self._settings = settings
         self._limits = limits
+        self._breakers = breakers
+        self._judge = judge
         tls = ssl_context(settings.tls, folder)
         host = fixed_host(settings.url)
         trusted = [] if host is None else [host]
@@ -65,7 +79,8 @@ class HttpClient:
         """Send all requests and wait for all answers.
 
         The requests of one chain go one after another, `concurrency` chains at a time. `done` is
-        called on the loop's thread with each request's answer, or the exception in its place.
+        called on the loop's thread with each request's answer, or the exception in its place:
+        RefusedError where the circuit is open, and for what comes later in the same chain.
         """
         self._loop.wait_for(self._send(chains, done))
 
@@ -74,11 +89,30 @@ class HttpClient:
 
         async def work() -> None:
             while waiting:
-                for request in waiting.popleft():
-                    done(request, await self._bounded(request))
+                await self._chain(waiting.popleft(), done)
 
         concurrency = min(len(waiting), self._settings.concurrency)
         await asyncio.gather(*(work() for _ in range(concurrency)))
+
+    async def _chain(self, chain: Sequence[Request], done: Done) -> None:
+        refused: Exception | None = None
+        for request in chain:
+            answer = refused or await self._guarded(request)
+            if isinstance(answer, RefusedError):
+                refused = answer
+            done(request, answer)
+
+    async def _guarded(self, request: Request) -> Answer | Exception:
+        """Call, if the server's circuit lets us, and tell it what came of it."""
+        if self._breakers is None:
+            return await self._bounded(request)
+        breaker = self._breakers.of(request.url)
+        name, entry = await breaker.enter()
+        if entry.verdict == "refused":
+            return RefusedError(entry.seconds, breaker.reason)
+        answer = self._judge(request, await self._bounded(request))
+        await breaker.leave(name, *told_by(answer))
+        return answer
 
     async def _bounded(self, request: Request) -> Answer | Exception:
         async with self._limits.slot(request.url):
@@ -136,6 +170,8 @@ class HttpClient:
         await self._client.aclose()
         if self._tokens_client is not None:
             await self._tokens_client.aclose()
+        if self._breakers is not None:
+            await self._breakers.close()
 
     def close(self) -> None:
         """Close the connections."""

@@ -121,12 +121,23 @@ class FallbackResponse(Settings):
 
 
 class Fallback(Settings):
-    """What happens to events while the circuit is open."""
+    """What events get while the circuit is open."""
 
-    type: Literal["static"] = "static"
-    """`static`: a fixed answer."""
-    response: FallbackResponse
-    """The answer."""
+    type: Literal["static", "cached", "error"] = "static"
+    """`static`: `response`, whatever its status; `cached`: the last answer to the same request, and
+    they wait where there is none; `error`: they fail with `circuit_open`, which a `retry` tries again."""
+    response: FallbackResponse | None = None
+    """The answer of `static`."""
+    max_age: Duration | None = None
+    """How old an answer of `cached` may be; default: 1 hour."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if (self.type == "static") != (self.response is not None):
+            raise ValueError("response for type static, and only for that")
+        if self.type != "cached" and self.max_age is not None:
+            raise ValueError("max_age for type cached only")
+        return self
 
 
 class CircuitBreaker(Settings):
@@ -135,13 +146,16 @@ class CircuitBreaker(Settings):
     enabled: bool = True
     """Whether it is used."""
     failure_threshold: Annotated[int, Ge(1)] = 5
-    """Failures in a row that open the circuit."""
+    """Failures in a row that open the circuit: no answer, none in time, or a status from 500 up."""
     success_threshold: Annotated[int, Ge(1)] = 3
-    """Successes in a row that close it again."""
-    timeout: Duration = 30.0
-    """How long it stays open before a call is tried again."""
+    """Successes in a row that close it again; so many calls are let through to try."""
+    timeout: Annotated[Duration, Ge(0.01)] = 30.0
+    """How long it stays open before calls are tried again."""
     fallback: Fallback | None = None
-    """Answer while it is open; without one, events wait."""
+    """What events get while it is open; without one, they wait until it closes, and when
+    `retry.max_parked` of them wait, the source is not read any further."""
+    store: Annotated[str, Field(pattern=r"^(local|rediss?://.+)$"), "secret"] = "local"
+    """Where the circuit is kept: `local`, one in each worker, or a `redis://` URL, one for all."""
 
 
 class HttpCallSettings(Settings):
@@ -201,6 +215,14 @@ class HttpCallSettings(Settings):
     """The key; also sent as the header `Idempotency-Key`."""
     circuit_breaker: CircuitBreaker | None = None
     """Stops calling a server that keeps failing, for a while."""
+
+    @property
+    def may_hold(self) -> bool:
+        """Whether events may have to wait until a circuit closes."""
+        breaker = self.circuit_breaker
+        if breaker is None or not breaker.enabled:
+            return False
+        return breaker.fallback is None or breaker.fallback.type == "cached"
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -44,7 +44,7 @@ class Calling:
         self.flow, self.kafka, self.service = flow, kafka, service
         self.topic = kafka.create_topic()
 
-    def write_flow(self, retry=SOON, **more):
+    def write_flow(self, retry=SOON, call=None, **more):
         self.flow.write(
             modules=[kafka_source(self.kafka, self.topic), file_sink(self.flow.folder)],
             pipelines={
@@ -58,6 +58,7 @@ class Calling:
                             "url": f"{self.service.receiver.url}/do",
                             "body_from": "data",
                             "timeout": "2s",
+                            **(call or {}),
                         },
                     ),
                     publish("out", data_from="data"),

@@ -179,6 +179,11 @@ class FlowFolder:
             found = store.dead_letters("flow", pipeline=pipeline, limit=1000, after=None)
         return sorted(found, key=lambda letter: letter.position)
 
+    def parked(self) -> int:
+        """How many executions wait."""
+        with self.store() as store:
+            return sum(each.parked for each in store.totals("flow"))
+
     def totals(self) -> dict[str, tuple[int, int, int]]:
         """Pipeline → done, failed, skipped."""
         with self.store() as store:

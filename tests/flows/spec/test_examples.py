@@ -66,7 +66,7 @@ def test_every_example_is_tried():
         ("alerts", {"alerts": 1}),
         ("scale", {"scale": 1}),
         ("isolation", {"isolation": 1}),
-        ("circuit-breaker", {"circuit_breaker": 6}),
+        ("circuit-breaker", {}),
         ("dead-letters", {"dead_letter.alert_threshold": 18}),
         ("idempotency", {"idempotency": 3, "idempotent: true": 15, "idempotency_key": 16}),
         ("schemas", {}),
