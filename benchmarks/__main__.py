@@ -1,6 +1,6 @@
 """Measures everything and prints the table of RESULTS.md.
 
-python -m benchmarks [kafka] [cdc] [latency] [--count 1000000] [--rounds 3]
+python -m benchmarks [kafka] [cdc] [latency] [--count 1000000] [--rounds 3] [--work jq]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks import cdc, kafka, latency
 from benchmarks.harness import Figure, middle
+from benchmarks.orders import WORKS
 from penstock.embedded.postgres import PostgresServer
 from tests.services.kafka import KafkaBroker
 
@@ -22,13 +23,16 @@ def main() -> None:
     parser.add_argument("which", nargs="*", default=["kafka", "cdc", "latency"])
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--work", nargs="*", choices=[*WORKS], default=[*WORKS])
     options = parser.parse_args()
+    if options.count % 10_000:
+        parser.error("--count: a multiple of 10,000, by which the bare loops say how far they are")
     with ExitStack() as servers:
         folder = Path(servers.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-")))
         folder.chmod(0o755)  # PostgreSQL runs as another account when this runs as root
         broker = servers.enter_context(KafkaBroker.start(folder / "kafka"))
         if "kafka" in options.which:
-            table(kafka.run(broker, options.count, options.rounds))
+            table(kafka.run(broker, options.count, options.rounds, options.work))
         if "cdc" in options.which or "latency" in options.which:
             settings = {"max_wal_size": "8GB", "fsync": "off"}
             server = servers.enter_context(PostgresServer.start(folder / "pg", 16, settings))

@@ -1,17 +1,19 @@
-"""Kafka → Kafka: pass-through, and validate → shape, beside the same as a bare loop."""
+"""Kafka → Kafka: pass-through, validate → shape, validate → jq, beside the same as a bare loop."""
 
 from __future__ import annotations
 
+import json
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 from zlib import crc32
 
 import orjson
 from confluent_kafka import Producer
 
 from benchmarks.harness import Figure, measure
-from benchmarks.orders import SCHEMA, order, shape
+from benchmarks.orders import WORKS
 from benchmarks.runs import count_line, received, worker_command
 from tests.services.kafka import KafkaBroker
 
@@ -22,26 +24,20 @@ history: {{ record: {record} }}
 modules:
   - {{ name: in, type: source.kafka, config: {{ brokers: "{brokers}", topic: {source}, start: earliest, format: json }} }}
   - {{ name: out, type: sink.kafka, config: {{ brokers: "{brokers}", topic: {target}, publish_format: json }} }}
-schemas:
-  order: {{ version: "1.0", type: json, data_schema: {schema} }}
+schemas: {schemas}
 pipelines:
   bench:
     trigger: {trigger}
     steps: {steps}
 """
-PASS = [{"name": "send", "type": "step.publish", "config": {"sink": "out"}}]
-SHAPE = [
-    {"name": "shape", "type": "step.python", "config": {"function": "benchmarks.orders:shape"}},
-    *PASS,
-]
 
 
-def fill(broker: KafkaBroker, count: int) -> tuple[str, int]:
-    """Write `count` orders to a new topic; return it and a checksum of the shaped orders."""
+def fill(broker: KafkaBroker, count: int, work: str) -> str:
+    """Write `count` orders to a new topic and return it."""
     topic = broker.create_topic()
     producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 20})
     rng = random.Random(1)
-    orders = [order(number, rng) for number in range(min(count, 20_000))]
+    orders = [WORKS[work].order(number, rng) for number in range(min(count, 20_000))]
     for number in range(count):
         while True:
             try:
@@ -50,7 +46,7 @@ def fill(broker: KafkaBroker, count: int) -> tuple[str, int]:
             except BufferError:
                 producer.poll(0.05)
     producer.flush()
-    return topic, count
+    return topic
 
 
 def bare(broker: KafkaBroker, source: str, count: int, work: str) -> Figure:
@@ -66,8 +62,10 @@ def penstock(broker: KafkaBroker, source: str, count: int, work: str, record: st
     """Run a worker of the flow."""
     target = broker.create_topic()
     trigger = {"type": "event", "source": "in"}
-    if work == "shape":
+    schemas = {}
+    if WORKS[work].schema is not None:
         trigger["schema"] = "order"
+        schemas["order"] = {"version": "1.0", "type": "json", "data_schema": WORKS[work].schema}
     with worker_command() as (folder, command):
         flow = folder / "flow.yaml"
         flow.write_text(
@@ -77,9 +75,9 @@ def penstock(broker: KafkaBroker, source: str, count: int, work: str, record: st
                 brokers=broker.bootstrap,
                 source=source,
                 target=target,
-                schema=orjson.dumps(SCHEMA).decode(),
+                schemas=orjson.dumps(schemas).decode(),
                 trigger=orjson.dumps(trigger).decode(),
-                steps=orjson.dumps(SHAPE if work == "shape" else PASS).decode(),
+                steps=orjson.dumps(WORKS[work].steps).decode(),
             )
         )
         figure = measure(command(flow, "in"), count, received, report_fd=True)
@@ -88,7 +86,8 @@ def penstock(broker: KafkaBroker, source: str, count: int, work: str, record: st
 
 
 def verify(broker: KafkaBroker, source: str, target: str, count: int, work: str) -> None:
-    """Compare the target with the source, message by message in order, shaped where it should be."""
+    """Compare the target with the source, message by message in order, as the work makes it."""
+    by_hand = WORKS[work].by_hand
     sums = [0, 0]
     for place, topic in enumerate((source, target)):
         messages = broker.read_all(topic, count, 120)
@@ -96,24 +95,33 @@ def verify(broker: KafkaBroker, source: str, target: str, count: int, work: str)
             raise SystemExit(f"{topic} has {len(messages)} messages, not {count}")
         for message in messages:
             value = message.value()
-            if place == 0 and work == "shape":
-                value = orjson.dumps(shape(orjson.loads(value)))
+            if by_hand is not None:
+                if place == 0:
+                    value = orjson.dumps(by_hand(orjson.loads(value)))
+                value = orjson.dumps(_numbers(value))
             sums[place] = crc32(value, crc32(message.key(), sums[place]))
     if sums[0] != sums[1]:
         raise SystemExit(f"the checksums of {source} and {target} differ")
 
 
-def run(broker: KafkaBroker, count: int, rounds: int) -> Iterator[tuple[str, list[Figure]]]:
+def _numbers(value: bytes) -> Any:
+    """Return JSON with every number a float, whichever way it is written: 7 and 7.0 are one."""
+    return json.loads(value, parse_int=float)
+
+
+def run(
+    broker: KafkaBroker, count: int, rounds: int, works: Sequence[str]
+) -> Iterator[tuple[str, list[Figure]]]:
     """Yield each figure's name and its runs; the runs of a group alternate."""
-    source, _ = fill(broker, count)
-    for work in ("pass", "shape"):
+    for work in works:
+        source = fill(broker, count, work)
         contenders = {
-            f"Kafka {work}: bare loop": lambda w=work: bare(broker, source, count, w),
-            f"Kafka {work}: Penstock, history off": lambda w=work: penstock(
-                broker, source, count, w, "off"
+            f"Kafka {work}: bare loop": lambda s=source, w=work: bare(broker, s, count, w),
+            f"Kafka {work}: Penstock, history off": lambda s=source, w=work: penstock(
+                broker, s, count, w, "off"
             ),
-            f"Kafka {work}: Penstock, history full": lambda w=work: penstock(
-                broker, source, count, w, "full"
+            f"Kafka {work}: Penstock, history full": lambda s=source, w=work: penstock(
+                broker, s, count, w, "full"
             ),
         }
         runs: dict[str, list[Figure]] = {name: [] for name in contenders}

@@ -78,7 +78,7 @@ def main(dsn: str, slot: str, publication: str, bootstrap: str, topic: str) -> N
                 pending += 1
                 if pending >= 1000:
                     producer.poll(0)
-                if count % 20_000 == 0:
+                if count % 10_000 == 0:
                     print(count - len(producer), flush=True)
             elif kind == 0x42:
                 commit, stamp, xid = struct.unpack(">QQI", payload[1:21])

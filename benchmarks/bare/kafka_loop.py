@@ -1,6 +1,6 @@
-"""Kafka → (validate → shape) → Kafka as a plain loop: consume 1,000, produce them, flush.
+"""Kafka → (validate → shape | jq) → Kafka as a plain loop: consume 1,000, produce them, flush.
 
-python -m benchmarks.bare.kafka_loop BOOTSTRAP FROM TO pass|shape
+python -m benchmarks.bare.kafka_loop BOOTSTRAP FROM TO pass|shape|jq
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import jsonschema_rs
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.orders import SCHEMA, shape
+from benchmarks.orders import WORKS
 
 
 def main(bootstrap: str, source: str, target: str, work: str) -> None:
@@ -30,17 +30,18 @@ def main(bootstrap: str, source: str, target: str, work: str) -> None:
     producer = Producer(
         {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5}
     )
-    valid = jsonschema_rs.validator_for(SCHEMA).is_valid
+    by_hand, schema = WORKS[work].by_hand, WORKS[work].schema
+    valid = jsonschema_rs.validator_for(schema or {}).is_valid
     count = 0
     while True:
         messages = consumer.consume(1000, 0.1)
         for message in messages:
             value = message.value()
-            if work == "shape":
+            if by_hand is not None:
                 data = orjson.loads(value)
                 if not valid(data):
                     raise SystemExit("an invalid order")
-                value = orjson.dumps(shape(data))
+                value = orjson.dumps(by_hand(data))
             while True:
                 try:
                     producer.produce(target, value, key=message.key())
@@ -50,7 +51,7 @@ def main(bootstrap: str, source: str, target: str, work: str) -> None:
         producer.flush()
         if messages:
             count += len(messages)
-            if count % 20_000 < len(messages):
+            if count % 10_000 < len(messages):
                 print(count, flush=True)
 
 
