@@ -18,7 +18,8 @@ from typing import TypeVar
 from transforms.jq.errors import TooLarge
 
 SECONDS = 1.0
-"""Wall time of one program over one event."""
+"""Time of one program over one event, by the clock on the wall, if its thread computed for a good part of
+it: a machine that stalls, or has no processor to spare, makes no program a runaway."""
 
 PER_EVENT = 0.002
 """Wall time that each further event of a batch adds, before it is gone through one by one."""
@@ -29,6 +30,8 @@ MOST_OUTPUTS = 100_000
 _GROWTH = 256 * 1024 * 1024
 _TICK = 0.02
 _IDLE = 1.0
+_BUSY = 0.3
+"""Part of its time that a run has to have computed to be stopped."""
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 T = TypeVar("T")
@@ -46,8 +49,11 @@ class OverLimit(Exception):  # noqa: N818 - reads as what is wrong
 class _Armed:
     thread: int
     deadline: float
+    seconds: float
     memory: int | None = None
     """Bytes of the process when the watch first saw this run."""
+    computed: float | None = None
+    """Seconds of processor time that its thread had had by then."""
     fired: str = ""
 
 
@@ -63,7 +69,7 @@ class Watch:
 
     def begin(self, seconds: float) -> _Armed:
         """Arm the calling thread's run, which may take `seconds`."""
-        armed = _Armed(threading.get_ident(), time.monotonic() + seconds)
+        armed = _Armed(threading.get_ident(), time.monotonic() + seconds, seconds)
         with self._lock:
             self._armed.append(armed)
             if self._thread is None:
@@ -100,16 +106,32 @@ class Watch:
         memory = _memory()
         for armed in self._armed:
             if armed.memory is None:
-                armed.memory = memory
+                armed.memory, armed.computed = memory, _computed(armed.thread)
             if armed.fired:
                 continue
-            if now > armed.deadline:
+            if now > armed.deadline and _is_busy(armed):
                 armed.fired = "time"
             elif memory - armed.memory > _GROWTH:
                 armed.fired = "memory"
             else:
                 continue
             _raise_in(armed.thread, Overdue)
+
+
+def _is_busy(armed: _Armed) -> bool:
+    """Whether the run itself is to blame for the time that it has taken."""
+    computed = _computed(armed.thread)
+    if computed is None or armed.computed is None:
+        return True
+    return computed - armed.computed > armed.seconds * _BUSY
+
+
+def _computed(thread: int) -> float | None:
+    """Return the seconds of processor time of a thread that lives; None where the system can't tell."""
+    try:
+        return time.clock_gettime(time.pthread_getcpuclockid(thread))
+    except (AttributeError, OSError):
+        return None
 
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:

@@ -9,8 +9,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
+from collections import deque
+from itertools import count
 
 import pytest
+
+from transforms.jq.limits import OverLimit, bounded
 
 ENDLESS = {
     "a function that calls itself": "def f: f; f",
@@ -117,3 +123,20 @@ def test_a_heavy_program_answers_or_fails_its_event_and_the_next_is_fine(program
     said = ran(program)
 
     assert said is None or said[0] in {"jq_error", "jq_limit"}
+
+
+def test_a_machine_that_stalls_makes_no_program_a_runaway():
+    # As a process that is stopped for a while: time goes by, and nothing is computed.
+    assert bounded(lambda: time.sleep(0.5) or "through", 0.1) == "through"
+
+
+def test_a_run_that_computes_is_stopped_though_others_compute_beside_it():
+    over = threading.Event()
+    beside = threading.Thread(target=lambda: deque(iter(over.is_set, True), 0))
+    beside.start()
+    try:
+        with pytest.raises(OverLimit, match=r"longer than 0\.1 s"):
+            bounded(lambda: sum(1 for _ in count()), 0.1)
+    finally:
+        over.set()
+        beside.join(20)
