@@ -41,6 +41,10 @@ class Parking:
     def __len__(self) -> int:
         return len(self._places)
 
+    def has(self, execution: str) -> bool:
+        """Whether this execution waits."""
+        return execution in self._places
+
     def is_blocked(self, lane: str | None) -> bool:
         """Whether an execution of this lane has to wait behind another."""
         return lane in self._lanes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 from connectors.batch import Batch, Column
 from connectors.errors import PenstockError, PermanentError
@@ -20,6 +21,10 @@ from flows.state.contracts import StateStore
 from flows.state.history import decode_chunk
 from flows.state.records import Parked, ReplayLink
 from transforms.executions import UNSET, Ended, Executions
+
+if TYPE_CHECKING:
+    from flows.runtime.saga_retries import SagaRetries
+    from flows.state.saga_store import SagaStore
 
 TOGETHER = 500
 """Executions resumed in one batch: each is decoded by itself, and new events wait meanwhile."""
@@ -35,18 +40,25 @@ class Resumer:
         parkings: Mapping[str, Parking],
         committer: Committer,
         open_store: Callable[[], StateStore],
+        *,
+        retries: SagaRetries | None = None,
     ) -> None:
-        """`open_store` is called once, when something is due for the first time."""
+        """`open_store` is called once, when something is due for the first time.
+
+        `retries`: what operators ask of sagas, where a pipeline has any.
+        """
         self._flow = flow
         self._pipelines = {pipeline.name: pipeline for pipeline in pipelines}
         self._parkings = parkings
         self._committer = committer
         self._open_store = open_store
+        self._retries = retries
         self._store: StateStore | None = None
 
     def waiting(self) -> int:
-        """Return how many executions are parked."""
-        return sum(map(len, self._parkings.values()))
+        """Return how many executions are parked, or are to be compensated further."""
+        asked = 0 if self._retries is None else self._retries.waiting(self._opened_sagas)
+        return asked + sum(map(len, self._parkings.values()))
 
     def full(self) -> str:
         """Return why no new event may be read just now; "" when it may."""
@@ -58,6 +70,9 @@ class Resumer:
 
     def take(self) -> Executions | None:
         """Return what is due of one pipeline, or None. Raises RetryableError, FatalError (state)."""
+        retried = None if self._retries is None else self._retries.take()
+        if retried is not None:
+            return retried
         now, stored = time.time(), self._committer.stored
         for name, parking in self._parkings.items():
             if not len(parking):
@@ -70,12 +85,10 @@ class Resumer:
     def _resumed(
         self, pipeline: PipelinePlan, parking: Parking, ids: list[str]
     ) -> Executions | None:
-        if self._store is None:
-            self._store = self._open_store()
         try:
             found = {
                 parked.place.id: parked
-                for parked in self._store.parked(self._flow, pipeline.name, ids)
+                for parked in self._opened().parked(self._flow, pipeline.name, ids)
             }
         except PenstockError:
             parking.put_back(ids)
@@ -85,6 +98,14 @@ class Resumer:
                 parking.ended(each)  # an operator has taken it out
         chosen = [found[each] for each in ids if each in found]
         return rebuilt(chosen, pipeline, self._flow) if chosen else None
+
+    def _opened(self) -> StateStore:
+        if self._store is None:
+            self._store = self._open_store()
+        return self._store
+
+    def _opened_sagas(self) -> SagaStore:
+        return self._opened().sagas
 
     def close(self) -> None:
         """Close the store."""

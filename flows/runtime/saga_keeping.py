@@ -11,6 +11,7 @@ from flows.runtime.sagas import Sagas
 from flows.state.records import Lease
 from flows.state.saga_store import SagaStore
 from flows.state.sagas import Saga
+from flows.state.store import open_store
 
 if TYPE_CHECKING:
     from flows.plan import FlowPlan, SourcePlan
@@ -39,10 +40,10 @@ def open_sagas(
     pipelines = [pipeline for pipeline in source.pipelines if pipeline.saga is not None]
     if not pipelines:
         return {}
-    store = SagaStore.open(plan.state_url)
+    store = open_store(plan.state_url)
     opened.callback(store.close)
-    unfinished = store.unfinished(plan.name, source.name)
-    keeper = StoredSagas(store, lease)
+    unfinished = store.sagas.unfinished(plan.name, source.name)
+    keeper = StoredSagas(store.sagas, lease)
     return {
         each.name: Sagas(each, keeper, halt, unfinished=unfinished.get(each.name, ()))
         for each in pipelines

@@ -72,6 +72,9 @@ class Sagas:
         self.clock = clock
         self.status = ""
         """What it waits for, or ""; read by the reporter."""
+        self.retried: dict[str, int | None] = {}
+        """Id → None while a saga that an operator wants compensated further is on its way here, then
+        the ticket with which its end is stored."""
         self.published_anew: set[str] = set()
         """Steps whose sinks undo after a crash what was not settled: they are run again then."""
 
@@ -260,8 +263,11 @@ class Sagas:
 
     # --- at the end ---------------------------------------------------------------------------
 
-    def settle(self, executions: Executions, settlement: Settlement) -> None:
-        """Add to the settlement what has become of the sagas that have ended."""
+    def settle(self, executions: Executions, settlement: Settlement, ticket: int) -> None:
+        """Add to the settlement what has become of the sagas that have ended.
+
+        It is durable once `ticket` is stored.
+        """
         for index, saga in executions.sagas.items():
             ended = executions.ended.get(index)
             outcome = "done" if ended is None else ended.outcome
@@ -275,6 +281,8 @@ class Sagas:
                 settlement.sagas_completed.append(saga.id)
             if outcome != "parked":
                 self._unfinished.discard(saga.id)
+            if outcome == "undone":
+                self.retried[saga.id] = ticket
 
     @property
     def in_history(self) -> bool:

@@ -133,7 +133,7 @@ class Settle:
         if parked or executions.resumed:
             self._park(executions, settlement, now)
         if self._sagas is not None:
-            self._sagas.settle(executions, settlement)
+            self._sagas.settle(executions, settlement, self._committer.ticket)
         self._committer.settle(settlement)
         tally = self.tally
         tally.received += executions.events.size - untriggered - len(executions.resumed)

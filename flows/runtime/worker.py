@@ -48,6 +48,7 @@ from flows.runtime.resources import cpu_seconds, resident_bytes
 from flows.runtime.resuming import Resumer
 from flows.runtime.retention import pruner
 from flows.runtime.saga_keeping import open_sagas
+from flows.runtime.saga_retries import SagaRetries
 from flows.runtime.unread import Unread
 from flows.state.contracts import StateStore
 from flows.state.records import Lease
@@ -273,6 +274,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         opened.callback(committer.close)
         sinks = open_sinks(plan, source_plan, sink_states, order.writers, opened)
         _announce(plan, lease, sinks, sink_states)
+        sagas = open_sagas(plan, source_plan, lease, halt, opened)
         branches = assemble_branches(
             plan,
             source_plan,
@@ -282,7 +284,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             opened=opened,
             marks=marks,
             parkings=parkings,
-            sagas=open_sagas(plan, source_plan, lease, halt, opened),
+            sagas=sagas,
         )
         intake: Intake | None = None
         if order.reads:
@@ -303,6 +305,17 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 parkings,
                 committer,
                 lambda: open_store(plan.state_url),
+                retries=SagaRetries(
+                    plan.name,
+                    source_plan.name,
+                    source_plan.pipelines,
+                    parkings=parkings,
+                    sagas=sagas,
+                    owns=reader.owns,
+                    stored=lambda: committer.stored,
+                )
+                if sagas
+                else None,
             )
             opened.callback(resumer.close)
             intake = Intake(

@@ -22,6 +22,7 @@ from flows.state.records import (
     Settlement,
 )
 from flows.state.replays import Replays
+from flows.state.saga_store import SagaStore
 
 
 class StateStore(Protocol):
@@ -31,6 +32,8 @@ class StateStore(Protocol):
     """Dead letters, by filter."""
     replays: Replays
     """Replays of dead letters: asking for them, taking them, their outcome."""
+    sagas: SagaStore
+    """Sagas: their progress, and what operators ask of them."""
 
     def acquire_lease(self, flow: str, shard: str, holder: str, ttl: float) -> Lease | None:
         """Take the lease if it is free, expired (for `ttl` seconds) or ours; None when held."""

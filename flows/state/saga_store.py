@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
@@ -12,7 +12,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from flows.state.database import Database, transaction
 from flows.state.jsontext import json_text
 from flows.state.leases import under
-from flows.state.migrations import prepare
 from flows.state.records import Lease
 from flows.state.rows import Row, storable
 from flows.state.sagas import UNFINISHED, Saga, steps_of, steps_text
@@ -98,26 +97,11 @@ def _saga_of(values: Sequence[Any]) -> Saga:
 
 
 class SagaStore:
-    """Sagas of one state store. A store object belongs to one thread, but for `open` and `close`.
-
-    Errors are FatalError or RetryableError (`state_*` codes), as of any state store.
-    """
+    """Sagas of one state store, on its connection; errors as it has them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._statements = SagaStatements(database.dialect)
-
-    @classmethod
-    def open(cls, url: str) -> SagaStore:
-        """Open the sagas of the state at `url`, whose tables are there already."""
-        database = Database(url, create=False)
-        try:
-            prepare(database, create=False)
-        except BaseException:
-            database.close()
-            raise
-        database.opened()
-        return cls(database)
+        self.statements = SagaStatements(database.dialect)
 
     # --- what a worker does -------------------------------------------------------------------
 
@@ -127,7 +111,7 @@ class SagaStore:
         under(
             self._database,
             lease,
-            lambda connection: _execute(connection, self._statements.save, rows),
+            lambda connection: _execute(connection, self.statements.save, rows),
         )
 
     def unfinished(self, flow: str, source: str) -> dict[str, set[str]]:
@@ -209,12 +193,8 @@ class SagaStore:
         )
         return any(shard.rpartition("/")[0] == source for shard, _ in self._all(query))
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._database.close()
-
-    def _all(self, query: Any, values: Mapping[str, Any] | None = None) -> list[Any]:
-        return self._database.run(lambda connection: list(connection.execute(query, values or {})))
+    def _all(self, query: Any) -> list[Any]:
+        return self._database.run(lambda connection: list(connection.execute(query)))
 
 
 def _execute(connection: Connection, statement: Any, rows: list[Row]) -> None:

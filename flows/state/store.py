@@ -47,7 +47,7 @@ from flows.state.rows import (
     sink_state_row,
     totals_row,
 )
-from flows.state.saga_store import SagaStatements, compensation_row, saga_row
+from flows.state.saga_store import SagaStore, compensation_row, saga_row
 
 _NO_LAG = Lag()
 
@@ -87,7 +87,7 @@ class SqlStateStore:
         self._database = database
         self._queries = Queries(database.dialect)
         self.replays = Replays(database)
-        self._sagas = SagaStatements(database.dialect)
+        self.sagas = SagaStore(database)
         self.letters = Letters(database)
         self._unanswered: _Commit | None = None
 
@@ -215,9 +215,9 @@ class SqlStateStore:
             (queries.save_replayed_letter, refailed),
             (queries.unpark, resumed),
             (queries.park, parked),
-            (self._sagas.settle, sagas),
-            (self._sagas.forget, completed),
-            (self._sagas.tell_letter, compensated),
+            (self.sagas.statements.settle, sagas),
+            (self.sagas.statements.forget, completed),
+            (self.sagas.statements.tell_letter, compensated),
             (queries.save_sink_state, list(states.values())),
             (queries.add_chunk, chunks),
         ]

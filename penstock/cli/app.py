@@ -17,6 +17,7 @@ from penstock.cli import (
     explain,
     init,
     run,
+    saga,
     schema,
     state,
     trying,
@@ -59,6 +60,7 @@ app.add_typer(connectors.connectors, name="connectors")
 app.add_typer(schema.schema, name="schema")
 app.add_typer(state.state, name="state")
 app.add_typer(dlq.dlq, name="dlq")
+app.add_typer(saga.saga, name="saga")
 
 
 def _print_version(wanted: bool) -> None:

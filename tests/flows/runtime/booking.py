@@ -7,15 +7,21 @@ import threading
 from collections import defaultdict
 from typing import Any, NamedTuple
 
-from flows.state.saga_store import SagaStore
 from tests.connectors.kafka.driving import write
 from tests.flows.runtime.running import kafka_source, pipeline, step
 from tests.transforms.steps.answering import Answer, as_json
 
 STEPS = ("reserve", "charge", "ship")
 UNDOES = {"reserve": "release", "charge": "refund", "ship": "cancel"}
+BOOKS = {undo: step for step, undo in UNDOES.items()}
 
 SOON = {"max_attempts": 4, "initial_delay": "100ms", "max_delay": "200ms"}
+
+
+def repeatable(action: str) -> dict[str, Any]:
+    """A call that may be made again: its method says so, and the service knows it by a key."""
+    headers = {"Idempotency-Key": action + "-{{ .data.order }}"}
+    return {"method": "PUT", "headers": headers}
 
 
 class Call(NamedTuple):
@@ -49,6 +55,8 @@ class Bookings:
             refusal = self.fails(action, call.order, tries)
             if refusal is not None:
                 return refusal
+            if action in BOOKS and Call(BOOKS[action], call.order) not in self.calls:
+                return as_json({"order": call.order, "nothing": "to undo"})
             key = seen.headers.get("idempotency-key")
             if key is None or key not in self.keys:
                 self.calls.append(call)
@@ -104,8 +112,7 @@ class Booking:
             more = dict(of_step.get(name, {}))
             config, undo = {}, {}
             if keys:
-                config = {"idempotency_key": name + "-{{ .data.order }}"}
-                undo = {"idempotency_key": UNDOES[name] + "-{{ .data.order }}"}
+                config, undo = repeatable(name), repeatable(UNDOES[name])
             compensate = {
                 "type": "step.http_call",
                 "config": self.call(UNDOES[name], **undo),
@@ -137,9 +144,6 @@ class Booking:
         write(self.kafka, self.topic, *values)
 
     def sagas(self, status=None):
-        store = SagaStore.open(self.flow.state_url)
-        try:
-            found = store.page("flow", pipeline=None, statuses=(), limit=1000)
-        finally:
-            store.close()
+        with self.flow.store() as store:
+            found = store.sagas.page("flow", pipeline=None, statuses=(), limit=1000)
         return [saga for _, saga in found if status is None or saga.status == status]
