@@ -49,7 +49,7 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         only_replays: bool = False,
         shares_thread: bool = False,
     ) -> None:
-        """`only_replays`: it ends when no replay waits any more, whatever else does."""
+        """`only_replays`: it ends when no replay or retried saga waits any more, whatever else does."""
         self._reader = reader
         self._committer = committer
         self._halt = halt
@@ -127,6 +127,8 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
     def _is_unfinished(self) -> bool:
         """Whether something waits that must be through before the end."""
         if self._only_replays:
+            if self._resumer is not None and self._resumer.retrying():
+                return True
             return self._replaying is not None and self._replaying.unfinished()
         return self._resumer is not None and self._resumer.waiting() > 0
 

@@ -104,7 +104,8 @@ def begun(
     for index in executions.going(0):
         letter = letters[index]
         first[index] = 0
-        if index not in from_step or letter.step is None:
+        # What a saga had done is undone: it begins anew.
+        if index not in from_step or letter.step is None or pipeline.saga is not None:
             continue
         step = top_step(letter.step)
         if step in numbers:

@@ -60,6 +60,10 @@ class Resumer:
         asked = 0 if self._retries is None else self._retries.waiting(self._opened_sagas)
         return asked + sum(map(len, self._parkings.values()))
 
+    def retrying(self) -> bool:
+        """Whether sagas are to be compensated further that are not yet."""
+        return self._retries is not None and self._retries.unfinished()
+
     def full(self) -> str:
         """Return why no new event may be read just now; "" when it may."""
         for name, parking in self._parkings.items():

@@ -60,6 +60,13 @@ class SagaRetries:
                 self._look(store())
         return sum(map(len, self._found.values()))
 
+    def unfinished(self) -> bool:
+        """Whether any is to be taken up, or on its way, or nobody has looked yet."""
+        if not self._sagas:
+            return False
+        under_way = any(None in sagas.retried.values() for sagas in self._sagas.values())
+        return not self._next_look or bool(self._found) or under_way
+
     def take(self) -> Executions | None:
         """Return executions of one pipeline whose sagas are to be compensated further, or None."""
         for name, found in list(self._found.items()):

@@ -85,7 +85,7 @@ class WorkerOrder:
     reads: bool = True
     """It has a share of the source; without, it only takes part in a cluster's exchanges."""
     only_replays: bool = False
-    """It runs replays of dead letters to their end, and reads nothing."""
+    """It runs replays of dead letters, and sagas that are retried, to their end; it reads nothing."""
 
     @property
     def shard(self) -> str:
@@ -438,7 +438,7 @@ def _undo_abandoned(
             log.info("standby: waiting", reason=reason, flow=plan.name, shard=order.shard)
             reporter.state = "standby"
         reporter.status = f"{reason}; waiting to take over"
-        over = order.only_replays and not store.replays.has_open(plan.name, order.source)
+        over = order.only_replays and not _is_asked(order, plan, store)
         return over or halt.wait(LEASE_TTL / 10)
 
     return undo_abandoned(
@@ -481,6 +481,13 @@ def _announce(
             store.save_sink_states(lease, states)
 
 
+def _is_asked(order: WorkerOrder, plan: FlowPlan, store: StateStore) -> bool:
+    """Whether replays or sagas of this source wait for a worker."""
+    return store.replays.has_open(plan.name, order.source) or bool(
+        store.sagas.requested(plan.name, order.source, 1)
+    )
+
+
 def _take_lease(
     order: WorkerOrder, plan: FlowPlan, store: StateStore, halt: Halt, reporter: Reporter
 ) -> Lease | None:
@@ -501,7 +508,7 @@ def _take_lease(
         if reporter.state != "standby":
             log.info("standby: another worker runs this", flow=plan.name, shard=order.shard)
             reporter.state = "standby"
-        if order.only_replays and not store.replays.has_open(plan.name, order.source):
+        if order.only_replays and not _is_asked(order, plan, store):
             return None  # the other worker has run them
         reporter.status = "another worker runs this; waiting to take over"
         if halt.wait(LEASE_TTL / 10):

@@ -15,7 +15,7 @@ from flows.state.leases import under
 from flows.state.records import Lease
 from flows.state.rows import Row, storable
 from flows.state.sagas import UNFINISHED, Saga, steps_of, steps_text
-from flows.state.tables import dead_letters, leases, sagas, server_now
+from flows.state.tables import dead_letters, sagas
 
 _SHOWN = tuple(column for column in sagas.c if column.name not in {"flow", "body"})
 _NAMES = tuple(column.name for column in _SHOWN)
@@ -185,13 +185,6 @@ class SagaStore:
             return changed == 1
 
         return self._database.run(execute)
-
-    def is_running(self, flow: str, source: str) -> bool:
-        """Whether a worker holds a lease of the source."""
-        query = select(leases.c.shard, leases.c.holder).where(
-            leases.c.flow == flow, leases.c.expires_at > server_now(), leases.c.holder != ""
-        )
-        return any(shard.rpartition("/")[0] == source for shard, _ in self._all(query))
 
     def _all(self, query: Any) -> list[Any]:
         return self._database.run(lambda connection: list(connection.execute(query)))

@@ -120,13 +120,16 @@ def retry(
 ) -> int:
     """Run the compensations that are left of a saga whose compensation failed.
 
-    A running flow does it; where none runs, it waits for the next start. Exit code 1: it failed again.
+    A running flow does it; where none runs, it is done here, if the flow file is named. Exit code 1:
+    it failed again.
     """
     from penstock.cli.saga_retrying import Wanted, retry_saga  # noqa: PLC0415
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
     with open_stored(flows, state, flow) as stored:
-        wanted = Wanted(stored, done=done or [], wait=wait, json=output == "json")
+        wanted = Wanted(
+            stored, flows or [], state, done=done or [], wait=wait, json=output == "json"
+        )
         return retry_saga(wanted, id)
 
 

@@ -50,7 +50,7 @@ def resolve_saga(stored: Stored, id_prefix: str, note: str) -> tuple[str, Saga]:
             hint="`penstock saga show` tells what was done.",
         )
     busy = before in {*UNFINISHED, "retrying"}
-    if busy and stored.store.sagas.is_running(flow, saga.source):
+    if busy and saga.source in stored.store.replays.served_sources(flow):
         raise FlowFileError(
             f"saga {saga.id} is {before}, and a worker is on it.",
             code="saga_status",

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectors.errors import FlowFileError
+from dlq.in_place import run_in_place
 from flows.runtime import exits
 from flows.state.sagas import Saga
+from penstock.cli.errors import print_error
+from penstock.cli.loading import load_runnable
 from penstock.cli.output import print_json
 from penstock.cli.saga_finding import change, find_saga
 from penstock.cli.saga_report import detail, print_saga
@@ -26,6 +32,9 @@ class Wanted:
     """What the command was told."""
 
     stored: Stored
+    files: Sequence[Path]
+    state: str | None
+    """The state store that was named, instead of the flow's."""
     done: Sequence[str]
     wait: bool
     json: bool
@@ -42,13 +51,15 @@ def retry_saga(wanted: Wanted, id_prefix: str) -> int:
             code="saga_status",
             hint="Wait for its end before you say what is done: penstock saga show.",
         )
-    runs = wanted.stored.store.sagas.is_running(flow, saga.source)
-    if runs and wanted.wait:
-        saga = _followed(wanted, flow, saga)
+    code = _see_through(wanted, flow, saga) if wanted.wait else exits.DONE
+    if code != exits.DONE:
+        return code
+    _, saga = find_saga(wanted.stored, saga.id)
     if wanted.json:
         print_json(detail(flow, saga))
     elif saga.status == "retrying":
-        where = "the running flow does it" if runs else "it goes on when the flow runs"
+        served = saga.source in wanted.stored.store.replays.served_sources(flow)
+        where = "the running flow does it" if served else "it goes on when the flow runs"
         print(f"Saga {saga.id}: {where}. See: penstock saga show {saga.id}")
     else:
         print_saga(flow, saga)
@@ -80,13 +91,38 @@ def _ask(wanted: Wanted, flow: str, saga: Saga) -> None:
     change(wanted.stored, flow, saga, "compensation_failed")
 
 
-def _followed(wanted: Wanted, flow: str, saga: Saga) -> Saga:
-    """Wait for the end of it, as long as a worker is on it."""
-    sagas = wanted.stored.store.sagas
-    while saga.status == "retrying" and sagas.is_running(flow, saga.source):
-        time.sleep(LOOK)
-        found = sagas.load(flow, saga.pipeline, [saga.id])
-        if not found:
-            break
-        saga = found[0]
-    return saga
+def _see_through(wanted: Wanted, flow: str, saga: Saga) -> int:
+    """Follow it to its end; it is run here where no worker is, if the flow file is named."""
+    store = wanted.stored.store
+
+    def status() -> str:
+        found = store.sagas.load(flow, saga.pipeline, [saga.id])
+        return found[0].status if found else "completed"
+
+    while status() == "retrying":
+        if saga.source in store.replays.served_sources(flow):
+            time.sleep(LOOK)
+            continue
+        if not wanted.files:
+            break  # it waits for the flow
+        code = _run_here(wanted, saga.source)
+        if code != exits.DONE:
+            return code
+    return exits.DONE
+
+
+def _run_here(wanted: Wanted, source: str) -> int:
+    plan = load_runnable(wanted.files)
+    if wanted.state is not None:
+        os.environ["PENSTOCK_STATE_URL"] = wanted.state  # for the worker
+    code, error = run_in_place(
+        wanted.files, plan, [source], tick=lambda: None, log_line=_print_log_line
+    )
+    if error is not None:
+        print_error(error.code, error.message, error.hint)
+    return code
+
+
+def _print_log_line(line: bytes) -> None:
+    sys.stderr.buffer.write(line + b"\n")
+    sys.stderr.buffer.flush()
