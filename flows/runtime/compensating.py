@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from connectors.batch import Column
-from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
+from connectors.errors import FatalError, HeldError, PenstockError, PermanentError, RetryableError
 from connectors.failpoints import fail_point
 from flows.runtime.halt import Halt
 from flows.runtime.retrying import delay_before
@@ -118,7 +118,7 @@ class Compensation:
             if wait.seconds > left:
                 executions.waits[index] = Wait(wait.step, wait.attempts, left, wait.error)
         progress = saga.steps.get(self._places[wait.step])
-        if not wait.attempts or progress is None:
+        if wait.error is None or progress is None:
             return False  # it waits behind another, or for a step that changes nothing
         progress.status = "again"
         return True
@@ -193,13 +193,18 @@ class Compensation:
         saga, plan = executions.sagas[index], runner.plan
         retry = plan.retry
         assert retry is not None  # noqa: S101 - the plan gives each one
+        held = isinstance(error, HeldError)  # a circuit is open: that was no attempt
         # A sink that is away is waited for, here as in any publish step.
-        patient = plan.type == "step.publish" or undoing.attempts < retry.max_attempts
+        patient = held or plan.type == "step.publish" or undoing.attempts < retry.max_attempts
         if not isinstance(error, RetryableError) or not patient:
             self._give_up(saga, undoing, error)
             return
         undoing.status, undoing.error = "again", self._row(error)
-        seconds = delay_before(retry, undoing.attempts, error.retry_after, self._random)
+        if held:
+            undoing.attempts -= 1
+            seconds = error.retry_after or 0.0
+        else:
+            seconds = delay_before(retry, undoing.attempts, error.retry_after, self._random)
         executions.waits[index] = Wait(plan.number, undoing.attempts, seconds, error)
         executions.ended[index] = Ended("parked", plan.name, error)
 
