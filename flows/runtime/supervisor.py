@@ -418,6 +418,7 @@ def plan_workers(files: Sequence[Path], plan: FlowPlan, options: RunOptions) -> 
                     writers=writers,
                     until_caught_up=options.until_caught_up,
                     log_format=options.log_format,
+                    log_level=options.log_level,
                     addresses=["127.0.0.1:0"] * options.workers if clustered else [],
                     process=number if clustered else 0,
                     reads=partitioned or number == 0,

@@ -288,3 +288,30 @@ def test_an_edit_that_does_not_fit_an_event_replays_nothing(broken):
     assert {each.status for each in broken.flow.letters()} == {"waiting"}
     with broken.flow.store() as store:
         assert store.replays.newest("flow", 1)[0].status == "cancelled"
+
+
+def test_the_command_follows_a_worker_that_runs_and_live_events_go_on(broken):
+    mend(broken)
+    run = broken.flow.start()
+    run.wait_until_started()
+    broken.send(range(200, 220))
+    ended = broken.flow.penstock("dlq", "replay", "--all", str(broken.flow.path))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "Replay 1 (done): 5 done, 0 failed again, of 5.\n"
+    wait_for(lambda: len(broken.numbers()) == 70, "all events")
+    assert run.stop() == 0, run.text()
+    order = [n for key, n in broken.service.done if key == "k0"]
+    assert [n for n in order if n < 200] == [0, 10, 20, 30, 40]
+    assert [n for n in order if n >= 200] == [200, 205, 210, 215]
+    assert broken.flow.totals() == {"calling": (70, 5, 0)}
+
+
+def test_a_flow_that_was_killed_is_replayed_in_place_once_its_lease_is_over(broken):
+    mend(broken)
+    run = broken.flow.start()
+    run.wait_until_started()
+    run.kill_all()
+    ended = broken.flow.penstock("dlq", "replay", "--all", str(broken.flow.path))
+    assert ended.returncode == 0, ended.stderr
+    assert broken.flow.letters() == []
+    assert broken.service.tries == dict.fromkeys(range(0, 50, 10), 1)
