@@ -16,6 +16,7 @@ from connectors.errors import (
     PermanentError,
     RetryableError,
 )
+from flows.runtime.classifying import Classifier, classifier_of
 from flows.runtime.halt import Halt
 from flows.runtime.measures import StepMeter
 from flows.runtime.retrying import delay_before
@@ -87,6 +88,7 @@ class StepRunner:
         self._around = around
         self._redact = redact
         self._retry = plan.retry if plan.retry and plan.retry.max_attempts > 1 else None
+        self._classifier = classifier_of(plan.retry)
         self._random = Random()  # noqa: S311 - jitter is no secret
 
     @property
@@ -156,7 +158,17 @@ class StepRunner:
             outputs = [UNSET] * len(indexes)
         if executions.failures:
             self._mask(executions, indexes)
+            if self._classifier is not None:
+                self._classify(executions, indexes, self._classifier)
         return outputs
+
+    def _classify(
+        self, executions: Executions, indexes: Sequence[int], classifier: Classifier
+    ) -> None:
+        failures = executions.failures
+        for index in indexes:
+            if index in failures:
+                failures[index] = classifier(failures[index], self._attempts(executions, index))
 
     def _mask(self, executions: Executions, indexes: Sequence[int]) -> None:
         """Mask secrets before anything keeps the errors: a loop's `errors`, a saga, the history."""

@@ -56,6 +56,18 @@ class Trigger(Settings):
     """jq that must be true for the event; default: every event."""
 
 
+class ErrorCondition(Settings):
+    """Errors that a jq program picks."""
+
+    when: Jq
+    """jq over `{code, kind, message, hint, status, context, attempts}` that must be true."""
+
+
+ErrorCode = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]*\*?|[1-5]xx|\*|[0-9A-Z]{5})$")]
+"""A code such as `http_timeout`, the start of codes (`db_*`), a class of statuses (`5xx`), a SQLSTATE
+(`40001`)."""
+
+
 class Retry(Settings):
     """How often and when a failed step is tried again."""
 
@@ -71,6 +83,11 @@ class Retry(Settings):
     """Part of the delay that is left to chance: 0.2 is ±20 %."""
     max_parked: Annotated[int, Ge(1)] = 10_000
     """When so many executions wait for a retry, the source is not read any further."""
+    retry_on: list[int | ErrorCode | ErrorCondition] = Field(default=[])
+    """Errors that are tried again though they would not be: statuses of an answer (`409`, `4xx`), codes
+    (`python_error`, `db_*`), SQLSTATEs (`"23505"`), or `{when: …}`, jq over the error."""
+    permanent_on: list[int | ErrorCode | ErrorCondition] = Field(default=[])
+    """Errors that are not tried again though they would be, written likewise; wins over `retry_on`."""
 
 
 class DeadLetters(Settings):

@@ -120,3 +120,17 @@ def test_kills_among_failures_lose_nothing_and_overtake_nothing(calling):
     assert sorted(calling.numbers()) == list(range(sent))
     assert calling.in_order()
     assert calling.flow.totals() == {"calling": (sent, 0, 0)}
+
+
+def test_the_flow_says_which_errors_are_tried_again_and_which_are_not(calling):
+    answers = {1: Answer(status=409), 2: Answer(status=503), 3: Answer(status=404)}
+    calling.service.fails = lambda number, tries: answers.get(number) if tries < 3 else None
+    retry_on = [{"when": ".status == 409 and .attempts < 5"}]
+    calling.write_flow(retry={**SOON, "retry_on": retry_on, "permanent_on": [503]})
+    calling.send(range(5))
+    calling.flow.run()
+    assert sorted(calling.numbers()) == [0, 1, 4]
+    tries = {number: calling.service.tries[number] for number in range(5)}
+    assert tries == {0: 1, 1: 3, 2: 1, 3: 1, 4: 1}
+    letters = {letter.error_kind for letter in calling.flow.letters()}
+    assert letters == {"permanent"}
