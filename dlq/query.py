@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -42,12 +43,18 @@ def list_letters(
 
 
 def select_letters(
-    store: StateStore, selection: Selection, *, limit: int = LIMIT, cursor: str | None = None
+    store: StateStore,
+    selection: Selection,
+    *,
+    limit: int = LIMIT,
+    cursor: str | None = None,
+    within: float | None = None,
 ) -> Page:
     """Return a page of what a selection means.
 
-    jq is asked about each entry that the filter finds, until the page is full. Raises
-    FlowFileError for a limit, a cursor or jq that can't be.
+    jq is asked about each entry that the filter finds, until the page is full; or for `within`
+    seconds, and then the page may hold fewer and still have a cursor. Raises FlowFileError for a
+    limit, a cursor or jq that can't be.
     """
     if limit < 1:
         raise FlowFileError(
@@ -60,10 +67,13 @@ def select_letters(
     else:
         found = []
         status = selection.wanted.status
-        for letters, _ in pages(store, selection, after=cursor, status=status):
+        end = None if within is None else time.monotonic() + within
+        for letters, behind in pages(store, selection, after=cursor, status=status):
             found += letters
             if len(found) > limit:
                 break
+            if end is not None and time.monotonic() > end:
+                return Page(found, behind)
     letters = found[:limit]
     return Page(letters, cursor_behind(letters[-1]) if len(found) > limit else None)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import getpass
 import json
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from connectors.errors import FlowFileError, PenstockError, RetryableError
 from connectors.failpoints import fail_point
+from dlq.query import when
 from dlq.selection import Selection, pages
 from flows.runtime.reviving import event_of
 from flows.state.contracts import StateStore
@@ -134,6 +135,26 @@ def find_replay(store: StateStore, number: int) -> Replay:
             hint="`penstock dlq replays` lists them.",
         )
     return found
+
+
+def return_orphans(store: StateStore, number: int, sources: Collection[str]) -> None:
+    """Return entries of sources that the flow no longer has: no worker would ever take them."""
+    for source in store.replays.open_sources(number):
+        if source not in sources:
+            store.replays.give_back_source(
+                number, source, "source_gone", f"the flow no longer reads the source {source}."
+            )
+
+
+def replay_document(replay: Replay) -> dict[str, Any]:
+    """Return a replay, JSON-able."""
+    shown = asdict(replay)
+    del shown["cursor"]
+    shown["selection"] = json.loads(replay.selection)
+    shown["from_step"] = bool(replay.from_step)
+    shown["created_at"] = when(replay.created_at)
+    shown["finished_at"] = None if replay.finished_at is None else when(replay.finished_at)
+    return shown
 
 
 def _patiently(call: Callable[[], int]) -> int:

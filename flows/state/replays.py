@@ -270,9 +270,11 @@ class Replays:
         rows = self._rows(_of_replay.where(replays.c.id == replay))
         return Replay(*rows[0]) if rows else None
 
-    def newest(self, flow: str | None, limit: int) -> list[Replay]:
-        """Return replays, the newest first."""
+    def newest(self, flow: str | None, limit: int, before: int | None = None) -> list[Replay]:
+        """Return replays, the newest first; those older than number `before`."""
         query = _of_replay.order_by(replays.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(replays.c.id < before)
         if flow is not None:
             query = query.where(replays.c.flow == flow)
         return [Replay(*row) for row in self._rows(query)]

@@ -84,12 +84,13 @@ class Api:
             caller=caller,
             knows=caller is not None or not self._access.guarded,
             ask=self._ask,
+            ask_to_the_end=self._ask_to_the_end,
         )
         answer = await route.handle(call)
         if isinstance(answer, Response):
             return answer
         headers = {"cache-control": "no-store"}
-        return Response(orjson.dumps(answer), headers=headers, media_type=route.media_type)
+        return Response(orjson.dumps(answer), route.status, headers, route.media_type)
 
     def _find(self, request: Request) -> tuple[Route, Mapping[str, str]]:
         method = "GET" if request.method == "HEAD" else request.method
@@ -127,8 +128,18 @@ class Api:
             ) from None
 
     async def _ask(self, work: Callable[[Stores], Any]) -> Any:
-        """Return what `work` returns on one of the threads that may wait for the state store."""
+        """Return what `work` returns on one of the threads that may wait for the state store.
+
+        Work that still waits for a thread when the caller has waited long enough is not done.
+        """
+        return await self._waited(asyncio.wrap_future(self._threads.submit(work)))
+
+    async def _ask_to_the_end(self, work: Callable[[Stores], Any]) -> Any:
         future = asyncio.wrap_future(self._threads.submit(work))
+        future.add_done_callback(_log_what_nobody_heard)
+        return await self._waited(asyncio.shield(future))
+
+    async def _waited(self, future: asyncio.Future[Any]) -> Any:
         try:
             return await asyncio.wait_for(future, self._patience)
         except asyncio.TimeoutError:
@@ -138,6 +149,12 @@ class Api:
                 status=503,
                 hint="Is it overloaded, stopped, or cut off? The flow itself waits for it, too.",
             ) from None
+
+
+def _log_what_nobody_heard(future: asyncio.Future[Any]) -> None:
+    error = None if future.cancelled() else future.exception()
+    if error is not None:
+        log.warning("a request that was accepted failed", error=str(error))
 
 
 def _bug(error: Exception) -> ApiError:

@@ -41,6 +41,8 @@ class Call:
     """Whether the caller may be told more than whether all is well."""
     ask: Callable[[Callable[[Stores], Any]], Any]
     """Await it to have something asked of the state store, on a thread: 503 when it takes too long."""
+    ask_to_the_end: Callable[[Callable[[Stores], Any]], Any]
+    """The same, for what is done to its end also when that takes longer than the caller waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,14 @@ class Route:
     handle: Callable[[Call], Any]
     """A coroutine function; its docstring is the operation's summary and description."""
     answer: type[Settings] | None = None
-    """What it sends as JSON with status 200; None where it sends something else."""
+    """What it sends as JSON; None where it sends something else."""
     query: type[Settings] | None = None
     body: type[Settings] | None = None
     media_type: str = "application/json"
+    status: int = 200
+    """When all went well."""
     statuses: tuple[int, ...] = field(default=())
-    """Other statuses than 200 that are answered in the same form, such as 503 of /readyz."""
+    """Other statuses that are answered in the same form, such as 503 of /readyz."""
 
     @property
     def name(self) -> str:

@@ -6,31 +6,39 @@ import re
 from typing import Any
 
 from connectors.errors import FlowFileError
-from dlq.query import Page, detail, list_letters, page_document
+from dlq.query import Page, detail, page_document, select_letters
 from flows.state.records import DeadLetter
 from penstock.api.calls import Call, Route
 from penstock.api.documents import LetterDetailDocument, LettersDocument
 from penstock.api.flow_routes import find_pipeline
-from penstock.api.queries import PageQuery
+from penstock.api.queries import LettersQuery
 from penstock.api.readers import Stores
 
 Json = dict[str, Any]
+
+SEARCH_FOR = 3.0
+"""Seconds that jq is asked about dead letters for one page."""
 
 _ID = re.compile(r"[0-9a-f-]{36}")
 
 
 async def list_dead_letters(call: Call) -> Json:
-    """List a pipeline's dead letters, newest failure first."""
-    backend, query = call.backend, call.query
-    pipeline = find_pipeline(backend, call.path["pipeline"]).name
+    """List a pipeline's dead letters, newest failure first.
+
+    With `where`, a page may hold fewer than `limit` and still have a cursor: jq is asked for some
+    seconds, not for minutes.
+    """
+    query: LettersQuery = call.query
+    pipeline = find_pipeline(call.backend, call.path["pipeline"]).name
+    selection = query.selection(call.backend.plan.name, pipeline, query.status)
 
     def read(stores: Stores) -> Page:
-        return list_letters(
+        return select_letters(
             stores.reader.store,
-            flow=backend.plan.name,
-            pipeline=pipeline,
+            selection,
             limit=query.limit,
             cursor=query.cursor,
+            within=SEARCH_FOR,
         )
 
     return page_document(await call.ask(read))
@@ -38,10 +46,10 @@ async def list_dead_letters(call: Call) -> Json:
 
 async def get_dead_letter(call: Call) -> Json:
     """Show all of a dead letter: the error, the event as it came, the outputs of the steps so far."""
-    return detail(await call.ask(lambda stores: _find(stores, call)))
+    return detail(await call.ask(lambda stores: find_letter(stores, call)))
 
 
-def _find(stores: Stores, call: Call) -> DeadLetter:
+def find_letter(stores: Stores, call: Call) -> DeadLetter:
     """Return the dead letter of the path. Raises FlowFileError `dead_letter_unknown`."""
     pipeline = find_pipeline(call.backend, call.path["pipeline"]).name
     wanted = call.path["id"].lower()
@@ -57,6 +65,8 @@ def _find(stores: Stores, call: Call) -> DeadLetter:
 
 
 ROUTES = (
-    Route("GET", "/api/v1/dlq/pipelines/{pipeline}", list_dead_letters, LettersDocument, PageQuery),
+    Route(
+        "GET", "/api/v1/dlq/pipelines/{pipeline}", list_dead_letters, LettersDocument, LettersQuery
+    ),
     Route("GET", "/api/v1/dlq/pipelines/{pipeline}/{id}", get_dead_letter, LetterDetailDocument),
 )

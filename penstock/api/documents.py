@@ -387,6 +387,84 @@ class LetterDetailDocument(LetterDocument):
     """The bytes that arrived, where they could not be read."""
 
 
+class ReplayDocument(Settings):
+    """A replay of dead letters. `total` is what it took; the rest says what became of them."""
+
+    id: int
+    """Its number."""
+    flow: str
+    """Its flow."""
+    created_at: str
+    """When it was asked for."""
+    created_by: str
+    """Who asked for it."""
+    selection: dict[str, Any]
+    """What was asked for."""
+    edit: str | None
+    """jq that each event's data went through."""
+    rate: float | None
+    """Executions per second at most."""
+    from_step: bool
+    """Whether each goes on at the step that failed."""
+    status: Literal["selecting", "running", "done", "cancelling", "cancelled"]
+    """How far it is."""
+    total: int
+    """Dead letters that it took."""
+    done: int
+    """Went through; they are no dead letters any more."""
+    failed: int
+    """Failed again."""
+    skipped: int
+    """Left out by the flow."""
+    returned: int
+    """Not run; they wait as before."""
+    finished_at: str | None
+    """When it was over."""
+
+
+class ReplaysDocument(Settings):
+    """A page of replays, newest first."""
+
+    replays: list[ReplayDocument]
+    """The replays."""
+    cursor: str | None
+    """Pass it on as `cursor` for the next page; null at the end."""
+
+
+class ReplayEntryDocument(Settings):
+    """One dead letter of a replay."""
+
+    dead_letter: str
+    """Its id."""
+    pipeline: str
+    """Its pipeline."""
+    event_id: str
+    """Its event's id."""
+    status: Literal["waiting", "running", "done", "failed", "skipped", "returned"]
+    """What became of it."""
+    execution: str | None
+    """The id of the execution that replays it."""
+    step: str | None
+    """The step that failed."""
+    error: ParkedErrorDocument | None
+    """Why it failed, or was returned."""
+    edited: Any
+    """The data that was replayed; null where it was not edited."""
+    original: dict[str, Any] | None
+    """The CloudEvent before the edit."""
+    ended_at: str | None
+    """When it had an outcome."""
+
+
+class ReplayEntriesDocument(Settings):
+    """A page of a replay's dead letters, by their ids."""
+
+    entries: list[ReplayEntryDocument]
+    """The entries."""
+    cursor: str | None
+    """Pass it on as `cursor` for the next page; null at the end."""
+
+
 class HealthDocument(Settings):
     """Whether the process lives."""
 

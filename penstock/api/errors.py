@@ -19,7 +19,7 @@ RETRY_AFTER = 5
 STATUSES = {
     "dead_letter_unknown": 404,
     "unknown_pipeline": 404,
-    "dead_letter_ambiguous": 409,
+    "replay_unknown": 404,
 }
 """Codes of errors that have a status of their own; of others the kind tells."""
 

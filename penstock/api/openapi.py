@@ -20,6 +20,7 @@ Json = dict[str, Any]
 PATH_NAMES = {
     "pipeline": "A pipeline of the flow.",
     "id": "The whole id of a dead letter.",
+    "replay": "The number of a replay.",
 }
 """What stands for what in a path."""
 
@@ -123,7 +124,7 @@ def _operation(route: Route, schemas: dict[str, Json]) -> Json:
         "tags": [_tag(route)],
         "summary": summary,
         "responses": {
-            "200": _answer(route),
+            str(route.status): _answer(route),
             **{str(status): _answer(route) for status in route.statuses},
             "default": {"$ref": "#/components/responses/Problem"},
         },

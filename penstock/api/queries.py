@@ -1,14 +1,40 @@
-"""What routes take in their query, parameter by parameter."""
+"""What routes take in their query and body, name by name."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
-from connectors.settings import Settings
+from connectors.settings import Rate, Settings
+from dlq.moments import parse_moment
+from dlq.selection import Selection
+from flows.state.letter_filter import LetterFilter
+from transforms.expressions import ExpressionError, compile_jq
 
 Limit = Annotated[int, Ge(1), Le(1000)]
+
+
+def _moment(value: Any) -> float:
+    return parse_moment(str(value), time.time())
+
+
+def _jq(value: str) -> str:
+    try:
+        compile_jq(value)
+    except ExpressionError as error:
+        raise ValueError(f"a jq program: {error.message.rstrip('.')}") from None
+    return value
+
+
+Moment = Annotated[
+    float,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "examples": ["2h", "2026-11-21T08:00:00Z"]}),
+]
+Jq = Annotated[str, AfterValidator(_jq)]
 
 
 class PageQuery(Settings):
@@ -25,3 +51,59 @@ class ParkedQuery(PageQuery):
 
     pipeline: str | None = None
     """Only this pipeline's."""
+
+
+class Conditions(Settings):
+    """Which dead letters of a pipeline: those that have all of this."""
+
+    step: str | None = None
+    """Failed at this step."""
+    error: str | None = None
+    """Failed with this error code."""
+    type: str | None = None
+    """The event's type, a glob: `public.orders.*`."""
+    tenant: str | None = None
+    """This tenant's."""
+    since: Moment | None = None
+    """Failed last at or after: `2h` (ago) or an RFC 3339 time."""
+    until: Moment | None = None
+    """Failed last before: `30m` (ago) or an RFC 3339 time."""
+    where: Jq | None = None
+    """jq over the event that must be true, such as `.data.total > 100`."""
+
+    def selection(self, flow: str, pipeline: str, status: str | None = None) -> Selection:
+        """Return what is meant."""
+        wanted = LetterFilter(
+            flow=flow,
+            pipeline=pipeline,
+            step=self.step,
+            error_code=self.error,
+            event_type=self.type,
+            tenant=self.tenant,
+            since=self.since,
+            until=self.until,
+            status=status,
+        )
+        return Selection(wanted, self.where)
+
+
+class LettersQuery(PageQuery, Conditions):
+    """A page of a pipeline's dead letters."""
+
+    status: Literal["waiting", "replaying"] | None = None
+    """Only those that wait, or that are being replayed."""
+
+
+class ReplayBody(Settings):
+    """How to replay."""
+
+    edit: Jq | None = None
+    """jq that each event's data goes through first; the original is kept."""
+    rate: Annotated[Rate, Gt(0)] | None = None
+    """At most so many, such as `50/s`."""
+    from_step: bool = False
+    """Go on at the step that failed, with the outputs so far, instead of the first."""
+
+
+class ReplayAllBody(ReplayBody, Conditions):
+    """Which dead letters of a pipeline to replay, and how; without conditions, all."""

@@ -7,8 +7,9 @@ those who ask for it, and neither the server, nor the supervisor, nor the end of
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import closing, contextmanager
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -36,9 +37,11 @@ class Stores:
             self._reader = StateReader(self._url)
         return self._reader
 
-    def open_writer(self) -> StateStore:
-        """Return a store that may write; close it after use. Raises PenstockError."""
-        return open_store(self._url, create=False)
+    @contextmanager
+    def writer(self) -> Iterator[StateStore]:
+        """Give a store that may write, and close it. Raises PenstockError."""
+        with closing(open_store(self._url, create=False)) as store:
+            yield store
 
     def close(self) -> None:
         """Close the reader; the next use opens another."""

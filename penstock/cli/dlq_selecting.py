@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from connectors.errors import FlowFileError
-from connectors.settings import parse_duration
 
 if TYPE_CHECKING:
     from dlq.selection import Selection
@@ -121,18 +119,15 @@ def selection_of(
 
 def _moment(text: str | None, option: str, now: float) -> float | None:
     """Return a time in seconds since the epoch: a duration is so long ago."""
+    from dlq.moments import parse_moment  # noqa: PLC0415 - loads pydantic
+
     if text is None:
         return None
     try:
-        return now - parse_duration(text)
-    except ValueError:
-        pass
-    try:
-        at = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
+        return parse_moment(text, now)
     except ValueError:
         raise FlowFileError(
             f"{option} {text!r} is neither a duration nor a time.",
             code="usage",
             hint=f"{option} 2h (two hours ago), or {option} 2026-11-21T08:00:00Z.",
         ) from None
-    return (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp()

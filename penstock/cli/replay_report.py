@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dlq.query import when
-from dlq.replay import find_replay
+from dlq.replay import find_replay, replay_document
 from flows.state.replays import Replay
 from penstock.cli.output import print_json, print_table, printable
 
@@ -26,21 +26,10 @@ _VERDICTS = {
 }
 
 
-def document(replay: Replay) -> dict[str, Any]:
-    """Return a replay, JSON-able."""
-    shown = asdict(replay)
-    del shown["cursor"]
-    shown["selection"] = json.loads(replay.selection)
-    shown["from_step"] = bool(replay.from_step)
-    shown["created_at"] = when(replay.created_at)
-    shown["finished_at"] = None if replay.finished_at is None else when(replay.finished_at)
-    return shown
-
-
 def show_replays(found: Sequence[Replay], *, json: bool) -> None:
     """Print replays."""
     if json:
-        print_json([document(replay) for replay in found])
+        print_json([replay_document(replay) for replay in found])
         return
     if not found:
         print("Nothing has been replayed yet.")
@@ -104,7 +93,7 @@ def show_entries(store: StateStore, number: int, limit: int, after: str, *, json
             asdict(each) | {"ended_at": None if each.ended_at is None else when(each.ended_at)}
             for each in entries
         ]
-        print_json(document(replay) | {"entries": rows})
+        print_json(replay_document(replay) | {"entries": rows})
         return
     print(summary(replay) + "\n")
     print_table(

@@ -20,7 +20,16 @@ from rich.text import Text
 from connectors.errors import FlowFileError
 from dlq.in_place import run_in_place
 from dlq.rehearsal import Rehearsal, Report
-from dlq.replay import Request, ask, edited, find_replay, select, somebody
+from dlq.replay import (
+    Request,
+    ask,
+    edited,
+    find_replay,
+    replay_document,
+    return_orphans,
+    select,
+    somebody,
+)
 from dlq.selection import Selection, count, pages
 from flows.plan import FlowPlan
 from flows.runtime import exits
@@ -31,7 +40,7 @@ from penstock.cli.errors import print_error
 from penstock.cli.loading import load_runnable
 from penstock.cli.output import count as counted
 from penstock.cli.output import print_json
-from penstock.cli.replay_report import document, show_reasons, show_rehearsal, summary
+from penstock.cli.replay_report import show_reasons, show_rehearsal, summary
 from transforms.expressions import ExpressionError, compile_jq
 
 if TYPE_CHECKING:
@@ -145,7 +154,8 @@ def dry_run_replay(wanted: Wanted, ids: Sequence[str], conditions: Conditions) -
 def _see_through(wanted: Wanted, replay: Replay, plan: FlowPlan | None) -> int:
     """Follow a replay to its end, running it in place where no worker does; return the exit code."""
     if plan is not None:
-        _return_orphans(wanted.store, replay.id, plan)
+        known = {source.name for source in plan.sources if source.pipelines}
+        return_orphans(wanted.store, replay.id, known)
     if not wanted.wait:
         return _left_to_the_flow(wanted, replay)
     try:
@@ -201,7 +211,7 @@ def _follow(
 
 def _left_to_the_flow(wanted: Wanted, replay: Replay) -> int:
     if wanted.json:
-        print_json(document(replay))
+        print_json(replay_document(replay))
         return exits.DONE
     print(f"Replay {replay.id}: {counted(replay.total, 'dead letter')}.")
     if not replay.is_over and not wanted.store.replays.served_sources(wanted.flow):
@@ -212,7 +222,7 @@ def _left_to_the_flow(wanted: Wanted, replay: Replay) -> int:
 
 def _print_end(wanted: Wanted, replay: Replay) -> None:
     if wanted.json:
-        print_json(document(replay))
+        print_json(replay_document(replay))
         return
     print(summary(replay))
     show_reasons(wanted.store, replay)
@@ -273,16 +283,6 @@ def _check_allowed(
                 f"pipeline {name} does not let its dead letters be replayed.",
                 code="replay_not_allowed",
                 hint="It says dead_letter.replayable: false.",
-            )
-
-
-def _return_orphans(store: StateStore, number: int, plan: FlowPlan) -> None:
-    """Return entries of sources that the flow no longer has: no worker would ever take them."""
-    known = {source.name for source in plan.sources if source.pipelines}
-    for source in store.replays.open_sources(number):
-        if source not in known:
-            store.replays.give_back_source(
-                number, source, "source_gone", f"the flow no longer reads the source {source}."
             )
 
 

@@ -84,10 +84,11 @@ def _operation(
         rows = _fields(schema, schemas)
         yield "Body, as JSON:"
         yield table(["Field", "Type", "Meaning"], rows)
-    for media_type, content in operation["responses"]["200"]["content"].items():
+    status = next(iter(operation["responses"]))
+    for media_type, content in operation["responses"][status]["content"].items():
         schema = _resolved(content["schema"], schemas)
         if media_type == "application/json" and schema.get("properties"):
-            yield "Answer:"
+            yield "Answer:" if status == "200" else f"Answer, with status {status}:"
             yield table(["Field", "Type", "Meaning"], _fields(schema, schemas))
 
 

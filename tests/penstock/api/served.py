@@ -12,7 +12,7 @@ import httpx
 from flows.plan import load_flow
 from penstock.api.live import Live
 from penstock.api.serving import ApiServer, bind
-from tests.flows.runtime.running import Run, wait_for
+from tests.flows.runtime.running import Run
 
 FLOW = """
 name: shop
@@ -25,6 +25,7 @@ modules:
   - {{name: out, type: sink.stdout}}
 pipelines:
   enrich:
+    {pipeline}
     trigger: {{source: orders, when: '.data.token != "planted-when-value"'}}
     retry: {{max_attempts: 5}}
     steps:
@@ -39,9 +40,10 @@ pipelines:
 class Served:
     """An API whose workers are what `live` was shown."""
 
-    def __init__(self, folder: Path, state: str, server: str = ""):
+    def __init__(self, folder: Path, state: str, server: str = "", pipeline: str = ""):
+        """`server` and `pipeline` are lines of the flow file."""
         path = folder / "shop.yaml"
-        path.write_text(FLOW.format(state=state, server=server))
+        path.write_text(FLOW.format(state=state, server=server, pipeline=pipeline))
         self.plan = load_flow([path], {})
         self.live = Live()
         self.api = ApiServer(self.plan, self.live, bind("127.0.0.1:0"))
@@ -54,8 +56,8 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, state: str, server: str = "") -> Iterator[Served]:
-    served = Served(folder, state, server)
+def serving(folder: Path, state: str, server: str = "", pipeline: str = "") -> Iterator[Served]:
+    served = Served(folder, state, server, pipeline)
     try:
         yield served
     finally:
@@ -64,7 +66,10 @@ def serving(folder: Path, state: str, server: str = "") -> Iterator[Served]:
 
 def url_of(run: Run) -> str:
     """Return where a run serves its API, once it says so."""
-    return wait_for(lambda: re.search(r"http://127\.0\.0\.1:\d+(?=/api/v1)", run.text()), "API")[0]
+    run.wait_for_lines("/api/v1")
+    found = re.search(r"http://127\.0\.0\.1:\d+(?=/api/v1)", run.text())
+    assert found is not None
+    return found[0]
 
 
 @contextmanager

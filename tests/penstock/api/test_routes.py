@@ -9,9 +9,12 @@ import openapi_spec_validator
 import pytest
 
 from connectors.contracts import Lag
+from dlq.replay import Request, ask
+from dlq.selection import Selection
 from flows.runtime.measures import Histogram, Measures, PipelineMeasures, StepMeasures
 from flows.runtime.reports import PipelineCounts, Report
 from flows.runtime.supervisor import WorkerView
+from flows.state.letter_filter import LetterFilter
 from flows.state.store import open_store
 from penstock.api.routes import ROUTES, described
 from tests.flows.state.samples import commit, letter, parked, settlement
@@ -36,6 +39,8 @@ def filled(store, lease):
     done.parked.append(parked(1))
     done.parked.append(parked(2, attempts=0, error_code="", error_message="", step=None))
     commit(store, lease, [done], {"orders/0": "42"}, {"orders/0": Lag(events=7, seconds=1.5)})
+    selection = Selection(LetterFilter(flow="shop", ids=(LETTER[:-1] + "2",)))
+    ask(store, Request(selection, by="me", edit="{n: 1}"))
 
 
 @pytest.fixture
@@ -60,7 +65,8 @@ def full(served, store, lease):
 
 
 def filled_in(path):
-    return path.replace("{pipeline}", "enrich").replace("{id}", LETTER)
+    path = path.replace("{pipeline}", "enrich").replace("{id}", LETTER)
+    return path.replace("{replay}", "1")
 
 
 def test_the_document_is_valid_openapi_and_describes_everything(served):
