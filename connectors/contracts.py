@@ -94,6 +94,18 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
+class TransactionScope:
+    """What a source and a sink share that put positions and events into the same transactions."""
+
+    writer: str
+    """Names who writes: of two with one name, the one that opened later shuts out the other."""
+    group: str
+    """Where positions are committed to."""
+    owner: str
+    """The flow and source they belong to: positions of any other are left alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Opening:
     """What the runtime tells a source when it opens a reader."""
 
@@ -103,6 +115,9 @@ class Opening:
     of the source, those of other shards too. Empty on the first start."""
     until_caught_up: bool = False
     """End (raise EndOfSource from `poll`) once what was the end at opening has been handed over."""
+    transaction: TransactionScope | None = None
+    """Positions are committed in transactions: where those of this owner are ahead of the checkpoint,
+    reading begins there; `acknowledge` is not called."""
     compile_template: Callable[[str], Callable[[Mapping[str, Any]], str]] | None = None
     """Compile a `{{ … }}` template; the result renders it over a mapping."""
 
@@ -193,6 +208,8 @@ class SinkOpening:
     """What `settled_state` returned with the last settled batch; empty on the first start."""
     writer: str = ""
     """Set when several processes write through this sink module at once: each has another one."""
+    transaction: TransactionScope | None = None
+    """Deliver within transactions, each ended by `commit`; only to a TransactionalSink."""
     compile_template: Callable[[str], Callable[[Mapping[str, Any]], str]] | None = None
     """Compile a `{{ … }}` template; the result renders it over the outgoing event's attributes
     and `data`, and raises PermanentError for an event it can't be rendered for."""
@@ -241,6 +258,30 @@ class Undoing(Protocol):
         """
 
 
+@runtime_checkable
+class TransactionalSink(Protocol):
+    """What a sink has that makes what it delivered visible together with the source's positions.
+
+    Opened with a `SinkOpening.transaction`, it shuts out any older sink of the same `writer`; what
+    that had not committed never happened. Then `deliver` confirms that an event is part of the open
+    transaction, and nobody sees it before `commit`.
+    """
+
+    def committed(self, partitions: Iterable[str]) -> set[str]:
+        """Return the names of the transactions that moved these source partitions last.
+
+        Raises RetryableError, FatalError.
+        """
+
+    def commit(self, positions: Mapping[str, Position], name: str) -> None:
+        """Commit what was delivered since the last commit, and `positions`, under `name`.
+
+        A transaction that the server gave up on is made again from what was delivered. After a
+        RetryableError it is open: call again with the same arguments. Raises FatalError, with the
+        code `kafka_fenced` when another writer has taken the name.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectorType:
     """An entry point's value: one `type:` of a flow file, and how to make it.
@@ -258,6 +299,9 @@ class ConnectorType:
     """(module name, settings) → sink"""
     roles: frozenset[Literal["source", "sink"]] = field(default_factory=frozenset)
     """What it will be, for types without a factory yet."""
+    cluster: Callable[[Any], str] | None = None
+    """Settings → which cluster's transactions can hold its positions and events together (as its
+    addresses say, until it is connected); None: it has no transactions."""
 
 
 __all__ = [
@@ -279,5 +323,7 @@ __all__ = [
     "SinkTraits",
     "Source",
     "SourceTraits",
+    "TransactionScope",
+    "TransactionalSink",
     "Undoing",
 ]

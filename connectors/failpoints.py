@@ -31,6 +31,15 @@ SAGA_NAMES = (
 OTHERS = ("mid_replay_selection",)
 """Off that road: what a command does in several transactions."""
 
+TRANSACTION_NAMES = (
+    "after_effects_before_settle",
+    "after_prepare_before_commit",
+    "after_commit_before_settle",
+    "after_settle_before_checkpoint",
+    "after_checkpoint_before_acknowledge",
+)
+"""The order of an event's road with `delivery: exactly_once`."""
+
 _name, _, _nth = os.environ.get("PENSTOCK_FAIL_POINT", "").partition(":")
 _left = int(_nth or 1)
 

@@ -28,12 +28,14 @@ class Guarantee:
     """One sentence."""
 
 
-def edge_guarantee(source: SourceTraits, sink: SinkTraits, *, skips: bool = False) -> Guarantee:
+def edge_guarantee(
+    source: SourceTraits, sink: SinkTraits, *, skips: bool = False, in_transaction: bool = False
+) -> Guarantee:
     """Return what holds for events of `source` at `sink`.
 
-    `skips`: the publish step has `on_error: skip`, so that what the sink refuses goes nowhere.
+    `in_transaction`: the pipeline says `delivery: exactly_once`. `skips`: the publish step has `on_error: skip`, so that what the sink refuses goes nowhere.
     """
-    promise, reason = _PROMISES[sink.delivery]
+    promise, reason = _IN_TRANSACTION if in_transaction else _PROMISES[sink.delivery]
     if skips:
         reason = (
             f"{reason} An event that the sink refuses for good is passed over (on_error: skip)."
@@ -56,6 +58,11 @@ _PROMISES: dict[str, tuple[Promise, str]] = {
         "The sink shows an event only once its position is stored.",
     ),
 }
+
+_IN_TRANSACTION: tuple[Promise, str] = (
+    "exactly once",
+    "Events and positions are one Kafka transaction: readers of committed events see each once.",
+)
 
 
 def _order(source: SourceTraits, sink: SinkTraits) -> tuple[bool, str]:

@@ -116,6 +116,7 @@ class PipelinePlan:
     key: str | None
     partition_by: str | None
     on_invalid: Literal["dead_letter", "skip", "pass"]
+    delivery: Literal["at_least_once", "exactly_once"]
     order: Literal["key", "none", "partition"]
     max_parked: int
     """When so many executions wait, the source is not read any further."""
@@ -169,6 +170,16 @@ class SourcePlan:
     settings: Any
     pipelines: tuple[PipelinePlan, ...]
     place: Place
+
+    @property
+    def transactional_sink(self) -> str | None:
+        """The sink whose transactions hold this source's positions; None without exactly_once."""
+        for pipeline in self.pipelines:
+            if pipeline.delivery == "exactly_once":
+                for step in pipeline.every_step():
+                    if step.type == "step.publish":
+                        return str(step.settings.sink)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +337,7 @@ def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
         key=model.key,
         partition_by=model.partition_by,
         on_invalid=model.on_invalid,
+        delivery=model.delivery,
         order=model.order,
         max_parked=(model.retry or Retry()).max_parked,
         dead_letter=model.dead_letter,

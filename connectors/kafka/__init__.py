@@ -3,7 +3,7 @@
 settings    what a flow file may write, and librdkafka's properties
 source      where each partition's reading begins    → reader
 reader      batches out of librdkafka's queue        → decoding; beside it, watch
-sink        batches into an idempotent producer
+sink        batches into an idempotent producer       → publishing, or transactions
 positions   partitions, turns, offsets (pure)
 cluster     questions to a cluster                   → preflight
 failures    what librdkafka's errors mean
@@ -36,6 +36,10 @@ def _sink(name: str, settings: KafkaSinkSettings | KafkaSettings) -> KafkaSink:
     return KafkaSink(settings)
 
 
+def _cluster(settings: KafkaSourceSettings | KafkaSinkSettings | KafkaSettings) -> str:
+    return ", ".join(sorted(settings.brokers))
+
+
 def _refuse_what_is_not_built(name: str, not_built: list[str]) -> None:
     if not_built:
         raise FlowFileError(
@@ -46,10 +50,18 @@ def _refuse_what_is_not_built(name: str, not_built: list[str]) -> None:
 
 
 SOURCE_KAFKA = ConnectorType(
-    "source.kafka", KafkaSourceSettings, "Read topics of a Kafka cluster.", source=_source
+    "source.kafka",
+    KafkaSourceSettings,
+    "Read topics of a Kafka cluster.",
+    source=_source,
+    cluster=_cluster,
 )
 SINK_KAFKA = ConnectorType(
-    "sink.kafka", KafkaSinkSettings, "Publish to topics of a Kafka cluster.", sink=_sink
+    "sink.kafka",
+    KafkaSinkSettings,
+    "Publish to topics of a Kafka cluster.",
+    sink=_sink,
+    cluster=_cluster,
 )
 MESSAGING_KAFKA = ConnectorType(
     "messaging.kafka",
@@ -57,6 +69,7 @@ MESSAGING_KAFKA = ConnectorType(
     "Read and publish topics of a Kafka cluster.",
     source=_source,
     sink=_sink,
+    cluster=_cluster,
 )
 
 __all__ = ["MESSAGING_KAFKA", "SINK_KAFKA", "SOURCE_KAFKA"]

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from connectors.errors import FatalError
+from connectors.errors import FatalError, RetryableError
 from connectors.kafka.failures import (
     MISSING,
     ClientErrors,
@@ -134,6 +134,33 @@ class Cluster:
                     hint="Start at `earliest` instead, or try again.",
                 )
         return {Part(a.topic, a.partition): a.offset for a in answers if a.offset >= 0}
+
+    def committed(self, parts: Iterable[Part]) -> dict[Part, tuple[int, str]]:
+        """Return the group's offsets with their metadata; without partitions that have none.
+
+        A transaction that is about to move one is waited for. The client must be a consumer.
+        """
+        asked = [TopicPartition(*part) for part in parts]
+        if not asked:
+            return {}
+        deadline = time.monotonic() + self._patience
+        while True:
+            answers = self.ask("committed", asked)
+            wrong = [answer for answer in answers if answer.error is not None]
+            if not wrong:
+                return {
+                    Part(a.topic, a.partition): (a.offset, a.metadata or "")
+                    for a in answers
+                    if a.offset >= 0
+                }
+            if time.monotonic() > deadline:
+                raise RetryableError(
+                    f"the committed offset of {wrong[0].topic}/{wrong[0].partition} can't be read:"
+                    f" {wrong[0].error.str()}.",
+                    code="kafka_committed",
+                    hint="It is tried again.",
+                )
+            time.sleep(0.05)
 
 
 def consumer_properties(

@@ -20,6 +20,11 @@ _AUTHORISATION = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
+_FENCED = {
+    KafkaError._FENCED,  # noqa: SLF001
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+}
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 MISSING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -115,9 +120,12 @@ def client_failed(error: KafkaError) -> FatalError:
         return FatalError(
             f"Kafka does not let this user go on: {said}.",
             code="kafka_not_authorised",
-            hint="To publish, a user needs Write on the topics (and with brokers before 2.8"
-            " IdempotentWrite on the cluster): see kafka-acls.sh.",
+            hint="To publish, a user needs Write on the topics (with brokers before 2.8"
+            " IdempotentWrite on the cluster, and for `delivery: exactly_once` Write on the"
+            " TransactionalId): see kafka-acls.sh.",
         )
+    if code in _FENCED:
+        return fenced(said)
     return client_stopped(said)
 
 
@@ -128,6 +136,28 @@ def client_stopped(said: str) -> FatalError:
         code="kafka_client",
         hint="Start again: it goes on at the last checkpoint, and publishes again what was not"
         " confirmed.",
+    )
+
+
+def fenced(said: str) -> FatalError:
+    """Return the error for a transactional producer that another, or a timeout, has shut out."""
+    return FatalError(
+        f"another producer has taken over the transactions of this one, or one of them was open for"
+        f" too long: {said}.",
+        code="kafka_fenced",
+        hint="What was not committed never happened, and comes again. If this repeats: does a copy"
+        " of the flow run with another state store? Do steps take longer than `options:"
+        " transaction.timeout.ms` of the sink (60,000)?",
+    )
+
+
+def transactions_unavailable(said: str) -> RetryableError:
+    """Return the error for transactions that can't be made, committed or aborted just now."""
+    return RetryableError(
+        f"Kafka's transactions do not answer: {said}.",
+        code="kafka_transaction",
+        hint="It is tried again. The brokers need their topic __transaction_state:"
+        " transaction.state.log.replication.factor may not exceed their number.",
     )
 
 

@@ -24,6 +24,12 @@ class Part(NamedTuple):
         return f"{self.topic}/{self.number}"
 
 
+def part_of_name(name: str) -> Part:
+    """Return the partition of that name."""
+    topic, _, number = name.rpartition("/")
+    return Part(topic, int(number))
+
+
 class Watermarks(NamedTuple):
     """The offset of the first message that is there, and the one after the last committed."""
 

@@ -18,7 +18,7 @@ from connectors.errors import FatalError
 from connectors.kafka.cluster import Cluster, log
 from connectors.kafka.decoding import MESSAGE, Messages, batch_of, seconds_of
 from connectors.kafka.failures import MISSING, ClientErrors, client_failed, reading_failed
-from connectors.kafka.positions import Part, encode_position, resume
+from connectors.kafka.positions import Part, encode_position, part_of_name, resume
 from connectors.kafka.watch import Watch
 
 _EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's local codes are named so
@@ -242,11 +242,7 @@ class KafkaReader:
 
     def acknowledge(self, positions: Mapping[str, Position]) -> None:
         """Have the positions committed to the group, for lag tools; never waits, never raises."""
-        offsets = {}
-        for name, position in positions.items():
-            topic, _, number = name.rpartition("/")
-            offsets[Part(topic, int(number))] = int(position)
-        self._watch.settle(offsets)
+        self._watch.settle({part_of_name(name): int(at) for name, at in positions.items()})
 
     def lag(self) -> dict[str, Lag]:
         """Return the messages between what was handed over and the partitions' ends."""

@@ -1,27 +1,19 @@
 """The Kafka sink: an idempotent producer that confirms each batch before it returns.
 
-A batch is handed to librdkafka in order and then flushed: nothing lingers, and a large batch still
-travels in few requests. Only failures are reported to Python (`delivery.report.only.error`), each
-to the slot of its place in the batch; what is flushed and not reported is in all replicas.
+Opened with a transaction scope, its producer is transactional: `deliver` confirms that events are
+part of the open transaction, and `commit` makes them visible with the source's positions.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from itertools import repeat
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported, not as such
-    AdminClient,
-    ConfigResource,
-    ResourceType,
-)
+from confluent_kafka import KafkaException, Producer
 
+from connectors.batch import Position
 from connectors.cloudevents import (
     KAFKA_PREFIX,
     STRUCTURED_TYPE,
@@ -32,25 +24,22 @@ from connectors.cloudevents import (
 from connectors.contracts import Check, Outgoing, SinkOpening, SinkTraits
 from connectors.errors import FatalError, PenstockError, PermanentError
 from connectors.kafka import preflight
-from connectors.kafka.cluster import CLIENT_LOG, Cluster, log
+from connectors.kafka.cluster import CLIENT_LOG, Cluster
 from connectors.kafka.decoding import BASE64_KEY, bytes_of_key
-from connectors.kafka.failures import ClientErrors, client_failed, delivery_failed
+from connectors.kafka.failures import ClientErrors
+from connectors.kafka.publishing import Headers, Publisher, Records
 from connectors.kafka.settings import KafkaSettings, KafkaSinkSettings, client_properties
-
-Headers = Sequence[tuple[str, bytes]]
-Slot = Callable[[KafkaError, Any], None]
+from connectors.kafka.transactions import Transactions
 
 _STRUCTURED_HEADERS = [("content-type", f"{STRUCTURED_TYPE}; charset=UTF-8".encode())]
 
-_DEFAULT_LIMIT = 1_048_588
-"""max.message.bytes of a topic that says nothing else; librdkafka's batches stay below it."""
-
-_OVERHEAD = 120
-"""Bytes a record, or a batch of them, takes beside its content; more than it ever is."""
+_TRANSACTION_TIMEOUT = 60_000
+"""Milliseconds that a transaction may be open; as long, a dead writer's may hold up readers of
+committed events, unless another takes its place before."""
 
 
 class KafkaSink:
-    """See `connectors.contracts.Sink`."""
+    """See `connectors.contracts.Sink` and `TransactionalSink`."""
 
     def __init__(self, settings: KafkaSinkSettings | KafkaSettings) -> None:
         self._settings = settings
@@ -63,12 +52,8 @@ class KafkaSink:
         self._options = client_properties(settings.options)
         self._errors = ClientErrors(", ".join(settings.brokers))
         self._producer: Producer | None = None
-        self._slots: list[Slot] = []
-        self._failures: dict[int, PenstockError] = {}
-        self._refused_for_size: set[int] = set()
-        self._topic = ""
-        self._limits: dict[str, int] = {}
-        self._timeout = _seconds(self._options, 120_000)
+        self._publisher: Publisher | None = None
+        self._transactions: Transactions | None = None
 
     def preflight(self, topics: Sequence[str]) -> Iterable[Check]:
         """Check the brokers, each topic and the right to write it."""
@@ -77,24 +62,52 @@ class KafkaSink:
             self._settings.brokers, self._options, list(dict.fromkeys(named))
         )
 
-    def open(self, _opening: SinkOpening) -> None:
-        """Connect, and wait for a broker to answer."""
+    def open(self, opening: SinkOpening) -> None:
+        """Connect, and wait for a broker to answer; within a scope, shut out its older writer."""
+        scope = opening.transaction
+        more: dict[str, Any] = {}
+        if scope is not None:
+            more["transactional.id"] = scope.writer
+            # By default librdkafka forgets all brokers when none answers, and then waits for ever for a
+            # group's coordinator that it had known (measured with 2.16.0: kill the only broker
+            # in mid-transaction, start it again, and send_offsets_to_transaction never returns).
+            more["metadata.recovery.strategy"] = "none"
+            more["transaction.timeout.ms"] = self._options.get(
+                "transaction.timeout.ms", _TRANSACTION_TIMEOUT
+            )
         try:
-            producer = Producer(self._properties())
+            producer = Producer({**self._properties(), **more})
         except KafkaException as error:
             raise FatalError(
                 f"the Kafka client can't be made: {error.args[0].str()}.",
                 code="kafka_options",
                 hint="Check `options`.",
             ) from error
+        settings = self._settings
+        publisher = Publisher(
+            producer,
+            self._errors,
+            brokers=settings.brokers,
+            options=self._options,
+            timeout=_seconds(self._options, _TRANSACTION_TIMEOUT if scope else 120_000),
+        )
         try:
             Cluster(producer, self._errors, idle=True).metadata()
+            if scope is not None:
+                self._transactions = Transactions(
+                    producer,
+                    publisher,
+                    self._errors,
+                    scope,
+                    brokers=settings.brokers,
+                    options=self._options,
+                )
         except BaseException:
             producer.close()
             raise
-        self._producer = producer
-        if self._settings.topic is not None:
-            self._limit(self._settings.topic)
+        self._producer, self._publisher = producer, publisher
+        if settings.topic is not None:
+            publisher.limit(settings.topic)
 
     def _properties(self) -> dict[str, Any]:
         return {
@@ -130,26 +143,33 @@ class KafkaSink:
             return dict.fromkeys(range(len(events)), error)
         if not len(events):
             return {}
-        self._topic = topic
-        self._failures = {}
-        self._refused_for_size = set()
         values, headers = self._written(events)
-        keys = self._wire_keys(events.keys)
-        limit = self._limit(topic)
-        if limit >= _DEFAULT_LIMIT:
-            self._publish(range(len(events)), values, keys, headers)
+        keys, failures = _wire_keys(events.keys)
+        records = Records(topic, values, keys, headers)
+        if self._transactions is not None:
+            failures = self._transactions.deliver(records, failures)
         else:
-            for group in _groups(values, keys, headers, limit - _OVERHEAD):
-                self._publish(group, values, keys, headers)
-        if self._refused_for_size and len(events) > 1:
-            self._publish_one_by_one(values, keys, headers)
+            failures |= self._publish(records, failures)
         fatal = self._errors.fatal
         if fatal is not None:
             # What the client throws away when it stops is reported before why it stops.
-            for index, failure in self._failures.items():
+            for index, failure in failures.items():
                 if not isinstance(failure, PermanentError):
-                    self._failures[index] = fatal
-        return self._failures
+                    failures[index] = fatal
+        return failures
+
+    def _publish(
+        self, records: Records, unwritten: Mapping[int, PenstockError]
+    ) -> dict[int, PenstockError]:
+        publisher = self._publisher
+        assert publisher is not None, "deliver before open"  # noqa: S101
+        failures = publisher.publish(records, unwritten)
+        if publisher.refused_for_size and len(records) > 1:
+            publisher.send_singly(records.topic)
+            refused = sorted(publisher.refused_for_size)
+            others = {k: error for k, error in failures.items() if k not in set(refused)}
+            failures = others | publisher.publish(records, only=refused)
+        return failures
 
     # --- from events to records ---------------------------------------------------------------
 
@@ -170,141 +190,19 @@ class KafkaSink:
                 documents[index], headers[index] = None, in_headers[index]
         return documents, headers
 
-    def _wire_keys(self, keys: Sequence[str | None]) -> Sequence[str | bytes | None]:
-        """Return the keys as librdkafka takes them: text as it is, `base64:…` as its bytes.
+    # --- transactions --------------------------------------------------------------------------
 
-        One search through all of them tells whether there is anything to do.
-        """
-        try:
-            if b'"' + BASE64_KEY.encode() not in orjson.dumps(list(keys)):
-                return keys
-        except orjson.JSONEncodeError:  # a lone surrogate
-            pass
-        wired: list[str | bytes | None] = []
-        for index, key in enumerate(keys):
-            try:
-                wired.append(None if key is None else bytes_of_key(key))
-            except UnicodeEncodeError:
-                wired.append(None)
-                self._failures[index] = PermanentError(
-                    "the event's key can't be written as UTF-8.",
-                    code="key_not_utf8",
-                    hint="It holds half of a surrogate pair; mend it where it comes from.",
-                )
-        return wired
+    def committed(self, partitions: Iterable[str]) -> set[str]:
+        """Return the names of the transactions that moved these source partitions last."""
+        return self._within().committed(partitions)
 
-    # --- from records to confirmations --------------------------------------------------------
+    def commit(self, positions: Mapping[str, Position], name: str) -> None:
+        """Commit what was delivered since the last commit, with the source's positions."""
+        self._within().commit(positions, name)
 
-    def _publish(
-        self,
-        indexes: Sequence[int],
-        values: Sequence[bytes | None],
-        keys: Sequence[str | bytes | None],
-        headers: Sequence[Headers] | None,
-    ) -> None:
-        """Hand over the records of `indexes` in order, and wait until none is left."""
-        producer = self._producer
-        assert producer is not None, "deliver before open"  # noqa: S101
-        slots = self._slots
-        while len(slots) < len(values):
-            slots.append(partial(self._failed, len(slots)))
-        topic, produce = self._topic, producer.produce
-        if len(indexes) == len(values) and not self._failures:
-            heads = repeat(None) if headers is None else headers
-            rows: Iterable[Any] = zip(indexes, values, keys, slots, heads, strict=False)
-        else:
-            failed = self._failures
-            rows = (
-                (k, values[k], keys[k], slots[k], headers[k] if headers else None)
-                for k in indexes
-                if k not in failed
-            )
-        for index, value, key, slot, head in rows:
-            try:
-                if head is None:
-                    produce(topic, value, key, -1, slot)
-                else:
-                    produce(topic, value, key, -1, slot, None, 0, head)
-            except (BufferError, KafkaException):
-                self._insist(producer, index, (value, key, slot, head))
-        self._flush(producer)
-
-    def _insist(self, producer: Producer, index: int, record: tuple[Any, ...]) -> None:
-        """Hand over one record that was not taken: wait while the queue is full, else fail it."""
-        value, key, slot, head = record
-        while True:
-            try:
-                producer.produce(self._topic, value, key, -1, slot, None, 0, head or [])
-            except BufferError:
-                self._serve(producer.poll, 0.05)
-            except KafkaException as error:
-                self._fail(index, error.args[0])
-                return
-            else:
-                return
-
-    def _flush(self, producer: Producer) -> None:
-        deadline = time.monotonic() + self._timeout + 10
-        while self._serve(producer.flush, 1.0) or len(producer):
-            if self._errors.fatal is not None or time.monotonic() > deadline:
-                # Nothing of it can pass any more. (In time, librdkafka gives up by itself.)
-                producer.purge()
-
-    def _serve(self, call: Callable[[float], int], seconds: float) -> int:
-        """Let the client report; a fatal error is raised by the call that happens to hear it."""
-        try:
-            return call(seconds)
-        except KafkaException as raised:
-            self._errors.fatal = client_failed(raised.args[0])
-            return 0
-
-    def _failed(self, index: int, error: KafkaError, _message: Any) -> None:
-        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            self._refused_for_size.add(index)
-        self._fail(index, error)
-
-    def _fail(self, index: int, error: KafkaError) -> None:
-        self._failures[index] = delivery_failed(error, self._topic, self._timeout)
-
-    # --- topics that take less than a batch ----------------------------------------------------
-
-    def _limit(self, topic: str) -> int:
-        """Return the topic's max.message.bytes, asked for when it is first published to.
-
-        The broker measures a batch of records by it, not a record: a batch over it fails whole.
-        """
-        known = self._limits.get(topic)
-        if known is None:
-            known = self._limits[topic] = self._ask_limit(topic)
-        return known
-
-    def _ask_limit(self, topic: str) -> int:
-        properties: dict[str, Any] = {
-            **self._options,
-            "bootstrap.servers": ",".join(self._settings.brokers),
-            "logger": CLIENT_LOG,
-        }
-        admin = AdminClient(properties)
-        resource = ConfigResource(ResourceType.TOPIC, topic)
-        try:
-            found = admin.describe_configs([resource], request_timeout=5)[resource].result()
-            return int(found["max.message.bytes"].value)
-        except (KafkaException, KeyError, TypeError, ValueError) as error:
-            log.debug("kafka_limit_unknown", topic=topic, error=str(error))
-            return _DEFAULT_LIMIT
-
-    def _publish_one_by_one(
-        self,
-        values: Sequence[bytes | None],
-        keys: Sequence[str | bytes | None],
-        headers: Sequence[Headers] | None,
-    ) -> None:
-        """Publish again, each alone, what was refused for the size of the batch it was in."""
-        self._limits[self._topic] = 0
-        refused, self._refused_for_size = sorted(self._refused_for_size), set()
-        for index in refused:
-            del self._failures[index]
-            self._publish([index], values, keys, headers)
+    def _within(self) -> Transactions:
+        assert self._transactions is not None, "opened without a scope"  # noqa: S101
+        return self._transactions
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -312,37 +210,48 @@ class KafkaSink:
         """Keep nothing: Kafka has it."""
 
     def close(self) -> None:
-        """Flush what an interrupted `deliver` left, for at most 3 s, and disconnect."""
+        """Flush what an interrupted `deliver` left, for at most 3 s, and disconnect.
+
+        A transaction that is open is aborted, so that it does not hold up its readers.
+        """
         producer, self._producer = self._producer, None
         if producer is None:
             return
-        if self._serve(producer.flush, 3.0) or len(producer):
+        assert self._publisher is not None  # noqa: S101 - it came with the producer
+        if self._transactions is not None:
+            self._transactions.close()
+        if self._publisher.serve(producer.flush, 3.0) or len(producer):
             producer.purge()
-            self._serve(producer.flush, 0.5)
+            self._publisher.serve(producer.flush, 0.5)
         with contextlib.suppress(KafkaException):
             producer.close()
 
 
-def _groups(
-    values: Sequence[bytes | None],
-    keys: Sequence[str | bytes | None],
-    headers: Sequence[Headers] | None,
-    limit: int,
-) -> Iterable[Sequence[int]]:
-    """Split a batch, in order, into runs that fit into `limit` bytes; what does not is alone."""
-    run: list[int] = []
-    total = 0
-    for index, (value, key) in enumerate(zip(values, keys, strict=True)):
-        size = _OVERHEAD + len(value or b"") + 4 * len(key or "")
-        if headers is not None:
-            size += sum(len(name) + len(content) + 4 for name, content in headers[index])
-        if run and total + size > limit:
-            yield run
-            run, total = [], 0
-        run.append(index)
-        total += size
-    if run:
-        yield run
+def _wire_keys(
+    keys: Sequence[str | None],
+) -> tuple[Sequence[str | bytes | None], dict[int, PenstockError]]:
+    """Return the keys as librdkafka takes them, text as it is, `base64:…` as its bytes; and failures.
+
+    One search through all of them tells whether there is anything to do.
+    """
+    failures: dict[int, PenstockError] = {}
+    try:
+        if b'"' + BASE64_KEY.encode() not in orjson.dumps(list(keys)):
+            return keys, failures
+    except orjson.JSONEncodeError:  # a lone surrogate
+        pass
+    wired: list[str | bytes | None] = []
+    for index, key in enumerate(keys):
+        try:
+            wired.append(None if key is None else bytes_of_key(key))
+        except UnicodeEncodeError:
+            wired.append(None)
+            failures[index] = PermanentError(
+                "the event's key can't be written as UTF-8.",
+                code="key_not_utf8",
+                hint="It holds half of a surrogate pair; mend it where it comes from.",
+            )
+    return wired, failures
 
 
 def _seconds(options: Mapping[str, str], default: int) -> float:

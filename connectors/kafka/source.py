@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer
 
 from connectors.batch import Position
-from connectors.contracts import Check, Opening, SourceTraits
+from connectors.contracts import Check, Opening, SourceTraits, TransactionScope
 from connectors.errors import FlowFileError
 from connectors.kafka import preflight
 from connectors.kafka.cluster import Cluster, connected_consumer, consumer_properties, log
@@ -19,10 +19,12 @@ from connectors.kafka.positions import (
     Watermarks,
     begins_new,
     decode_position,
+    encode_position,
     resume,
 )
 from connectors.kafka.reader import KafkaReader
 from connectors.kafka.settings import KafkaSettings, KafkaSourceSettings, client_properties
+from connectors.kafka.transactions import ahead
 from connectors.kafka.watch import REFRESH, Watch
 
 
@@ -54,10 +56,11 @@ class KafkaSource:
         """Find this shard's partitions and read each from where it was left, or begins."""
         settings = self._settings
         brokers = ", ".join(settings.brokers)
+        group = self._group if opening.transaction is None else opening.transaction.group
 
         def connect(errors: ClientErrors, **more: Any) -> Consumer:
             options = client_properties(settings.options)
-            properties = consumer_properties(settings.brokers, self._group, options, errors)
+            properties = consumer_properties(settings.brokers, group, options, errors)
             return connected_consumer({**properties, **more})
 
         errors = ClientErrors(brokers)
@@ -102,9 +105,11 @@ class KafkaSource:
         own = self._choice.share(parts, opening.shard)
         marks = {part: cluster.watermarks(part) for part in own}
         starts: dict[Part, int] = {}
+        if opening.transaction is not None:
+            starts = self._ahead(cluster, opening, opening.transaction, marks)
         for part in own:
             stored = opening.positions.get(part.name)
-            if stored is not None:
+            if stored is not None and part not in starts:
                 starts[part] = self._resumed(part, stored, marks[part])
         fresh = [part for part in own if part not in starts]
         fresh_starts = self._fresh(cluster, fresh, own, marks, opening)
@@ -113,7 +118,7 @@ class KafkaSource:
         moved = {
             part: at
             for part, at in starts.items()
-            if part in fresh_starts or at != int(opening.positions[part.name])
+            if part in fresh_starts or at != int(opening.positions.get(part.name, "-1"))
         }
         ends = {part: high for part, high in highs.items() if starts[part] < high}
         return _Beginnings({part: starts[part] for part in own}, moved, ends, highs)
@@ -126,6 +131,29 @@ class KafkaSource:
                 "kafka_offset_gone", partition=part.name, gone=offset, next=resumption.offset
             )
         return resumption.offset
+
+    def _ahead(
+        self,
+        cluster: Cluster,
+        opening: Opening,
+        scope: TransactionScope,
+        marks: dict[Part, Watermarks],
+    ) -> dict[Part, int]:
+        """Return where partitions begin whose transactions are further than the state store."""
+        found = ahead(cluster.committed(marks), opening.positions, scope.owner)
+        for part, offset in found.items():
+            log.warning(
+                "kafka_ahead_of_state",
+                partition=part.name,
+                offset=offset,
+                stored=opening.positions.get(part.name, "nothing"),
+                hint="Reading goes on where the last transaction ended. What the state store lacks"
+                " since then (history, dead letters) is lost with it.",
+            )
+        return {
+            part: self._resumed(part, encode_position(offset), marks[part])
+            for part, offset in found.items()
+        }
 
     def _fresh(
         self,

@@ -18,7 +18,7 @@ from connectors.contracts import Shard
 from connectors.errors import FatalError
 from connectors.kafka.cluster import Cluster, log
 from connectors.kafka.failures import ClientErrors, topic_missing
-from connectors.kafka.positions import Part, TopicChoice
+from connectors.kafka.positions import Part, TopicChoice, part_of_name
 
 TICK = 1.0
 """Seconds between commits."""
@@ -73,8 +73,7 @@ class Watch:
 
     def owns(self, partition: str) -> bool:
         """Whether the partition, by its name, is of this shard."""
-        topic, _, number = partition.rpartition("/")
-        return self._shard.takes(self._choice.turn(Part(topic, int(number))))
+        return self._shard.takes(self._choice.turn(part_of_name(partition)))
 
     def start(self) -> None:
         """Start the thread."""

@@ -65,9 +65,14 @@ def open_sinks(
     states: Mapping[str, Mapping[str, str]],
     writers: Mapping[str, str],
     opened: ExitStack,
+    *,
+    before: Mapping[str, Sink],
 ) -> dict[str, Sink]:
-    """Open each sink that the source's pipelines publish to; `opened` closes them."""
-    sinks: dict[str, Sink] = {}
+    """Open each sink that the source's pipelines publish to; `opened` closes them.
+
+    `before`: those that are open already.
+    """
+    sinks = dict(before)
     for pipeline in source.pipelines:
         for name in sinks_of(pipeline):
             if name in sinks:

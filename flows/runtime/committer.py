@@ -45,6 +45,10 @@ class _Unit:
     positions: dict[str, Position] = field(default_factory=dict)
     owner: str | None = None
     """Whose positions they are, when not the source's: see `flush`."""
+    transaction: str = ""
+    layout: str = ""
+    is_prepared: bool = False
+    """Its transaction is committed: see `prepare`."""
 
     @property
     def events(self) -> int:
@@ -76,6 +80,7 @@ class Committer:
         self._prune_every = prune_every
         self._open = _Unit([])
         self._queue: list[_Unit] = []
+        self._prepared: _Unit | None = None
         self._events = 0
         self._ticket = 1
         self._stored = 0
@@ -154,6 +159,35 @@ class Committer:
             while unit in self._queue and not self._halt.error:
                 self._condition.wait(0.1)
 
+    def prepare(self, positions: Mapping[str, Position], transaction: str, layout: str) -> bool:
+        """Keep what was settled so far as the outcome of a transaction about to be committed.
+
+        Waits until it is durable; False when there is an error, and nothing may be committed. It
+        counts for nothing until `settle_prepared`.
+        """
+        unit, self._open = self._open, _Unit([])
+        self._ticket += 1
+        unit.positions.update(positions)
+        unit.transaction, unit.layout = transaction, layout
+        self._prepared = unit
+        with self._condition:
+            self._queue.append(unit)
+            self._events += unit.events
+            self._condition.notify_all()
+            while unit in self._queue and not self._halt.error:
+                self._condition.wait(0.1)
+        return not self._halt.error
+
+    def settle_prepared(self) -> None:
+        """Have what was prepared settled: its transaction is committed. Does not wait."""
+        unit, self._prepared = self._prepared, None
+        assert unit is not None  # noqa: S101 - `prepare` came before
+        unit.is_prepared = True
+        with self._condition:
+            self._queue.append(unit)
+            self._events += unit.events
+            self._condition.notify_all()
+
     def take(self) -> dict[str, Position] | None:
         """Return the newest durable positions not yet taken, to be acknowledged; None if none."""
         if not self._durable:
@@ -211,13 +245,16 @@ class Committer:
 
     def _commit(self, store: StateStore, units: list[_Unit]) -> None:
         """Store units in order, as many in one transaction as have the same owner."""
-        for owner, group in groupby(units, key=lambda unit: unit.owner):
+        for (owner, transaction, is_prepared), group in groupby(units, key=_kind):
             together = list(group)
+            if transaction and not is_prepared:
+                self._prepare(store, together[0])
+                continue
             settlements = [each for unit in together for each in unit.settlements]
             positions: dict[str, Position] = {}
             for unit in together:
                 positions.update(unit.positions)
-            self._store(store, owner, settlements, positions)
+            self._store(store, owner, settlements, positions, transaction)
             with self._condition:
                 del self._queue[: len(together)]
                 self._stored += len(together)
@@ -233,10 +270,31 @@ class Committer:
         owner: str | None,
         settlements: list[Settlement],
         positions: dict[str, Position],
+        transaction: str,
     ) -> None:
         source, lags = owner or self._source, self._lags()
-        self._retrying(lambda: store.commit(self._lease, source, settlements, positions, lags))
+        self._retrying(
+            lambda: store.commit(
+                self._lease, source, settlements, positions, lags, prepared=transaction
+            )
+        )
         fail_point("after_checkpoint_before_acknowledge")
+
+    def _prepare(self, store: StateStore, unit: _Unit) -> None:
+        self._retrying(
+            lambda: store.prepared.prepare(
+                self._lease,
+                self._source,
+                unit.layout,
+                name=unit.transaction,
+                positions=unit.positions,
+                settlements=unit.settlements,
+            )
+        )
+        with self._condition:
+            self._queue.remove(unit)
+            self._events -= unit.events
+            self._condition.notify_all()
 
     def _renew(self, store: StateStore) -> None:
         if not store.renew_lease(self._lease, LEASE_TTL):
@@ -265,6 +323,10 @@ class Committer:
             else:
                 self._status = ""
                 return
+
+
+def _kind(unit: _Unit) -> tuple[str | None, str, bool]:
+    return unit.owner, unit.transaction, unit.is_prepared
 
 
 def _is_over(draining_since: float | None) -> bool:

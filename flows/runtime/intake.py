@@ -9,6 +9,7 @@ everything emitted before that snapshot. So `snapshot` seals what was emitted, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -21,6 +22,7 @@ from flows.runtime.committer import Committer
 from flows.runtime.halt import Halt
 from flows.runtime.replaying import Replaying
 from flows.runtime.resuming import Resumer
+from flows.runtime.transactions import TransactionRun
 from transforms.executions import Executions
 
 BATCH = 1000
@@ -47,6 +49,7 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         resumer: Resumer | None = None,
         replaying: Replaying | None = None,
         only_replays: bool = False,
+        transactions: TransactionRun | None = None,
         shares_thread: bool = False,
     ) -> None:
         """`only_replays`: it ends when no replay or retried saga waits any more, whatever else does."""
@@ -56,6 +59,8 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         self._resumer = resumer
         self._replaying = replaying
         self._only_replays = only_replays
+        self._transactions = transactions
+        self._size = self._weight = 0
         self._resumed_last = False
         self._at_end = False
         self.status = ""
@@ -73,17 +78,28 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         self.finish_epoch()
         if halt.asked():
             raise StopIteration
+        transactions = self._transactions
+        if transactions is not None and self._is_due(transactions) and not transactions.commit():
+            raise StopIteration
         if self._replaying is not None:
             self._replaying.park()
         try:
             resumed = self._resume()
             if resumed is not None:
-                self._emitted = {}
+                self._emit({}, resumed.events)
                 return [resumed]
-            if self._must_wait():
+            if transactions is not None and transactions.open:
+                # What waits to be committed does not wait for what has not come yet.
+                batch = None if self._must_wait() else self._reader.poll(BATCH, 0.0)
+                if batch is None:
+                    if not transactions.commit():
+                        raise StopIteration
+                    return []
+            elif self._must_wait():
                 halt.wait(POLL / 2)
                 return []
-            batch = self._reader.poll(BATCH, self._timeout)
+            else:
+                batch = self._reader.poll(BATCH, self._timeout)
         except EndOfSource:
             self._at_end = True
             if self._is_unfinished():
@@ -95,8 +111,20 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         self._idle = batch is None
         if batch is None:
             return []
-        self._emitted = dict(batch.after)
+        self._emit(batch.after, batch)
         return [batch] if batch.size else []
+
+    def _is_due(self, transactions: TransactionRun) -> bool:
+        """Whether to commit before anything else: replays are parked in a settlement of their own."""
+        if transactions.open and self._replaying is not None and self._replaying.have_come:
+            return True
+        return transactions.is_due()
+
+    def _emit(self, after: Mapping[str, Position], batch: Batch) -> None:
+        self._emitted = dict(after)
+        if self._transactions is not None:
+            self._size, self._weight = batch.size, batch.weight
+            self._transactions.begin()
 
     def _resume(self) -> Executions | None:
         """Return parked executions that are due, in turns with new events."""
@@ -146,14 +174,29 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
     def finish_epoch(self) -> None:
         """Checkpoint the sealed epoch and acknowledge what the committer has made durable."""
         if self._sealed is not None:
-            self._committer.checkpoint(self._sealed)
+            if self._transactions is None:
+                self._committer.checkpoint(self._sealed)
+            else:
+                self._transactions.add(self._sealed, self._size, self._weight)
             self._sealed = None
         self.acknowledge()
 
+    @property
+    def transaction_status(self) -> str:
+        """What a transaction waits for, or ""; read by the reporter."""
+        return "" if self._transactions is None else self._transactions.status
+
+    def finish(self) -> None:
+        """Finish the last epoch, which no `next_batch` follows, and commit what is open."""
+        self.snapshot()
+        self.finish_epoch()
+        if self._transactions is not None and self._transactions.open:
+            self._transactions.commit()
+
     def acknowledge(self) -> None:
-        """Acknowledge upstream what is durable by now."""
+        """Acknowledge upstream what is durable by now; a transaction has done it itself."""
         durable = self._committer.take()
-        if durable:
+        if durable and self._transactions is None:
             self._reader.acknowledge(durable)
 
 

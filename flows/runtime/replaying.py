@@ -58,6 +58,11 @@ class Replaying:
         self._committer.checkpoint({})
         inbox.parked(ticket)
 
+    @property
+    def have_come(self) -> bool:
+        """Whether `park` would park any."""
+        return self._inbox.has_come
+
     def unfinished(self) -> bool:
         """Whether a replay waits in the inbox or is parked."""
         inbox = self._inbox

@@ -28,7 +28,7 @@ from bytewax._bytewax import cluster_main, run_main
 from connectors.batch import Position
 from connectors.contracts import Lag, Opening, Reader, Shard, Sink
 from connectors.errors import FatalError, FlowFileError, PenstockError, RetryableError
-from flows.plan import FlowPlan, SourcePlan, load_flow
+from flows.plan import FlowPlan, load_flow
 from flows.runtime import exits
 from flows.runtime.abandoned import undo_abandoned
 from flows.runtime.assemble import assemble_branches, open_sinks, open_source, renderer
@@ -49,6 +49,8 @@ from flows.runtime.resuming import Resumer
 from flows.runtime.retention import pruner
 from flows.runtime.saga_keeping import open_sagas
 from flows.runtime.saga_retries import SagaRetries
+from flows.runtime.takeover import takeover_of
+from flows.runtime.transactions import scope_of
 from flows.runtime.unread import Unread
 from flows.state.contracts import StateStore
 from flows.state.records import Lease
@@ -163,7 +165,7 @@ class Reporter:
         measures = Measures(cpu_seconds=cpu_seconds())
         waits = [self.status]
         if self._intake is not None:
-            waits.append(self._intake.status)
+            waits += [self._intake.status, self._intake.transaction_status]
         for branch in self._branches:
             tally = branch.settle.tally
             counts[branch.name] = PipelineCounts(
@@ -244,12 +246,25 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
     source_plan = plan.source(order.source)
     with ExitStack() as opened:
         store = open_store(plan.state_url)
+        before: dict[str, Sink] = {}
+        takeover = takeover_of(plan, source_plan, order.of, order.shards or [order.shard], store)
+        wait = _standing_by(order, plan, store, halt, reporter)
         try:
-            if not _undo_abandoned(order, plan, store, halt, reporter):
+            # Before files are cut back: what a transaction of theirs says was not undone is settled.
+            if takeover and not takeover.others(f"{order.holder}/{order.shard}", LEASE_TTL, wait):
+                return
+            if not _undo_abandoned(order, plan, store, wait):
                 return
             lease = _take_lease(order, plan, store, halt, reporter)
             if lease is None:
                 return
+            if takeover and source_plan.transactional_sink:
+                sink = takeover.own(lease)
+                opened.callback(sink.close)
+                before[source_plan.transactional_sink] = sink
+                # Again, since ours is known now: of two layouts that begin at once, one sees the other.
+                if not takeover.others(f"{order.holder}/{order.shard}", LEASE_TTL, wait):
+                    return
             positions = store.checkpoints(plan.name, source_plan.name)
             marks = _marks(order, plan, store, positions)
             parkings = _parkings(order, plan, store.last_turn(plan.name))
@@ -272,7 +287,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         )
         committer.start()
         opened.callback(committer.close)
-        sinks = open_sinks(plan, source_plan, sink_states, order.writers, opened)
+        sinks = open_sinks(plan, source_plan, sink_states, order.writers, opened, before=before)
         _announce(plan, lease, sinks, sink_states)
         sagas = open_sagas(plan, source_plan, lease, halt, opened)
         branches = assemble_branches(
@@ -288,7 +303,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         )
         intake: Intake | None = None
         if order.reads:
-            reader = _open_reader(order, source_plan, positions)
+            reader = _open_reader(order, plan, positions)
             opened.callback(reader.close)
             for place in places:
                 if place.pipeline in parkings and reader.owns(place.partition):
@@ -318,6 +333,9 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 else None,
             )
             opened.callback(resumer.close)
+            transactions = None
+            if takeover is not None:
+                transactions = takeover.run(before, committer, halt, positions, reader)
             intake = Intake(
                 reader,
                 committer,
@@ -325,6 +343,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 resumer=resumer,
                 replaying=Replaying(source_plan.pipelines, branches, parkings, committer, inbox),
                 only_replays=order.only_replays,
+                transactions=transactions,
                 shares_thread=shares_thread,
             )
         reporter.watch(order.source, reader, intake, committer, branches)
@@ -338,15 +357,15 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         _finish(intake, committer, halt)
 
 
-def _open_reader(
-    order: WorkerOrder, source: SourcePlan, positions: Mapping[str, Position]
-) -> Reader:
+def _open_reader(order: WorkerOrder, plan: FlowPlan, positions: Mapping[str, Position]) -> Reader:
+    source = plan.source(order.source)
     if order.only_replays:
         return Unread()
     opening = Opening(
         shard=Shard(order.index, order.of),
         positions=positions,
         until_caught_up=order.until_caught_up,
+        transaction=scope_of(plan, source, order.shard) if source.transactional_sink else None,
         compile_template=renderer,
     )
     return open_source(source, opening)
@@ -421,17 +440,16 @@ def _run_dataflow(order: WorkerOrder, intake: Intake | None, branches: list[Bran
 def _finish(intake: Intake | None, committer: Committer, halt: Halt) -> None:
     """Store the last epoch, which no `next_batch` follows, and acknowledge it."""
     if intake is not None and not halt.error:
-        intake.snapshot()
-        intake.finish_epoch()
+        intake.finish()
     committer.close()
     if intake is not None:
         intake.acknowledge()
 
 
-def _undo_abandoned(
+def _standing_by(
     order: WorkerOrder, plan: FlowPlan, store: StateStore, halt: Halt, reporter: Reporter
-) -> bool:
-    """Undo what workers left that this run has none for; False when asked to stop before."""
+) -> Callable[[str], bool]:
+    """Return what waits a moment for a reason, and says whether to stop instead."""
 
     def wait(reason: str) -> bool:
         if reporter.state != "standby":
@@ -441,6 +459,13 @@ def _undo_abandoned(
         over = order.only_replays and not _is_asked(order, plan, store)
         return over or halt.wait(LEASE_TTL / 10)
 
+    return wait
+
+
+def _undo_abandoned(
+    order: WorkerOrder, plan: FlowPlan, store: StateStore, wait: Callable[[str], bool]
+) -> bool:
+    """Undo what workers left that this run has none for; False when asked to stop before."""
     return undo_abandoned(
         plan,
         store,
@@ -544,7 +569,7 @@ def exit_code(error: PenstockError | None) -> int:
         return exits.DONE
     if isinstance(error, FlowFileError):
         return exits.USAGE
-    if error.code == "lease_lost":
+    if error.code in {"lease_lost", "kafka_fenced"}:
         return exits.LEASE_LOST
     if isinstance(error, FatalError) and not error.unreachable:
         return exits.FATAL

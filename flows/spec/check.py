@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from connectors.settings import Settings
 from flows.spec.configs import Configs, belongs_to_config, read_configs
+from flows.spec.exactly_once import check_exactly_once
 from flows.spec.expressions import check_expressions, remember_secrets
 from flows.spec.loops import check_loops
 from flows.spec.merge import is_test_document, merge
@@ -74,6 +75,7 @@ def read_flow(paths: AbstractSequence[Path], environ: AbstractMapping[str, str])
     if not unread:  # what a file that can't be read declares is not missing
         check_references(tree, configs, problems)
         check_loops(tree, configs, problems)
+        check_exactly_once(tree, configs, problems)
     check_reads(configs, problems)
     check_timeouts(configs, problems)
     check_sagas(tree, configs, problems)

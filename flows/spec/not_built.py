@@ -73,9 +73,6 @@ def _pipelines(tree: Mapping) -> Iterator[Use]:
         for name in ("idempotency", "timeout"):
             if not _is_empty(node.get(name)):
                 yield _at(node, name, name)
-        delivery = node.text("delivery")
-        if delivery is not None and delivery.value != "at_least_once":
-            yield _at(node, "delivery", f"delivery: {delivery.value}")
         saga = node.mapping("saga")
         enabled = saga is not None and _is_true(saga.get("enabled"))
         if enabled and not _is_empty(node.get("partition_by")):

@@ -199,7 +199,8 @@ class Pipeline(Settings):
     partition_by: Jq | None = None
     """jq for the key by which events are spread over workers."""
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
-    """`exactly_once`: outputs and positions in one Kafka transaction (Kafka to Kafka)."""
+    """`exactly_once`: outputs and positions in one Kafka transaction (from Kafka to the same
+    cluster); what else steps do is at least once all the same."""
     timeout: Duration | None = None
     """How long an execution may take."""
     retry: Retry | None = None

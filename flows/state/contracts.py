@@ -12,6 +12,7 @@ from typing import Protocol
 from connectors.batch import Position
 from connectors.contracts import Lag
 from flows.state.letter_filter import Letters
+from flows.state.prepared import PreparedOutcomes
 from flows.state.records import (
     DeadLetter,
     Lease,
@@ -34,6 +35,9 @@ class StateStore(Protocol):
     """Replays of dead letters: asking for them, taking them, their outcome."""
     sagas: SagaStore
     """Sagas: their progress, and what operators ask of them."""
+
+    prepared: PreparedOutcomes
+    """Outcomes of transactions that are about to be committed."""
 
     def acquire_lease(self, flow: str, shard: str, holder: str, ttl: float) -> Lease | None:
         """Take the lease if it is free, expired (for `ttl` seconds) or ours; None when held."""
@@ -66,8 +70,12 @@ class StateStore(Protocol):
         settlements: Sequence[Settlement],
         checkpoint: Mapping[str, Position],
         lags: Mapping[str, Lag],
+        *,
+        prepared: str = "",
     ) -> None:
         """Store settlements and checkpoint in one transaction.
+
+        `prepared`: what was prepared under that name is forgotten: this is it.
 
         Raises FatalError `lease_lost` (and stores nothing) when `lease.fence` is not the newest:
         another worker has taken over. After a RetryableError it may or may not be stored: call

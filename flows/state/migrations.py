@@ -44,6 +44,10 @@ def _add_columns(connection: Connection, table: Table, *names: str) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column}")
 
 
+def _add_prepared(connection: Connection) -> None:
+    tables.prepared.create(connection)
+
+
 def _add_sagas(connection: Connection) -> None:
     tables.sagas.create(connection)
     _add_columns(connection, tables.dead_letters, "compensation")
@@ -54,6 +58,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_replays,
     _add_sagas,
     _add_idempotency,
+    _add_prepared,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

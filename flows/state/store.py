@@ -21,6 +21,7 @@ from flows.state.idempotency import record_keys
 from flows.state.leases import lease_lost, of_lease, under
 from flows.state.letter_filter import Letters
 from flows.state.migrations import prepare
+from flows.state.prepared import PreparedOutcomes, forget_prepared
 from flows.state.pruning import prune
 from flows.state.queries import Queries, letters_by_prefix, letters_page
 from flows.state.records import (
@@ -77,6 +78,7 @@ class _Commit:
     source: str
     settlements: list[Settlement]
     checkpoint: dict[str, Position]
+    prepared: str
     token: str
 
 
@@ -88,6 +90,7 @@ class SqlStateStore:
         self._queries = Queries(database.dialect)
         self.replays = Replays(database)
         self.sagas = SagaStore(database)
+        self.prepared = PreparedOutcomes(database)
         self.letters = Letters(database)
         self._unanswered: _Commit | None = None
 
@@ -132,14 +135,18 @@ class SqlStateStore:
         settlements: Sequence[Settlement],
         checkpoint: Mapping[str, Position],
         lags: Mapping[str, Lag],
+        *,
+        prepared: str = "",
     ) -> None:
         """Store settlements and checkpoint in one transaction.
+
+        `prepared`: what was prepared under that name is forgotten: this is it.
 
         After a RetryableError it is unknown whether they are stored. Called again with the same
         settlements and checkpoint, it finds out and stores them if they are not: counts are never
         added twice. Raises FatalError `lease_lost` when another holder has taken over.
         """
-        commit = self._named(lease, source, settlements, checkpoint)
+        commit = self._named(lease, source, settlements, checkpoint, prepared)
         rows = self._rows(commit, lags)
         self._unanswered = commit
         stored = self._database.run(lambda connection: self._store(connection, commit, rows))
@@ -153,10 +160,11 @@ class SqlStateStore:
         source: str,
         settlements: Sequence[Settlement],
         checkpoint: Mapping[str, Position],
+        prepared: str,
     ) -> _Commit:
         """Return the commit, under its old name if it is the one that got no answer."""
         token = os.urandom(8).hex()
-        commit = _Commit(lease, source, list(settlements), dict(checkpoint), token)
+        commit = _Commit(lease, source, list(settlements), dict(checkpoint), prepared, token)
         before = self._unanswered
         if before is not None and before == replace(commit, token=before.token):
             return before
@@ -220,6 +228,7 @@ class SqlStateStore:
             (self.sagas.statements.tell_letter, compensated),
             (queries.save_sink_state, list(states.values())),
             (queries.add_chunk, chunks),
+            (forget_prepared, _name_of(commit)),
         ]
         return [(statement, values) for statement, values in rows if values]
 
@@ -371,3 +380,11 @@ class SqlStateStore:
     def close(self) -> None:
         """Close the connection."""
         self._database.close()
+
+
+def _name_of(commit: _Commit) -> list[Row]:
+    """Return what finds the prepared outcome that a commit settles, if it settles one."""
+    if not commit.prepared:
+        return []
+    lease = commit.lease
+    return [{"of_flow": lease.flow, "of_shard": lease.shard, "of_name": commit.prepared}]

@@ -269,6 +269,19 @@ idempotency_keys = Table(
     Index("penstock_idempotency_keys_expiry", "flow", "expires_at"),
 )
 
+prepared = Table(
+    "penstock_prepared",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("shard", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("layout", Text, nullable=False),
+    # The transaction's name; "" while none is about to be committed.
+    Column("name", Text, nullable=False),
+    Column("positions", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
 key_outcomes = Table(
     "penstock_key_outcomes",
     metadata,

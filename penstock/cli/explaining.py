@@ -192,7 +192,7 @@ def _pipeline(
     ]
     source = sources.get(pipeline.source or "")
     edges = [
-        (step, _edge(source, sinks.get(step.settings.sink), step))
+        (step, _edge(pipeline, source, sinks.get(step.settings.sink), step))
         for step in pipeline.every_step()
         if step.type == "step.publish"
     ]
@@ -233,10 +233,17 @@ def _step(plan: FlowPlan, step: StepPlan) -> StepText:
     )
 
 
-def _edge(source: Source | None, sink: Sink | None, step: StepPlan) -> Guarantee | None:
+def _edge(
+    pipeline: PipelinePlan, source: Source | None, sink: Sink | None, step: StepPlan
+) -> Guarantee | None:
     if source is None or sink is None:
         return None
-    return edge_guarantee(source.traits, sink.traits, skips=step.on_error == "skip")
+    return edge_guarantee(
+        source.traits,
+        sink.traits,
+        skips=step.on_error == "skip",
+        in_transaction=pipeline.delivery == "exactly_once",
+    )
 
 
 def _publish(pipeline: PipelinePlan, step: StepPlan, edge: Guarantee | None) -> PublishText:

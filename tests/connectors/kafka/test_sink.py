@@ -7,6 +7,7 @@ from confluent_kafka import Producer
 from connectors.contracts import SinkOpening
 from connectors.errors import FatalError, PermanentError
 from connectors.kafka import SINK_KAFKA
+from connectors.kafka.publishing import Publisher
 from connectors.kafka.sink import KafkaSink
 from tests.connectors.kafka.driving import outgoing, publishing, wait_for
 
@@ -99,7 +100,7 @@ def test_a_topic_limit_that_cannot_be_asked_for_is_learnt_from_the_first_refusal
     kafka, monkeypatch
 ):
     topic = kafka.create_topic(1, max_message_bytes="20000")
-    monkeypatch.setattr(KafkaSink, "_ask_limit", lambda *_: 1_048_588)  # as without the right
+    monkeypatch.setattr(Publisher, "_ask_limit", lambda *_: 1_048_588)  # as without the right
     values = [b'"%04d-%s"' % (n, b"x" * 500) for n in range(100)]
     values[50] = b'"' + b"x" * 50_000 + b'"'
     with publishing(kafka, topic=topic, publish_format="json") as sink:
