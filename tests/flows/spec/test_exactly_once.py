@@ -63,7 +63,7 @@ def test_a_source_without_exactly_once_has_no_transactions(load):
         (
             "        delivery: exactly_once\n",
             "        delivery: exactly_once\n        saga: {enabled: true}\n",
-            "11:25",
+            "11:21",
             "which an aborted transaction can't take back",
         ),
     ],
