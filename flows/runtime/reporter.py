@@ -1,0 +1,161 @@
+"""Tells the supervisor how a worker is, twice a second and at its end."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from connectors.contracts import Reader
+from connectors.errors import PenstockError
+from flows.runtime.branch import Branch
+from flows.runtime.committer import Committer
+from flows.runtime.halt import Halt
+from flows.runtime.intake import Intake
+from flows.runtime.measures import Measures
+from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report, State
+from flows.runtime.resources import cpu_seconds, resident_bytes
+
+REPORT_EVERY = 0.5
+"""Seconds."""
+
+
+class Reporter:
+    """Tells the supervisor how things are, on a thread of its own: also when all else waits."""
+
+    def __init__(self, fd: int, halt: Halt) -> None:
+        self.state: State = "starting"
+        self.status = ""
+        self.redact: Callable[[str], str] = str
+        """Masks the flow's secrets, once the flow is read."""
+        self._fd = fd
+        self._halt = halt
+        self._reader: Reader | None = None
+        self._intake: Intake | None = None
+        self._committer: Committer | None = None
+        self._branches: list[Branch] = []
+        self._source = ""
+        self._progress = (0, time.monotonic())
+        """The last ticket that was stored, and since when nothing has been."""
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+        self._thread.start()
+
+    def watch(
+        self,
+        source: str,
+        reader: Reader | None,
+        intake: Intake | None,
+        committer: Committer,
+        branches: list[Branch],
+    ) -> None:
+        """Report on these from now on."""
+        self._source = source
+        self._reader, self._intake = reader, intake
+        self._committer, self._branches = committer, branches
+        self.state = "running"
+
+    def close(self, error: PenstockError | None) -> None:
+        """Send the last report, with the reason of the end if it is one, and stop."""
+        self.state = "stopped"
+        self._closed = True
+        self._wake.set()
+        self._thread.join(5.0)
+        self._send(error)
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._send(None)
+            self._wake.wait(REPORT_EVERY)
+
+    def _send(self, error: PenstockError | None) -> None:
+        try:
+            os.write(self._fd, self._report(error).encode())
+        except BrokenPipeError:
+            self._halt.ask()  # the supervisor is gone: drain
+
+    def _report(self, error: PenstockError | None) -> Report:
+        state = self.state
+        if state == "running" and self._halt.asked():
+            state = "draining"
+        failures: list[Failure] = []
+        counts: dict[str, PipelineCounts] = {}
+        parked: dict[str, int] = {}
+        active: dict[str, int] = {}
+        measures = Measures(cpu_seconds=cpu_seconds())
+        waits = [self.status]
+        if self._intake is not None:
+            waits += [self._intake.status, self._intake.transaction_status]
+        for branch in self._branches:
+            tally = branch.settle.tally
+            counts[branch.name] = PipelineCounts(
+                tally.received, tally.done, tally.failed, tally.skipped
+            )
+            with suppress(IndexError):
+                while True:
+                    letter = tally.failures.popleft()
+                    failures.append(
+                        Failure(
+                            letter.id,
+                            letter.pipeline,
+                            letter.step,
+                            letter.error_code,
+                            letter.error_message,
+                        )
+                    )
+            parked[branch.name] = len(branch.settle.parking)
+            active[branch.name] = tally.active
+            measures.pipelines[branch.name] = branch.measures()
+            waits.extend(runner.status for runner in branch.steps)
+            if branch.compensation is not None:
+                waits.append(branch.compensation.status)
+        if self._committer is not None:
+            waits.append(self._committer.status)
+        if self._reader is not None:
+            waits.append(self._reader.status())
+        return Report(
+            state=state,
+            status=self.redact("; ".join(wait for wait in waits if wait)),
+            pipelines=counts,
+            parked=parked,
+            lags=dict(self._reader.lag()) if self._reader is not None else {},
+            failures=failures,
+            error=_error_report(error, self.redact),
+            connectors=self._connectors(),
+            active=active,
+            stalled=self._stalled(any(active.values())),
+            memory=resident_bytes(),
+            measures=measures,
+        )
+
+    def _connectors(self) -> dict[str, str]:
+        """Return what the source and each sink wait for."""
+        found: dict[str, str] = {}
+        if self._reader is not None:
+            found[self._source] = self.redact(self._reader.status())
+        for branch in self._branches:
+            for runner in branch.every_runner():
+                if runner.plan.type == "step.publish":
+                    sink = runner.plan.settings.sink
+                    found[sink] = found.get(sink) or self.redact(runner.status)
+        return found
+
+    def _stalled(self, active: bool) -> float:
+        """Return for how long nothing has been checkpointed although something waits for it."""
+        now = time.monotonic()
+        committer = self._committer
+        if committer is None or not (active or committer.outstanding):
+            self._progress = (0 if committer is None else committer.stored, now)
+        elif committer.stored != self._progress[0]:
+            self._progress = (committer.stored, now)
+        return now - self._progress[1]
+
+
+def _error_report(error: PenstockError | None, redact: Callable[[str], str]) -> ErrorReport | None:
+    if error is None:
+        return None
+    unreachable = getattr(error, "unreachable", False)
+    return ErrorReport(error.code, redact(error.message), redact(error.hint), unreachable)
