@@ -8,7 +8,14 @@ from typing import Any
 from sqlalchemy import Connection, Delete, and_, delete, func, select
 
 from flows.state.database import Database, transaction
-from flows.state.tables import dead_letters, history_chunks, idempotency_keys, server_now
+from flows.state.tables import (
+    dead_letters,
+    history_chunks,
+    idempotency_keys,
+    replay_entries,
+    replays,
+    server_now,
+)
 
 ROWS = 200
 """Deleted in one transaction: a few milliseconds."""
@@ -29,6 +36,8 @@ def prune(
     deleted = _delete_all(database, _free_keys(flow))
     for pipeline, before in dead_letters_before.items():
         deleted += _delete_all(database, _old_letters(flow, pipeline, before))
+    if dead_letters_before:
+        deleted += _delete_replays(database, flow, min(dead_letters_before.values()))
     if history_before is not None:
         deleted += _delete_all(database, _old_chunks(flow, history_before))
     if history_max_bytes is not None:
@@ -63,6 +72,25 @@ def _free_keys(flow: str) -> Delete:
     some = select(table.digest).where(expired).limit(ROWS)
     # The time again: one that is taken between the two stays.
     return delete(idempotency_keys).where(expired, table.digest.in_(some.scalar_subquery()))
+
+
+def _delete_replays(database: Database, flow: str, before: float) -> int:
+    """Delete what is known of replays that ended before; the replay itself when nothing is left."""
+    table = replays.c
+    old = select(table.id).where(table.flow == flow, table.finished_at < before)
+    total = 0
+    for number in database.run(lambda connection: list(connection.execute(old).scalars())):
+        entries = replay_entries.c
+        some = select(entries.letter).where(entries.replay == number).limit(ROWS)
+        total += _delete_all(
+            database,
+            delete(replay_entries).where(
+                entries.replay == number, entries.letter.in_(some.scalar_subquery())
+            ),
+        )
+        gone = delete(replays).where(table.id == number)
+        total += database.run(lambda connection, gone=gone: _execute(connection, gone))  # type: ignore[misc]
+    return total
 
 
 def _old_chunks(flow: str, before: float) -> Delete:

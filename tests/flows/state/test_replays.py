@@ -200,6 +200,26 @@ def test_what_is_being_replayed_is_not_pruned(store, lease):
     assert stored(store).status == "replaying"
 
 
+def test_replays_are_forgotten_when_dead_letters_of_their_time_would_be(store, lease):
+    number, _ = begin(store, fill(store, lease, 450))
+    store.replays.cancel(number)
+    last = store.replays.get(number).finished_at
+
+    def prune(before):
+        return store.prune(
+            "shop",
+            dead_letters_before={"none": before},
+            history_before=None,
+            history_max_bytes=None,
+        )
+
+    assert prune(last - 1) == 0
+    assert prune(last + 1) == 450 + 1
+    assert store.replays.get(number) is None
+    assert store.replays.entries(number, 5) == []
+    assert begin(store, [])[0] > number  # a number is part of executions' ids
+
+
 def test_only_a_living_lease_serves_a_source(store, lease):
     assert store.replays.served_sources("shop") == {"orders"}
     store.release_lease(lease)
