@@ -222,10 +222,37 @@ def test_ready_means_every_worker_runs_or_stands_by_and_the_state_answers(served
     assert checks(ended) == {}
 
 
-def test_no_answer_holds_a_secret(full, store, lease):
-    full.live.see([worker(0, status="broker said planted-kafka", connectors={"orders": ""})])
-    answers = [full.client.get(filled_in(route.path)).text for route in ROUTES]
-    answers += [full.client.get("/nowhere/planted-kafka").text]
-    answers += [full.client.get("/api/v1/pipelines/planted-kafka").text]
-    for text in answers:
-        assert "planted-kafka" not in text
+PLANTED = ("planted-kafka", "planted-state", "planted-token-reader", "planted-token-writer")
+
+
+def called(served, headers=None):
+    """Return the whole answers of every route, and of calls that go wrong."""
+    answers = [
+        served.client.request(route.method, filled_in(route.path), headers=headers)
+        for route in ROUTES
+    ]
+    answers += [
+        served.client.get(path.format(planted, planted), headers=headers)
+        for planted in PLANTED
+        for path in ("/nowhere/{}", "/api/v1/pipelines/{}", "/api/v1/parked?cursor={}&{}=1")
+    ]
+    return [f"{answer.headers}{answer.text}" for answer in answers]
+
+
+def test_no_answer_holds_a_secret(full):
+    full.live.see(
+        [worker(0, status="broker said planted-kafka", connectors={"orders": "planted-kafka"})]
+    )
+    assert not [text for text in called(full) if "planted-kafka" in text]
+
+
+def test_nor_one_of_a_state_that_is_away_or_of_the_tokens(tmp_path):
+    url = "postgresql://app:planted-state@127.0.0.1:1/shop"
+    tokens = r'server: {tokens: "a:planted-token-reader\nb:planted-token-writer:write"}'
+    with serving(tmp_path, url, tokens) as served:
+        for token in (None, "planted-token-reader", "planted-token-writer", "wrong-token-0123456"):
+            headers = {"Authorization": f"Bearer {token}"} if token else None
+            answers = called(served, headers)
+            assert len(answers) > len(ROUTES)
+            for planted in PLANTED:
+                assert not [text for text in answers if planted in text], planted

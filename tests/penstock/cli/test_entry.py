@@ -92,6 +92,23 @@ def test_help_loads_no_engine_no_database_and_no_terminal_library():
 
 
 @pytest.mark.parametrize(
+    "code",
+    [
+        "import flows.runtime.worker",
+        "import penstock.cli.running",
+        "from penstock.cli.app import main; main(['validate', 'nowhere.yaml'])",
+    ],
+)
+def test_only_a_server_that_is_called_loads_what_serves(code):
+    served = "('starlette', 'uvicorn', 'penstock.api.app')"
+    code += f"; import sys; print([m for m in {served} if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert result.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
         (["runn", "x.yaml"], "'runn'", "penstock --help"),
