@@ -12,7 +12,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -63,15 +63,24 @@ class _NotACommand(Exception):  # noqa: N818 - a way out, not an error: jq takes
 class Command:
     """A compiled expression of a template."""
 
-    __slots__ = ("engine", "evaluate", "source", "text")
+    __slots__ = ("engine", "evaluate", "reads", "source", "text")
 
-    def __init__(self, text: str, evaluate: Node, engine: str, source: str | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        evaluate: Node,
+        engine: str,
+        source: str | None = None,
+        reads: Sequence[Sequence[str | int]] = (),
+    ) -> None:
         self.text = text
         self.evaluate = evaluate
         self.engine = engine
         """path, template, or the jq engine that runs it."""
         self.source = source
         """The Python that a jq program runs as."""
+        self.reads = reads
+        """The places of the context it reads, each by its keys."""
 
 
 def parse_command(source: str, offset: int) -> Command:
@@ -84,7 +93,8 @@ def parse_command(source: str, offset: int) -> Command:
     try:
         parser = _Parser(text)
         node = parser.whole()
-        return Command(text, node, "path" if parser.is_path else "template")
+        engine = "path" if parser.is_path else "template"
+        return Command(text, node, engine, reads=parser.reads)
     except _NotACommand as error:
         why = error
     except ExpressionError as error:
@@ -95,7 +105,7 @@ def parse_command(source: str, offset: int) -> Command:
         program = compile_jq(_HYPHENATED.sub(r'."\1"', text))
     except ExpressionError as error:
         raise _moved(why.mistake or _of_both(text, error, why.unknown), start, text) from None
-    return Command(text, program.first_of, program.engine, program.source)
+    return Command(text, program.first_of, program.engine, program.source, program.reads)
 
 
 def _of_both(text: str, error: ExpressionError, unknown: tuple[str, int] | None) -> ExpressionError:
@@ -169,6 +179,7 @@ class _Parser:
         self._tokens = _tokens(text)
         self._at = 0
         self.is_path = False
+        self.reads: list[Sequence[str | int]] = []
 
     def whole(self) -> Node:
         node = self._pipeline()
@@ -202,6 +213,8 @@ class _Parser:
         if piped is not None:
             arguments.append(piped)
         if name in {"step", "trigger"} and piped is None and arguments:
+            if name == "step" and isinstance(arguments[0], _Constant):
+                self.reads.append(["steps", arguments[0].value])
             return _lookup("steps" if name == "step" else "trigger", arguments)
         return self._calling(name, arguments, at)
 
@@ -248,6 +261,7 @@ class _Parser:
 
     def _path(self) -> Node:
         parts = self._parts()
+        self.reads.append(parts)
         return lambda roots: walk(parts, roots)
 
     def _parts(self) -> list[str | int]:

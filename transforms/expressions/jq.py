@@ -43,6 +43,11 @@ class Program:
         return self._compiled.source
 
     @property
+    def reads(self) -> Sequence[Place]:
+        """The places of the context it reads; `()` for all of it, `("steps",)` for all steps."""
+        return self._compiled.reads
+
+    @property
     def roots(self) -> frozenset[str] | None:
         """The roots of the context it reads; None when it may read all of it."""
         reads = self._compiled.reads
