@@ -72,13 +72,13 @@ def test_a_step_of_the_loop_hides_an_outer_one_of_its_name_even_where_it_did_not
     run = steps(
         jq("net", '"outer"'),
         foreach(
-            step("first", "set", {"values": {"net": "{{ .steps.net.output }}"}}),
+            step("first", "set", {"values": {"net": '{{ .steps | has("net") }}'}}),
             jq("net", '"inner"', **{"if": ".item == 1"}),
             step("see", "set", {"values": seen}),
         ),
     )
     found = run.run(executions({"items": [1, 2]}))
-    assert results(found) == [[{"first": None, "net": "inner"}, {"first": None, "net": None}]]
+    assert results(found) == [[{"first": False, "net": "inner"}, {"first": False, "net": None}]]
     assert found.outputs["net"] == ["outer"]
 
 

@@ -40,10 +40,10 @@ def test_each_steps_output_stands_under_its_name(steps, executions):
 
 
 def test_no_step_sees_another_and_all_see_what_came_before(steps, executions):
-    look = {"values": {"one": "{{ .steps.one.output }}", "before": "{{ .steps.before.output }}"}}
+    look = {"values": {"one": '{{ .steps | has("one") }}', "before": "{{ .steps.before.output }}"}}
     run = steps(jq("before", "7"), parallel(jq("one", "1"), step("two", "set", look)))
     results = run.run(executions({})).outputs["both"][0]["results"]
-    assert results["two"] == {"one": None, "before": 7}
+    assert results["two"] == {"one": False, "before": 7}
 
 
 def test_steps_that_wait_for_servers_wait_at_the_same_time(steps, executions, server):
