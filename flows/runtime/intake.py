@@ -78,10 +78,16 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         self.finish_epoch()
         if halt.asked():
             raise StopIteration
+        # Asked once: what comes in the meantime must not be parked within an open transaction.
+        replays = self._replaying is not None and self._replaying.have_come()
         transactions = self._transactions
-        if transactions is not None and self._is_due(transactions) and not transactions.commit():
+        if (
+            transactions is not None
+            and ((replays and transactions.open) or transactions.is_due())
+            and not transactions.commit()
+        ):
             raise StopIteration
-        if self._replaying is not None:
+        if replays and self._replaying is not None:
             self._replaying.park()
         try:
             resumed = self._resume()
@@ -113,12 +119,6 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
             return []
         self._emit(batch.after, batch)
         return [batch] if batch.size else []
-
-    def _is_due(self, transactions: TransactionRun) -> bool:
-        """Whether to commit before anything else: replays are parked in a settlement of their own."""
-        if transactions.open and self._replaying is not None and self._replaying.have_come:
-            return True
-        return transactions.is_due()
 
     def _emit(self, after: Mapping[str, Position], batch: Batch) -> None:
         self._emitted = dict(after)

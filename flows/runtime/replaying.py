@@ -42,12 +42,14 @@ class Replaying:
         self._committer = committer
         self._inbox = inbox
 
+    def have_come(self) -> bool:
+        """Whether entries have come that are to be parked. Called once between two epochs."""
+        self._inbox.tell_outstanding(self._outstanding())
+        return self._inbox.has_come
+
     def park(self) -> None:
-        """Park what has come, in a transaction of its own; called between two epochs."""
+        """Park what has come, in a transaction of its own; no other outcome may be open then."""
         inbox = self._inbox
-        inbox.tell_outstanding(self._outstanding())
-        if not inbox.has_come:
-            return
         groups: dict[str, list[Taken]] = {}
         for taken in inbox.take():
             groups.setdefault(taken.letter.pipeline, []).append(taken)
@@ -57,11 +59,6 @@ class Replaying:
         ticket = self._committer.ticket
         self._committer.checkpoint({})
         inbox.parked(ticket)
-
-    @property
-    def have_come(self) -> bool:
-        """Whether `park` would park any."""
-        return self._inbox.has_come
 
     def unfinished(self) -> bool:
         """Whether a replay waits in the inbox or is parked."""
