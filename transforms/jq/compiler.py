@@ -95,7 +95,9 @@ class Compiled:
         self.tree = tree
         self.file = f"<jq {next(_numbers)}>"
         """Name of the generated module, as tracebacks have it."""
-        made = _generate(tree, context=context, careful=careful)
+        nodes = list(walk(tree))
+        breaks = any(isinstance(node, BreakNode) for node in nodes)
+        made = _generate(tree, context=context, careful=careful, breaks=breaks)
         self._is_context = context
         self._careful: Compiled | None = None
         self.source = made.source
@@ -104,8 +106,8 @@ class Compiled:
         self.reads: tuple[tuple[str, ...], ...] = made.reads
         """Places of the context that the functions take, in order; () is all of it."""
         self._places = made.places
-        self._is_deep = makes_deep_values(tree)
-        self._is_wild = careful or makes_wild_numbers(tree)
+        self._is_deep = makes_deep_values(nodes)
+        self._is_wild = careful or makes_wild_numbers(nodes)
         names = {**_NAMES, **({} if self._is_wild else _QUICK), **made.constants}
         try:
             with warnings.catch_warnings():
@@ -116,10 +118,10 @@ class Compiled:
             raise ExpressionError(f"the program is nested too deeply ({error})") from None
         # The source is made of names of ours and of constants that are quoted.
         exec(code, names)  # noqa: S102 - see above
-        self._run: Callable[..., None] = names["outputs"]
         self.column: Callable[..., None] | None = names.get("column")
         """Of a program over a context: the function over columns, which adds an output per event to a
         list, or a list of outputs where there may be more or fewer than one."""
+        self._run: Callable[..., None] = names.get("outputs") or self._run_column
 
     def outputs(self, value: Any) -> list[Any]:
         """Return all outputs over a value. Raises PermanentError `jq_error` or `jq_limit`."""
@@ -142,6 +144,19 @@ class Compiled:
                 )
             return self._careful.over(*values)
         return self.printable(out)
+
+    def _run_column(self, out: list[Any], *values: Any) -> None:
+        """Add all outputs over one event's values, by way of columns of one."""
+        run = self.column
+        if run is None:
+            raise AssertionError(self.text)
+        columns = [(value,) for value in values] or [(None,)]
+        if self.count == ONE:
+            run(out, *columns)
+        else:
+            found: list[list[Any]] = []
+            run(found, *columns)
+            out.extend(found[0])
 
     def printable(self, found: list[Any]) -> list[Any]:
         """Return outputs as JSON has them, where the program may make what JSON has not.
@@ -181,13 +196,13 @@ class _Made:
         self.count = count
 
 
-def _generate(tree: Node, *, context: bool, careful: bool) -> _Made:
+def _generate(tree: Node, *, context: bool, careful: bool, breaks: bool) -> _Made:
     writer = Writer()
     counter = Counter(builtin_count)
     emitter = Builtins(writer, counter)
     emitter.roots = context
     emitter.careful = careful
-    if any(isinstance(node, BreakNode) for node in walk(tree)):
+    if breaks:
         emitter.caught = "(JqError, Break)"
     scope = Scope()
     count = counter.of(tree, scope)
@@ -206,11 +221,11 @@ def _generate(tree: Node, *, context: bool, careful: bool) -> _Made:
         line for one in [*[f.lines for f in writer.functions], writer.lines] for _, line in one
     )
     used = [name for name in names if name in _words(text)] if context else ["r0"]
-    head = f"def outputs({', '.join(['out', *used])}):"
-    mains = [(head, writer.lines)]
     if context:
-        mains.append((_column_head(used), _column(used, writer.lines, count)))
-    source, places = writer.render(mains)
+        main = _column_head(used), _column(used, writer.lines, count)
+    else:
+        main = "def outputs(out, r0):", writer.lines
+    source, places = writer.render(*main)
     return _Made(source, places, writer.constants, tuple(names[name] for name in used), count)
 
 

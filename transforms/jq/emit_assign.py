@@ -95,7 +95,9 @@ class Assignments(Paths):
         """Return the path of an output, which must be where it says."""
         if one.anchor is not None:
             self.w.write(mark(at, f"check_result({one.value}, {one.near()})"))
-        return self.atom(one.path(), "p")
+        path = self.atom(one.path(), "p")
+        self.shapes[path] = Items()
+        return path
 
     def _replaced(self, at: int, target: Node, scope: Scope, given: str, new: str) -> str:
         if self._is_chain(target, scope):

@@ -29,7 +29,19 @@ _MANY = {
     ("recurse", 0), ("recurse", 1), ("range", 1), ("range", 2), ("range", 3), ("limit", 2),
     ("while", 2), ("repeat", 1), ("path", 1), ("paths", 0), ("skip", 2),
 }  # fmt: skip
-_MAYBE = {("empty", 0), ("last", 1)}
+_SELECTED = {
+    "arrays": "type({0}) is list",
+    "objects": "type({0}) is dict",
+    "iterables": "type({0}) is list or type({0}) is dict",
+    "booleans": "type({0}) is bool",
+    "numbers": "type({0}) is int or type({0}) is float",
+    "strings": "type({0}) is str",
+    "nulls": "{0} is None",
+    "values": "{0} is not None",
+    "scalars": "type({0}) is not list and type({0}) is not dict",
+}
+"""What selects by kind → its condition. In a path they are what jq has written (prelude.py)."""
+_MAYBE = {("empty", 0), ("last", 1), *((name, 0) for name in _SELECTED)}
 NATIVE = _ONE | _MANY | _MAYBE | {("select", 1), ("first", 1), ("until", 2), ("error", 1)}
 _KEYED = {
     "sort_by": "sort_by_keys",
@@ -256,6 +268,9 @@ class Builtins(Assignments):
                 )
             case ("select", 1):
                 self._select(arguments[0], scope, given, then)
+            case (name, 0) if name in _SELECTED:
+                with self.w.block(f"if {_SELECTED[name].format(given)}:"):
+                    then(given)
             case ("recurse", 0):
                 self.loop(f"descend({given})", then)
             case ("range", 1 | 2 | 3):
@@ -387,7 +402,11 @@ class Builtins(Assignments):
 
                 self.each(arguments[0], scope, here.value, Then(selected))
             case ("recurse", 0) if here.anchor is None:
-                self.path_loop(f"descend_paths({here.value}, {here.path()})", then)
+                value, path = self.w.name(), self.w.name("p")
+                self.shapes[path] = Items()
+                head = f"for {value}, {path} in descend_paths({here.value}, {here.path()}):"
+                with self.w.block(head, counts=True):
+                    then(Where(value, path))
             case ("first", 1):
                 self._pulled(
                     arguments[0], scope, here, Placed(lambda one: self._path_break(one, then))

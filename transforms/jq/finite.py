@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
-from transforms.jq.counting import walk
-from transforms.jq.syntax import Call, Foreach, Function, Literal, Node, Reduce
+from transforms.jq.syntax import Call, Foreach, Function, Literal, Reduce
 
 DEEPEST_OUTPUT = 250
 """Levels of nesting; orjson writes 254."""
@@ -45,9 +45,9 @@ _TAME = frozenset(
 """Functions that make no number which is not in their input already."""
 
 
-def makes_wild_numbers(tree: Node) -> bool:
+def makes_wild_numbers(nodes: Iterable[object]) -> bool:
     """Whether a program may make a NaN or an infinite number, other than by arithmetic that overflows."""
-    for node in walk(tree):
+    for node in nodes:
         match node:
             case Literal(_, float() as value) if not math.isfinite(value):
                 return True
@@ -56,9 +56,9 @@ def makes_wild_numbers(tree: Node) -> bool:
     return False
 
 
-def makes_deep_values(tree: Node) -> bool:
+def makes_deep_values(nodes: Iterable[object]) -> bool:
     """Whether a program may nest values without end: it has a loop, or makes values of texts or paths."""
-    for node in walk(tree):
+    for node in nodes:
         match node:
             case Reduce() | Foreach() | Function():
                 return True

@@ -179,5 +179,8 @@ class _Lexer:
             low = int(second[1], 16) if second else 0
             if second and 0xDC00 <= low < 0xE000:
                 return chr(0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)), second.end()
-        # Half a surrogate pair is no character: jq puts the replacement character there.
-        return ("\ufffd" if 0xD800 <= code < 0xE000 else chr(code)), end
+            raise ExpressionError(
+                f"{match[0]} is half a surrogate pair, and the other half does not follow", at
+            )
+        # The second half alone is no character: jq puts the replacement character there.
+        return ("\ufffd" if 0xDC00 <= code < 0xE000 else chr(code)), end

@@ -190,15 +190,15 @@ def descend(value: Any) -> Iterator[Any]:
             waiting.pop()
 
 
-def descend_paths(value: Any, path: list[Any]) -> Iterator[tuple[Any, list[Any], Any, bool]]:
-    """Return the outputs of `..` with their paths; the value twice, as it stands where it says."""
-    yield value, path, value, False
+def descend_paths(value: Any, path: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """Return the outputs of `..` with their paths."""
+    yield value, path
     waiting = [(path, iter(paths_or_nothing(value)))]
     while waiting:
         before, items = waiting[-1]
         for key, inner in items:
             here = [*before, key]
-            yield inner, here, inner, False
+            yield inner, here
             if type(inner) is list or type(inner) is dict:
                 waiting.append((here, iter(paths_or_nothing(inner))))
                 break
@@ -210,7 +210,7 @@ def all_paths(value: Any) -> Iterator[list[Any]]:
     """Return the outputs of `paths`."""
     found = descend_paths(value, [])
     next(found)
-    for _, path, _, _ in found:
+    for _, path in found:
         yield path
 
 

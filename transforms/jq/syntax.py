@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Identity:
     """`.`: the input."""
 
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Literal:
     """A constant: a number, text, true, false, null, [] or what folding made of a constant."""
 
@@ -27,7 +27,7 @@ class Literal:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Text:
     """A string with interpolations; `format` is the `@name` in front of it."""
 
@@ -36,7 +36,7 @@ class Text:
     format: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Format:
     """`@name` alone."""
 
@@ -44,7 +44,7 @@ class Format:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Variable:
     """`$name`."""
 
@@ -52,7 +52,7 @@ class Variable:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Index:
     """`target.name`, `target[key]`; `key` sees the input of the whole term, not the target."""
 
@@ -62,7 +62,7 @@ class Index:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Slice:
     """`target[start:stop]`."""
 
@@ -73,7 +73,7 @@ class Slice:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Iterate:
     """`target[]`."""
 
@@ -82,7 +82,7 @@ class Iterate:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Try:
     """`try body catch handler`, and `body?` where there is no handler."""
 
@@ -91,7 +91,7 @@ class Try:
     handler: Node | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Negate:
     """`-operand`."""
 
@@ -99,7 +99,7 @@ class Negate:
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Array:
     """`[body]`."""
 
@@ -107,7 +107,7 @@ class Array:
     body: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Object:
     """`{key: value, …}`."""
 
@@ -115,7 +115,7 @@ class Object:
     entries: tuple[tuple[Node, Node], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Binary:
     """Arithmetic and comparison: + - * / % == != < <= > >=."""
 
@@ -125,7 +125,7 @@ class Binary:
     right: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Logic:
     """`and`, `or`."""
 
@@ -135,7 +135,7 @@ class Logic:
     right: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Alternative:
     """`left // right`."""
 
@@ -144,7 +144,7 @@ class Alternative:
     right: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Assign:
     """`target = value` and its kin; `operator` is = |= += -= *= /= %= or //=."""
 
@@ -154,7 +154,7 @@ class Assign:
     value: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Pipe:
     """`a | b | …`."""
 
@@ -162,7 +162,7 @@ class Pipe:
     parts: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Comma:
     """`a, b, …`."""
 
@@ -170,7 +170,7 @@ class Comma:
     parts: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Bind:
     """`source as pattern ?// … | body`."""
 
@@ -180,7 +180,7 @@ class Bind:
     body: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Reduce:
     """`reduce source as pattern (initial; update)`."""
 
@@ -191,7 +191,7 @@ class Reduce:
     update: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Foreach:
     """`foreach source as pattern (initial; update; extract)`."""
 
@@ -203,7 +203,7 @@ class Foreach:
     extract: Node | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class If:
     """`if condition then … else … end`; `elif` is one in `otherwise`."""
 
@@ -213,7 +213,7 @@ class If:
     otherwise: Node | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Label:
     """`label $name | body`."""
 
@@ -222,7 +222,7 @@ class Label:
     body: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Break:
     """`break $name`."""
 
@@ -230,7 +230,7 @@ class Break:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Call:
     """A function with its arguments, which are programs."""
 
@@ -239,7 +239,7 @@ class Call:
     arguments: tuple[Node, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Function:
     """`def name(parameters): body;`. A parameter that is a value keeps its `$`."""
 
@@ -249,7 +249,7 @@ class Function:
     body: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Define:
     """A function and the query that may call it."""
 
@@ -258,7 +258,7 @@ class Define:
     body: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PatternVariable:
     """`$name` in a pattern."""
 
@@ -266,7 +266,7 @@ class PatternVariable:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PatternArray:
     """`[pattern, …]`."""
 
@@ -274,7 +274,7 @@ class PatternArray:
     items: tuple[Pattern, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PatternObject:
     """`{key: pattern, $name, $name: pattern}`; an entry is the key, its variable, its pattern."""
 

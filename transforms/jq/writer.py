@@ -195,8 +195,8 @@ class Writer:
                     changed = True
         return {name: sorted(names, key=lambda n: int(n[1:])) for name, names in free.items()}
 
-    def render(self, mains: list[tuple[str, list[tuple[int, str]]]]) -> tuple[str, dict[int, int]]:
-        """Return the source, and per line the place in the program that an error there names."""
+    def render(self, head: str, lines: list[tuple[int, str]]) -> tuple[str, dict[int, int]]:
+        """Return the source of all functions, and per line the place that an error there names."""
         free = self.free_names()
         out: list[str] = []
         places: dict[int, int] = {}
@@ -217,12 +217,10 @@ class Writer:
             for indent, text in one.lines:
                 add(indent, text)
             out.extend(["", ""])
-        for head, lines in mains:
-            out.append(head)
-            for indent, text in lines:
-                add(indent, text)
-            out.extend(["", ""])
-        return "\n".join(out), places
+        out.append(head)
+        for indent, text in lines:
+            add(indent, text)
+        return "\n".join([*out, ""]), places
 
 
 def _more(text: str, match: re.Match[str], names: list[str]) -> str:

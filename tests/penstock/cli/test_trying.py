@@ -124,10 +124,10 @@ def test_an_error_while_it_runs_is_shown_at_its_place_in_the_program(given, caps
 def test_the_python_that_runs_is_printed(given, capsys):
     code, out, _ = tried(capsys, ".a + 1", "--source")
     assert code == 0
-    assert "def outputs(out, " in out
+    assert "def column(found, " in out
     compile(out, "shown", "exec")
     code, out, _ = tried(capsys, "--template", "n {{ .a | upper }} {{ .b + 1 }}", "--source")
-    assert out.startswith("# {{ .b + 1 }}\ndef outputs(out, ")
+    assert out.startswith("# {{ .b + 1 }}\ndef column(found, ")
     code, out, err = tried(capsys, "--template", "{{ .a }}", "--source")
     assert (code, out) == (1, "")
     assert "no Python is generated for it" in err

@@ -262,4 +262,4 @@ def test_an_error_says_where_in_the_program_and_over_which_value():
 
 
 def test_the_python_that_runs_can_be_read():
-    assert "def outputs(" in compile_jq("{id, n: (.data.total + 1)}").source
+    assert "def column(" in compile_jq("{id, n: (.data.total + 1)}").source

@@ -63,13 +63,6 @@ ROWS: list[Row] = [
     ("range", None, ["", "aaa", "a"], Many(["", "a", "aa"])),
     ("range", None, [0, "a"], Fails("Range bounds must be numeric")),
     ("range", None, [2**64, 2**64 + 2], Many([2**64, 2**64 + 1])),
-    ("values", None, [], Many([])),
-    ("values", False, [], Many([False])),
-    ("nulls", None, [], Many([None])),
-    ("scalars", "a", [], Many(["a"])),
-    ("iterables", "a", [], Many([])),
-    ("numbers", True, [], Many([])),
-    ("booleans", True, [], Many([True])),
     ("normals", 0, [], Many([])),
     ("finites", math.inf, [], Many([])),
 ]

@@ -47,6 +47,7 @@ def test_operators_bind_as_in_jq(program, outputs):
         ("1 )", 2, "nothing is open here"),
         ('"abc', 0, "no closing quote"),
         ('"a\\qc"', 2, "invalid escape \\q"),
+        ('"a\\ud83d\\u0041"', 2, "half a surrogate pair"),
         ("if . then 1", 10, "expected elif, else or end"),
         ("1 == 2 == 3", 7, "needs parentheses"),
         (".a = 1 = 2", 7, "needs parentheses"),

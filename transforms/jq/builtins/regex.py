@@ -7,7 +7,7 @@ anyway), m and p a dot takes newlines too, l the longest match there is, n no em
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,6 +18,7 @@ from transforms.jq.arithmetic import add
 from transforms.jq.builtins.characters import failure
 from transforms.jq.builtins.contracts import Builtin
 from transforms.jq.builtins.oniguruma import translate
+from transforms.jq.builtins.searches import longest_quick_text
 from transforms.jq.errors import JqError, TooLarge
 from transforms.jq.values import kind_of, truthy, type_error
 
@@ -38,6 +39,10 @@ class _Compiled:
     non_empty: regex.Pattern[str] | None
     """For flag n: finds what isn't empty, at a price."""
     longest: bool
+    named: tuple[tuple[int, str], ...]
+    """Number and name of each group that has one."""
+    quick: int
+    """Code points of a text up to which a search is quick whatever they are, and needs no clock."""
 
 
 @lru_cache(maxsize=1024)
@@ -65,7 +70,9 @@ def _compiled(source: str, flags: frozenset[str]) -> _Compiled:
     groups = tuple(
         (number + shift, names.get(number)) for number in range(1, translated.groups + 1)
     )
-    return _Compiled(pattern, groups, non_empty, "l" in flags)
+    named = tuple((number, name) for number, name in groups if name is not None)
+    quick = -1 if flags & {"x", "n", "l"} else longest_quick_text(source)
+    return _Compiled(pattern, groups, non_empty, "l" in flags, named, quick)
 
 
 def match(value: Any, source: Any, flags: Any = None) -> list[dict[str, Any]]:
@@ -98,11 +105,22 @@ def _prepared(value: Any, source: Any, flags: Any) -> tuple[_Compiled, bool]:
     return _compiled(source, given - _SEARCH_FLAGS), "g" in given
 
 
-def _found(compiled: _Compiled, text: str, *, every: bool) -> Iterator[regex.Match[str]]:
+def _found(compiled: _Compiled, text: str, *, every: bool) -> Iterable[regex.Match[str]]:
+    if every:
+        return _every(compiled, text)
+    try:
+        found = _search(compiled, text, 0)
+    except TimeoutError:
+        raise _too_long() from None
+    return () if found is None else (found,)
+
+
+def _every(compiled: _Compiled, text: str) -> Iterator[regex.Match[str]]:
     at = 0
     try:
-        if every and compiled.non_empty is None and not compiled.longest:
-            for found in compiled.pattern.finditer(text, timeout=MATCH_SECONDS):
+        if compiled.non_empty is None and not compiled.longest:
+            clock = None if len(text) <= compiled.quick else MATCH_SECONDS
+            for found in compiled.pattern.finditer(text, timeout=clock):
                 yield found
                 at = found.end()
                 if found.start() == at:
@@ -116,8 +134,6 @@ def _found(compiled: _Compiled, text: str, *, every: bool) -> Iterator[regex.Mat
             if found is None:
                 return
             yield found
-            if not every:
-                return
             start, end = found.span()
             # An empty match right behind another is a match of its own, as in jq.
             at = end + 1 if start == end else end
@@ -130,6 +146,8 @@ def _too_long() -> TooLarge:
 
 
 def _search(compiled: _Compiled, text: str, at: int) -> regex.Match[str] | None:
+    if len(text) <= compiled.quick:
+        return compiled.pattern.search(text, at)
     found = compiled.pattern.search(text, at, timeout=MATCH_SECONDS)
     if found is None:
         return None
@@ -170,13 +188,11 @@ def _capture(
     return {"offset": start, "length": end - start, "string": found[number], "name": name}
 
 
-def _named(found: regex.Match[str], groups: tuple[tuple[int, str | None], ...]) -> dict[str, Any]:
+def _named(found: regex.Match[str], named: tuple[tuple[int, str], ...]) -> dict[str, Any]:
     start, end = found.span()
-    return {
-        name: _capture(found, number, name, empty=start == end)["string"]
-        for number, name in groups
-        if name is not None
-    }
+    if start == end:
+        return {name: None if found.start(number) < 0 else "" for number, name in named}
+    return {name: found[number] for number, name in named}
 
 
 def _arguments(given: Any) -> tuple[Any, Any]:
@@ -191,7 +207,7 @@ def _arguments(given: Any) -> tuple[Any, Any]:
 def capture(value: Any, source: Any, flags: Any = None) -> list[dict[str, Any]]:
     """Return per match the object of its named groups."""
     compiled, every = _prepared(value, source, flags)
-    return [_named(found, compiled.groups) for found in _found(compiled, value, every=every)]
+    return [_named(found, compiled.named) for found in _found(compiled, value, every=every)]
 
 
 def scan(value: Any, source: Any, flags: Any = None) -> list[Any]:
@@ -235,7 +251,7 @@ def edits(value: Any, source: Any, flags: Any = None) -> Edits:
     at = 0
     for found in _found(compiled, value, every=every):
         gaps.append(value[at : found.start()])
-        captures.append(_named(found, compiled.groups))
+        captures.append(_named(found, compiled.named))
         at = found.end()
     return Edits(gaps, captures, value[at:])
 

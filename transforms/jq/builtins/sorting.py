@@ -6,6 +6,7 @@ A kernel takes the values and one key per value: the array of `f`'s outputs. All
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import cmp_to_key
 from itertools import groupby
 from typing import Any
@@ -19,22 +20,34 @@ _by_order = cmp_to_key(compare)
 def _keys(values: list[Any]) -> list[Any]:
     """Return what Python sorts as jq sorts the values: themselves, when all are text or all numbers."""
     kinds = set(map(type, values))
-    if kinds in ({str}, {int}):
+    if _are_plain(kinds, values):
         return values
-    if kinds <= {int, float} and not any(map(math.isnan, values)):
-        return values
+    if kinds == {list} and len(set(map(len, values))) == 1:
+        # Several keys each, of one kind per place: Python compares such arrays as jq does.
+        places = list(zip(*values, strict=True))
+        if all(_are_plain(set(map(type, place)), place) for place in places):
+            return values
     return [sort_key(value) for value in values]
+
+
+def _are_plain(kinds: set[type], values: Iterable[Any]) -> bool:
+    """Return whether values are all text or all numbers, which Python orders as jq does but for nan."""
+    if kinds in ({str}, {int}):
+        return True
+    return kinds <= {int, float} and not any(map(math.isnan, values))
 
 
 def _plain(keys: list[Any]) -> list[Any]:
     """Return keys that are arrays of one value as these values, which compare alike and faster."""
-    if keys and all(type(key) is list and len(key) == 1 for key in keys):
+    if keys and set(map(type, keys)) == {list} and set(map(len, keys)) == {1}:
         return [key[0] for key in keys]
     return keys
 
 
 def _order(keys: list[Any]) -> list[int]:
     """Return the indices of `keys` in their order."""
+    if len(keys) < 2:
+        return list(range(len(keys)))
     try:
         return sorted(range(len(keys)), key=_keys(keys).__getitem__)
     except (RecursionError, OverflowError):
@@ -115,6 +128,12 @@ def _extreme(values: Any, keys: list[Any], sign: int) -> Any:
         return None
     best = 0
     keys = _plain(keys)
+    if set(map(type, keys)) in ({str}, {int}):
+        at_of = keys.__getitem__
+        size = len(keys)
+        return values[
+            min(range(size), key=at_of) if sign > 0 else max(range(size - 1, -1, -1), key=at_of)
+        ]
     for at in range(1, len(values)):
         order = compare(keys[at], keys[best])
         if order < 0 if sign > 0 else order >= 0:

@@ -58,7 +58,7 @@ def split(value: Any, separator: Any) -> list[str]:
     """Return the parts of a string between separators."""
     if type(value) is not str or type(separator) is not str:
         raise JqError("split input and separator must be strings")
-    return split_text(value, separator)
+    return value.split(separator) if separator and value else split_text(value, separator)
 
 
 def explode(value: Any) -> list[int]:
@@ -89,16 +89,26 @@ def ascii_character(value: Any) -> str:
     return implode([value])
 
 
-def _translated(value: Any, table: dict[int, int]) -> str:
+def ascii_downcase(value: Any) -> str:
+    """Return a string with the letters A to Z as small ones."""
     if type(value) is not str:
         raise JqError("explode input must be a string")
-    return value.translate(table)
+    return value.lower() if value.isascii() else value.translate(_LOWER)
+
+
+def ascii_upcase(value: Any) -> str:
+    """Return a string with the letters a to z as capitals."""
+    if type(value) is not str:
+        raise JqError("explode input must be a string")
+    return value.upper() if value.isascii() else value.translate(_UPPER)
 
 
 def join(value: Any, separator: Any) -> Any:
     """Return the elements joined to a string: null as nothing, numbers and booleans as JSON."""
     items = iterate(value)
     if type(separator) is str:
+        if set(map(type, items)) == {str}:
+            return _bounded(separator.join(items))
         try:
             return _bounded(separator.join([_joinable(item) for item in items]))
         except TypeError:
@@ -186,8 +196,8 @@ FUNCTIONS = {
     ("explode", 0): Builtin(explode),
     ("implode", 0): Builtin(implode),
     ("ascii", 0): Builtin(ascii_character),
-    ("ascii_downcase", 0): Builtin(lambda value: _translated(value, _LOWER)),
-    ("ascii_upcase", 0): Builtin(lambda value: _translated(value, _UPPER)),
+    ("ascii_downcase", 0): Builtin(ascii_downcase),
+    ("ascii_upcase", 0): Builtin(ascii_upcase),
     ("join", 1): Builtin(join),
     ("_strindices", 1): Builtin(string_indices),
     ("indices", 1): Builtin(indices),

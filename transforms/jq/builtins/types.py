@@ -12,6 +12,8 @@ from transforms.jq.json_text import from_json, number_from_text, to_json
 from transforms.jq.values import compare, kind_of, truthy, type_error
 
 _NUMBERS = (int, float)
+_DIGITS = 100
+"""Digits that are a number without a closer look."""
 _SMALLEST_NORMAL = 2.2250738585072014e-308
 
 
@@ -43,6 +45,8 @@ def tonumber(value: Any) -> Any:
     """Return a number as it is, and the one that a string spells."""
     if type(value) in _NUMBERS:
         return value
+    if type(value) is str and len(value) < _DIGITS and value.isascii() and value.isdigit():
+        return int(value)
     number = number_from_text(value) if type(value) is str else None
     if number is None:
         raise type_error(value, "cannot be parsed as a number")
@@ -138,10 +142,6 @@ def _steps(start: Any, end: Any, step: Any, direction: int) -> Any:
         start = add(start, step)
 
 
-def _selected(*types: type) -> Builtin:
-    return Builtin(lambda value: (value,) if type(value) in types else (), many=True)
-
-
 FUNCTIONS = {
     ("not", 0): Builtin(lambda value: not truthy(value)),
     ("type", 0): Builtin(kind_of),
@@ -165,15 +165,6 @@ FUNCTIONS = {
     ("range", 1): Builtin(lambda value, end: range_of(value, 0, end), many=True),
     ("range", 2): Builtin(range_of, many=True),
     ("range", 3): Builtin(range_by, many=True),
-    ("arrays", 0): _selected(list),
-    ("objects", 0): _selected(dict),
-    ("iterables", 0): _selected(list, dict),
-    ("booleans", 0): _selected(bool),
-    ("numbers", 0): _selected(int, float),
-    ("strings", 0): _selected(str),
-    ("nulls", 0): _selected(type(None)),
-    ("values", 0): _selected(bool, int, float, str, list, dict),
-    ("scalars", 0): _selected(type(None), bool, int, float, str),
     ("normals", 0): Builtin(lambda value: (value,) if isnormal(value) else (), many=True),
     ("finites", 0): Builtin(lambda value: (value,) if isfinite(value) else (), many=True),
 }
