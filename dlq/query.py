@@ -142,6 +142,9 @@ def detail(letter: DeadLetter) -> dict[str, Any]:
         "event": orjson.Fragment(letter.event),
         "change": None if letter.change is None else orjson.Fragment(letter.change),
         "outputs": orjson.Fragment(letter.outputs),
+        "compensation": None
+        if letter.compensation is None
+        else orjson.Fragment(letter.compensation),
         "wire_base64": None if letter.wire is None else base64.b64encode(letter.wire).decode(),
     }
     return shown

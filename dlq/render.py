@@ -43,6 +43,8 @@ def print_letter(letter: DeadLetter, console: Console) -> None:
         blocks.append(("change", _indented(letter.change)))
     if letter.outputs != "{}":
         blocks.append(("outputs", _indented(letter.outputs)))
+    if letter.compensation is not None:
+        blocks.append(("compensation", _indented(letter.compensation)))
     if letter.context != "{}":
         blocks.append(("context", _indented(letter.context)))
     if letter.wire is not None:

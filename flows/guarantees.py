@@ -87,6 +87,26 @@ def after_crash(effects: Sequence[str], edges: Sequence[tuple[str, Guarantee]]) 
     return f"The events in flight are worked on again: {names} {verb} a second time for those."
 
 
+def after_crash_in_saga(again: Sequence[str], in_doubt: Sequence[str]) -> str:
+    """Return one sentence on what a saga does when its worker has died.
+
+    `again` are the steps whose repeat does no harm, `in_doubt` those that are not run twice.
+    """
+    said = "A saga goes on where it was; a step that is done is not run again."
+    if again:
+        said += f" If it was under way, {_listed(again)} is run again."
+    if in_doubt:
+        said += (
+            f" If it was under way, {_listed(in_doubt)} is not run again: it may have taken effect, so"
+            " the saga is undone, that step too."
+        )
+    return said
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 def usable_workers(source: SourceTraits, *, spread: bool = False) -> str:
     """Return how many workers the source can use, and why. `spread`: a pipeline has `partition_by`."""
     if spread:

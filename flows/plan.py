@@ -137,11 +137,9 @@ class PipelinePlan:
 
     @property
     def places(self) -> list[str]:
-        """Return where an execution may wait, by number: the steps, then their compensations."""
-        return [
-            *(step.name for step in self.steps),
-            *(compensation_name(step.name) for step in self.steps),
-        ]
+        """Return where an execution may wait, by number: the steps, then in a saga what undoes them."""
+        names = [step.name for step in self.steps]
+        return names if self.saga is None else names + list(map(compensation_name, names))
 
     def compensations(self) -> list[StepPlan]:
         """Return what undoes its steps, in the order in which it runs when all steps are done."""
@@ -153,6 +151,12 @@ class PipelinePlan:
     def every_step(self) -> Iterator[StepPlan]:
         """Yield the steps in order, each followed by those inside it."""
         for step in self.steps:
+            yield from step.every()
+
+    def everything_run(self) -> Iterator[StepPlan]:
+        """Yield every step, then what undoes them, each followed by those inside it."""
+        yield from self.every_step()
+        for step in self.compensations():
             yield from step.every()
 
 

@@ -48,10 +48,8 @@ def make_sink(plan: SinkPlan) -> Sink:
 
 def sinks_of(pipeline: PipelinePlan) -> list[str]:
     """Return the sink modules that the pipeline publishes to, each once, in order."""
-    steps = [*pipeline.every_step()]
-    for compensation in pipeline.compensations():
-        steps += compensation.every()
-    return list(dict.fromkeys(s.settings.sink for s in steps if s.type == "step.publish"))
+    used = [s.settings.sink for s in pipeline.everything_run() if s.type == "step.publish"]
+    return list(dict.fromkeys(used))
 
 
 def open_source(plan: SourcePlan, opening: Opening) -> Reader:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from connectors.batch import Column
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from connectors.failpoints import fail_point
+from flows.runtime.committer import PATIENCE
 from flows.runtime.halt import Halt
 from flows.runtime.saga_rules import after_crash, may_have_acted, may_run_again, turn_of
 from flows.runtime.stepping import Attempt
@@ -302,13 +303,18 @@ class Sagas:
 
     def _waiting_for_store(self, call: Callable[[], None]) -> bool:
         delay = FIRST_DELAY
+        draining_since: float | None = None
         while not self._halt.error:
             try:
                 call()
             except RetryableError as error:
                 self.status = f"state store: {error.message}"
                 if self._halt.wait(delay):
-                    self._halt.fail(_stopped_waiting(error))
+                    now = time.monotonic()
+                    draining_since = draining_since or now
+                    if now - draining_since >= PATIENCE:
+                        self._halt.fail(_stopped_waiting(error))
+                    time.sleep(FIRST_DELAY)  # a halt that was asked for cuts no wait short any more
                 delay = min(delay * 2, LONGEST_DELAY)
             except PenstockError as error:
                 self._halt.fail(error)

@@ -14,6 +14,7 @@ from flows.state.tables import (
     idempotency_keys,
     replay_entries,
     replays,
+    sagas,
     server_now,
 )
 
@@ -32,10 +33,14 @@ def prune(
     history_before: float | None,
     history_max_bytes: int | None,
 ) -> int:
-    """Delete a flow's old rows; return how many. `dead_letters_before`: pipeline → time."""
+    """Delete a flow's old rows; return how many. `dead_letters_before`: pipeline → time.
+
+    Sagas are kept as long as the dead letters they belong to; those that somebody has to see to, always.
+    """
     deleted = _delete_all(database, _free_keys(flow))
     for pipeline, before in dead_letters_before.items():
         deleted += _delete_all(database, _old_letters(flow, pipeline, before))
+        deleted += _delete_all(database, _old_sagas(flow, pipeline, before))
     if dead_letters_before:
         deleted += _delete_replays(database, flow, min(dead_letters_before.values()))
     if history_before is not None:
@@ -64,6 +69,18 @@ def _old_letters(flow: str, pipeline: str, before: float) -> Delete:
         table.last_failed_at < before,
         table.status == "waiting",
     )
+
+
+def _old_sagas(flow: str, pipeline: str, before: float) -> Delete:
+    table = sagas.c
+    old = and_(
+        table.flow == flow,
+        table.pipeline == pipeline,
+        table.status.in_(("compensated", "resolved")),
+        table.updated_at < before,
+    )
+    some = select(table.id).where(old).limit(ROWS)
+    return delete(sagas).where(old, table.id.in_(some.scalar_subquery()))
 
 
 def _free_keys(flow: str) -> Delete:

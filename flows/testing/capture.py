@@ -12,6 +12,7 @@ from connectors.contracts import Attribute, Check, Outgoing, SinkOpening, SinkTr
 from connectors.errors import PenstockError
 from flows.runtime.halt import Halt
 from flows.state.records import DeadLetter, Settlement
+from flows.state.sagas import Saga
 
 if TYPE_CHECKING:
     from flows.plan import SinkPlan
@@ -125,6 +126,17 @@ class Settled:
 
     def flush(self, owner: str, positions: Mapping[str, Position]) -> None:
         """There is nothing to wait for."""
+
+
+class Unkept:
+    """Stands where the state store would keep sagas: a case has no crash to come back from."""
+
+    def save(self, sagas: Sequence[Saga]) -> None:
+        """Nothing is kept."""
+
+    def load(self, pipeline: str, ids: Sequence[str]) -> list[Saga]:  # noqa: ARG002 - the contract's
+        """Nothing was kept."""
+        return []
 
 
 class PatientHalt(Halt):

@@ -31,7 +31,7 @@ def pipeline_of(cases: Cases, case: Case, plan: FlowPlan) -> PipelinePlan:
 
 def _places(pipeline: PipelinePlan) -> dict[str, str]:
     """Return the type of each step, those inside steps as `lines.charge`."""
-    return {step.place_in_pipeline: step.type for step in pipeline.every_step()}
+    return {step.place_in_pipeline: step.type for step in pipeline.everything_run()}
 
 
 class _Checker:

@@ -121,6 +121,8 @@ class DeadLetterExpectation(ErrorExpectation):
     null: before the first one, at the schema or the trigger."""
     event_id: str | None = None
     """CloudEvents id of the event."""
+    compensated: list[str] | None = None
+    """The steps that its saga has undone, in that order."""
 
 
 class StepExpectation(Settings):
@@ -195,7 +197,7 @@ class Case(Settings):
     """The events that come in, in one batch."""
     mocks: dict[str, Mock | list[Mock]] = Field(default={})
     """Step → what it answers, always or call by call; these win over the file's. A step inside another
-    is `outer.inner`."""
+    is `outer.inner`, what undoes a step in a saga `step.compensate`."""
     expect: Expectation = Expectation()
     """What must happen."""
 

@@ -14,8 +14,10 @@ from connectors.contracts import Sink, SinkTraits
 from connectors.errors import PenstockError
 from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan, StepPlan
 from flows.runtime.assemble import assemble_branches, make_sink, make_step
+from flows.runtime.sagas import Sagas
+from flows.spec.pipelines import Retry
 from flows.state.records import DeadLetter
-from flows.testing.capture import CaptureSink, PatientHalt, Published, Settled
+from flows.testing.capture import CaptureSink, PatientHalt, Published, Settled, Unkept
 from flows.testing.events import batch_of
 from flows.testing.mocks import (
     MISTAKES,
@@ -122,8 +124,10 @@ class _Run:
     def __init__(self, plan: FlowPlan, pipeline: PipelinePlan, mocks: Mocks) -> None:
         # Nobody reads a history of it.
         # A case says what comes of an event in the end: nothing waits to be tried again.
-        steps = tuple(replace(step, retry=None) for step in pipeline.steps)
+        steps = tuple(_tried_once(step) for step in pipeline.steps)
         pipeline = replace(pipeline, steps=steps)
+        if pipeline.saga is not None:  # nor does one of a key wait for another's saga
+            pipeline = replace(pipeline, order="none")
         self._plan = replace(plan, history=replace(plan.history, record="off"))
         self._pipeline = pipeline
         self._mocks = mocks
@@ -146,6 +150,7 @@ class _Run:
                 opened=opened,
                 marks={},
                 parkings={},
+                sagas=self._sagas(halt),
                 make=self._step,
             )
             logs = opened.enter_context(_captured_logs())
@@ -160,6 +165,12 @@ class _Run:
             logs,
         )
 
+    def _sagas(self, halt: PatientHalt) -> dict[str, Sagas]:
+        pipeline = self._pipeline
+        if pipeline.saga is None:
+            return {}
+        return {pipeline.name: Sagas(pipeline, Unkept(), halt)}
+
     def _only(self, source: SourcePlan | None) -> SourcePlan:
         """Return the source with this pipeline alone; one that stands for none where it has none."""
         pipelines = (self._pipeline,)
@@ -170,7 +181,7 @@ class _Run:
     def _sink(self, plan: SinkPlan) -> Sink:
         traits = _TRAITS
         if self._pipeline.source and all(
-            s.type == "step.publish" for s in self._pipeline.every_step()
+            s.type == "step.publish" for s in self._pipeline.everything_run()
         ):
             # Whether a pipeline that only passes on reads its data depends on where that goes. For
             # others the sink is not even imported.
@@ -231,6 +242,14 @@ class _Run:
         )
 
 
+def _tried_once(step: StepPlan) -> StepPlan:
+    """Return the step as it is when nothing is tried again."""
+    undo = step.compensate
+    if undo is not None:
+        undo = replace(undo, retry=Retry(max_attempts=1))
+    return replace(step, retry=None, compensate=undo)
+
+
 def visible_steps(pipeline: PipelinePlan) -> dict[str, list[str]]:
     """Return name → places of the steps that leave outputs in the pipeline.
 
@@ -284,4 +303,9 @@ def letter_dict(letter: DeadLetter) -> dict[str, Any]:
         "tenant": letter.tenant,
         "event": json.loads(letter.event),
         "outputs": json.loads(letter.outputs),
+        "compensated": [
+            each["step"]
+            for each in json.loads(letter.compensation or "[]")
+            if each["status"] == "compensated"
+        ],
     }

@@ -80,7 +80,7 @@ def _run(cases: Cases, number: int, plan: FlowPlan) -> CaseResult:
     case = cases.model.tests[number]
     pipeline = pipeline_of(cases, case, plan)
     started = time.perf_counter()
-    own = {step.place_in_pipeline for step in pipeline.every_step()}
+    own = {step.place_in_pipeline for step in pipeline.everything_run()}
     shared = {name: mock for name, mock in cases.model.mocks.items() if name in own}
     root: Steps = ("tests", number)
     try:

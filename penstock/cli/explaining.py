@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from connectors.contracts import Sink, Source
 from flows.guarantees import Guarantee, after_crash, edge_guarantee, usable_workers
 from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan, StepPlan, not_built
+from penstock.cli.explaining_sagas import SagaText, explain_saga
 from penstock.cli.found_expressions import FoundExpression, expressions_of
 from penstock.cli.modules import make_modules
 from penstock.cli.sources import source_of
@@ -85,6 +86,7 @@ class PipelineText:
     steps: list[StepText]
     publishes: list[PublishText]
     after_crash: str
+    saga: SagaText | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ def _sink(plan: FlowPlan, module: SinkPlan, made: Sink | None) -> ModuleText:
     users = [
         f"{pipeline.name}/{step.place_in_pipeline}"
         for pipeline in plan.pipelines
-        for step in pipeline.every_step()
+        for step in pipeline.everything_run()
         if step.type == "step.publish" and step.settings.sink == module.name
     ]
     facts.append(f"published to by {', '.join(users)}" if users else "no step publishes to it")
@@ -193,7 +195,7 @@ def _pipeline(
     source = sources.get(pipeline.source or "")
     edges = [
         (step, _edge(pipeline, source, sinks.get(step.settings.sink), step))
-        for step in pipeline.every_step()
+        for step in pipeline.everything_run()
         if step.type == "step.publish"
     ]
     effects = [
@@ -201,6 +203,7 @@ def _pipeline(
         for step in pipeline.every_step()
         if step.acts and not step.inner and step.type != "step.publish"
     ]
+    saga = explain_saga(pipeline, lambda step: _step(plan, step))
     return PipelineText(
         name=pipeline.name,
         source=pipeline.source,
@@ -209,9 +212,12 @@ def _pipeline(
         expressions=_expressions(plan, own),
         steps=[_step(plan, step) for step in pipeline.steps],
         publishes=[_publish(pipeline, step, edge) for step, edge in edges],
-        after_crash=after_crash(
+        after_crash=saga.after_crash
+        if saga is not None
+        else after_crash(
             effects, [(step.place_in_pipeline, edge) for step, edge in edges if edge is not None]
         ),
+        saga=saga,
     )
 
 

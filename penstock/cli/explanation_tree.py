@@ -17,6 +17,7 @@ from penstock.cli.explaining import (
     PublishText,
     StepText,
 )
+from penstock.cli.explaining_sagas import SagaText
 
 
 def print_explanation(explanation: Explanation) -> None:
@@ -61,6 +62,8 @@ def _pipeline(tree: Tree, pipeline: PipelineText) -> None:
     _expressions(node, pipeline.expressions)
     for number, step in enumerate(pipeline.steps, 1):
         _step(node, number, step)
+    if pipeline.saga is not None:
+        _saga(node, pipeline.saga)
     if pipeline.publishes:
         promises = node.add(Text("promised", style="bold"))
         for edge in pipeline.publishes:
@@ -86,6 +89,19 @@ def _step(tree: Tree, number: int, step: StepText) -> None:
         branch = node.add(Text(group))
         for place, inner in enumerate(steps, 1):
             _step(branch, place, inner)
+
+
+def _saga(tree: Tree, saga: SagaText) -> None:
+    limit = "" if saga.timeout is None else f", or they take longer than {saga.timeout:g}s"
+    order = "last step first" if saga.order == "reverse" else "first step first"
+    node = tree.add(_line(("undone", "bold"), f"  when a step fails for good{limit}; {order}"))
+    for number, undo in enumerate(saga.undone, 1):
+        notes = [f"{undo.tries} tries"]
+        if not undo.run_again:
+            notes.append("not run again by itself when a worker died in the middle of it")
+        what = f"  by {undo.by.type}" + (f", the module {undo.by.use}" if undo.by.use else "")
+        one = node.add(_line(f"{number}. ", (undo.step, "bold"), f"{what} ({'; '.join(notes)})"))
+        _expressions(one, undo.by.expressions)
 
 
 def _edge(tree: Tree, edge: PublishText) -> None:

@@ -57,7 +57,7 @@ def topics_by_sink(plan: FlowPlan) -> dict[str, list[str]]:
     """Return sink → the topics that publish steps name; [] where they leave it to the sink."""
     topics: dict[str, dict[str, None]] = {}
     for pipeline in plan.pipelines:
-        for step in pipeline.every_step():
+        for step in pipeline.everything_run():
             if step.type == "step.publish":
                 named = topics.setdefault(step.settings.sink, {})
                 if step.settings.topic is not None:

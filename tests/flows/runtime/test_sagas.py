@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from sqlalchemy import select
 
 from flows.state.history import decode_chunk
 from flows.state.tables import history_chunks
+from tests.connectors.kafka.driving import write
 from tests.flows.runtime.booking import SOON, STEPS, UNDOES, Booking, Bookings
-from tests.transforms.steps.answering import Answer, serving
+from tests.flows.runtime.running import kafka_source, wait_for
+from tests.transforms.steps.answering import Answer, as_json, serving
+
+EXAMPLES = Path(__file__).parents[1] / "spec" / "examples"
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -289,3 +295,84 @@ class TestACompensationThatFails:
         again = failed.flow.penstock("saga", "retry", saga.id, str(failed.flow.path))
         assert again.returncode == 2
         assert "saga_status" in again.stderr
+
+
+def test_an_example_flow_books_and_cancels_with_real_services(flow, kafka, service):
+    """spec's travel example as it stands, but for where its services are."""
+    text = (EXAMPLES / "saga-travel.yaml").read_text()
+    example = YAML(typ="safe").load(text)["pipelines"]["book-travel"]
+    url = service.receiver.url
+    for each in example["steps"]:
+        for call in (each["config"], each["compensate"]["config"]):
+            call["url"] = url + "/" + call["url"].partition("://")[2]
+            for key in ("idempotent", "idempotency_key"):  # has tests of its own
+                call.pop(key, None)
+    example["trigger"] = {"type": "event", "source": "orders"}
+    topic = kafka.create_topic()
+    flow.write(modules=[kafka_source(kafka, topic)], pipelines={"book-travel": example})
+    answers = {"flights-api": {"booking_id": "F1"}, "hotels-api": {"reservation_id": "H1"}}
+    called = []
+
+    def answer(seen):
+        called.append(f"{seen.method} {seen.path}")
+        service_name = seen.path.split("/")[1]
+        return as_json(answers.get(service_name), 200 if service_name in answers else 503)
+
+    service.receiver.answer = answer
+    trip = {"booking_id": "b1", "origin": "TXL", "destination": "LIS", "date": "x", "nights": 2}
+    write(kafka, topic, json.dumps(trip).encode())
+    flow.run()
+    assert called == [
+        "POST /flights-api/api/bookings",
+        "POST /hotels-api/api/reservations",
+        "POST /cars-api/api/rentals",
+        "POST /hotels-api/api/reservations/H1/cancel",
+        "POST /flights-api/api/bookings/F1/cancel",
+    ]
+    assert [letter.step for letter in flow.letters()] == ["book-car"]
+
+
+def test_a_state_store_that_is_away_holds_a_saga_back_and_nothing_is_lost(
+    flow, kafka, service, postgres16, database16
+):
+    flow.state_url = database16
+    made = Booking(flow, kafka, service)
+    made.write_flow(steps=made.steps(keys=True))
+    going, gate = threading.Event(), threading.Event()
+
+    def late(action, order, tries):
+        if action == "charge" and not gate.is_set():
+            going.set()
+            gate.wait(30)
+
+    service.fails = late
+    run = flow.start()
+    run.wait_until_started()
+    made.send(range(5))
+    assert going.wait(30)
+    postgres16.stop("fast", 5)
+    gate.set()
+    run.wait_for_lines("state store")
+    postgres16.start_again()
+    wait_for(lambda: flow.totals() == {"booking": (5, 0, 0)}, "all sagas")
+    assert run.stop() == 0, run.text()
+    assert service.assert_nothing_half_booked(range(5)) == (5, 0)
+
+
+def test_a_compensation_that_waits_for_a_saga_which_is_switched_off_leaves_a_dead_letter(booking):
+    steps = booking.steps(
+        reserve={"compensate": {"retry": {"max_attempts": 9, "initial_delay": "2s", "jitter": 0}}}
+    )
+    booking.write_flow(steps=steps)
+    booking.service.fails = lambda action, order, tries: (
+        Answer(status=409) if action == "charge" else Answer(status=503) if action == "release" else None
+    )  # fmt: skip
+    run = booking.flow.start()
+    booking.send([1])
+    wait_for(lambda: booking.service.tries["release", 1], "the first try")
+    assert run.stop() == 0, run.text()
+    booking.write_flow(steps=steps, saga={"enabled": False})
+    booking.flow.run()
+    (letter,) = booking.flow.letters()
+    assert letter.error_code == "step_gone"
+    assert [saga.status for saga in booking.sagas()] == ["compensating"]
