@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 
-from flows.state.history import encode_chunk
 from flows.state.records import Parked, ParkedPlace, ReplayLink
 from transforms.executions import Executions
 
@@ -150,10 +149,11 @@ def parked_record(
     now: float,
     turn: Callable[[], int],
     redact: Callable[[str], str],
+    body: bytes,
 ) -> Parked:
     """Return what the state store keeps of an execution that a step has parked.
 
-    `steps` are the pipeline's, by number. One that was parked before keeps its id, turn and time.
+    `steps` are the pipeline's, by number; `body` is of flows.state.history.encode_each. One that was parked before keeps its id, turn and time.
     """
     batch = executions.events
     wait = executions.waits[index]
@@ -179,6 +179,6 @@ def parked_record(
         event_type=batch.column("type")[index] or "",
         error_code=wait.error.code if wait.error else "",
         error_message=redact(wait.error.message) if wait.error else "",
-        body=encode_chunk(executions, meta=executions.base_meta, only=index),
+        body=body,
         letter=None if link is None else link.letter,
     )

@@ -23,7 +23,7 @@ from flows.runtime.halt import Halt
 from flows.runtime.saga_rules import after_crash, may_have_acted, may_run_again, turn_of
 from flows.runtime.stepping import Attempt
 from flows.state.errors import error_of
-from flows.state.history import encode_chunk
+from flows.state.history import encode_each
 from flows.state.records import Settlement
 from flows.state.sagas import Saga, StepProgress
 from transforms.executions import UNSET, Ended, Executions, Wait
@@ -276,7 +276,7 @@ class Sagas:
                 saga.body = None
                 if saga.status == "compensation_failed":
                     meta = executions.base_meta
-                    saga.body = encode_chunk(executions, meta=meta, only=index)
+                    saga.body = encode_each(executions, meta=meta, indexes=[index])[index]
                 settlement.sagas.append(saga)
             elif outcome != "parked":
                 settlement.sagas_completed.append(saga.id)

@@ -17,7 +17,7 @@ from flows.runtime.halt import Halt
 from flows.runtime.measures import Histogram
 from flows.runtime.parking import Parking, parked_record
 from flows.runtime.sagas import Sagas
-from flows.state.history import encode_chunk
+from flows.state.history import encode_chunk, encode_each
 from flows.state.letters import dead_letter
 from flows.state.records import (
     Counts,
@@ -163,7 +163,9 @@ class Settle:
             if index not in executions.waits:
                 settlement.resumed.append(before.place.id)
                 parking.ended(before.place.id)
-        for index in sorted(executions.waits):
+        waiting = sorted(executions.waits)
+        bodies = encode_each(executions, meta=executions.base_meta, indexes=waiting)
+        for index in waiting:
             parked = parked_record(
                 executions,
                 index,
@@ -172,6 +174,7 @@ class Settle:
                 now=now,
                 turn=parking.next_turn,
                 redact=self._flow.redact,
+                body=bodies[index],
             )
             settlement.parked.append(parked)
             parking.park(parked.place, ticket)

@@ -63,7 +63,19 @@ class ErrorCondition(Settings):
     """jq over `{code, kind, message, hint, status, context, attempts}` that must be true."""
 
 
-ErrorCode = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]*\*?|[1-5]xx|\*|[0-9A-Z]{5})$")]
+_ERROR = re.compile(r"[a-z][a-z0-9_]*\*?|[1-5]xx|\*|[0-9A-Z]{5}")
+
+
+def _check_error(value: str) -> str:
+    if not _ERROR.fullmatch(value):
+        raise ValueError(
+            "a status (409, 5xx), an error's code (http_timeout, db_*), a SQLSTATE (40001), or "
+            "{when: jq over the error}"
+        )
+    return value
+
+
+ErrorCode = Annotated[str, AfterValidator(_check_error), _name_schema(_ERROR.pattern)]
 """A code such as `http_timeout`, the start of codes (`db_*`), a class of statuses (`5xx`), a SQLSTATE
 (`40001`)."""
 

@@ -20,9 +20,9 @@ from __future__ import annotations
 import importlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import zstandard
@@ -32,6 +32,8 @@ from connectors.errors import PenstockError, PermanentError
 from flows.state.errors import error_of, error_row
 from flows.state.jsontext import json_text
 from transforms.executions import UNSET, Ended, Executions
+
+T = TypeVar("T")
 
 LEVEL = 1
 VERSION = 1
@@ -78,17 +80,36 @@ def encode_chunk(
     *,
     meta: Mapping[str, Any],
     only_failed: bool = False,
-    only: int | None = None,
     with_undone: bool = True,
 ) -> bytes:
-    """Return the body of a chunk: all executions that have ended, those that failed, or `only` one.
+    """Return the body of a chunk: of all executions that have ended, or of those that failed.
 
-    With the compensations of failed sagas unless `with_undone` is false.
-
-    Never raises for what a step put out: a value that is not JSON is kept as its text.
+    `with_undone`: with the compensations of failed sagas. Never raises for what a step put out: a
+    value that is not JSON is kept as its text.
     """
+    chosen = _chosen(executions, only_failed)
+    columns, makers = _columns(executions.events)
+    return _body(executions, meta, chosen, columns, makers, with_undone=with_undone)
+
+
+def encode_each(
+    executions: Executions, *, meta: Mapping[str, Any], indexes: Iterable[int]
+) -> dict[int, bytes]:
+    """Return index → the body of a chunk of that execution alone, ended or not."""
+    columns, makers = _columns(executions.events)
+    return {index: _body(executions, meta, [index], columns, makers) for index in indexes}
+
+
+def _body(
+    executions: Executions,
+    meta: Mapping[str, Any],
+    chosen: list[int] | None,
+    columns: Mapping[str, Column],
+    makers: Mapping[str, str],
+    *,
+    with_undone: bool = True,
+) -> bytes:
     batch = executions.events
-    chosen = _chosen(executions, only_failed) if only is None else [only]
     places: Sequence[int] | dict[int, int] = range(batch.size)
     if chosen is not None:
         places = {index: place for place, index in enumerate(chosen)}
@@ -102,16 +123,16 @@ def encode_chunk(
         return len(sections) - 1
 
     raws = batch.column("raw")
-    columns, makers = _columns(batch)
     first = keep(_of(raws, chosen))
     kept: dict[str, Any] = {}
     for name, column in columns.items():
+        values = _of(column, chosen)
         if column is raws:
             kept[name] = {"section": first}
-        elif isinstance(next((v for v in column if v is not None), None), bytes):
-            kept[name] = {"section": keep(_of(column, chosen))}
+        elif isinstance(next((v for v in values if v is not None), None), bytes):
+            kept[name] = {"section": keep(values)}
         else:
-            kept[name] = _collapsed(name, _of(column, chosen))
+            kept[name] = _collapsed(name, values)
     outputs: dict[str, Column | None] = {}
     encoded_in: dict[str, int] = {}
     for name, column in executions.outputs.items():
@@ -136,21 +157,29 @@ def encode_chunk(
         "details": {name: _of(column, chosen) for name, column in executions.details.items()},
         "ended": [
             (places[index], ended.outcome, ended.step, error_row(ended.error))
-            for index, ended in executions.ended.items()
-            if index in places
+            for index, ended in _within(executions.ended, places)
         ],
         "passed_over": {
-            step: [(places[k], error_row(e)) for k, e in errors.items() if k in places]
+            step: [(places[k], error_row(e)) for k, e in _within(errors, places)]
             for step, errors in executions.passed_over.items()
             if errors
         },
-        "errors": [(places[k], error_row(e)) for k, e in batch.errors.items() if k in places],
-        "runs": [(places[k], run) for k, run in executions.runs.items() if k in places],
+        "errors": [(places[k], error_row(e)) for k, e in _within(batch.errors, places)],
+        "runs": [(places[k], run) for k, run in _within(executions.runs, places)],
         "sections": sections,
     }
     if executions.undone and with_undone:
-        header["undone"] = [(places[k], v) for k, v in executions.undone.items() if k in places]
+        header["undone"] = [(places[k], v) for k, v in _within(executions.undone, places)]
     return _compress(b"\n".join([_header_text(header), *parts, b""]))
+
+
+def _within(
+    found: Mapping[int, T], places: Sequence[int] | Mapping[int, int]
+) -> list[tuple[int, T]]:
+    """Return (index, what is found) of the executions that are recorded."""
+    if isinstance(places, Mapping) and len(places) < len(found):
+        return [(index, found[index]) for index in places if index in found]
+    return [(index, each) for index, each in found.items() if index in places]
 
 
 def _chosen(executions: Executions, only_failed: bool) -> list[int] | None:
