@@ -46,15 +46,22 @@ def somebody() -> str:
 def ask(store: StateStore, request: Request) -> Replay:
     """Record a replay, take the dead letters it selects, and let the flow's workers begin.
 
-    Interrupted, it stays where it was: `select` goes on. Raises FlowFileError for an `edit` or
-    `where` that does not compile or fails for an event; nothing is replayed then.
+    Raises FlowFileError as `begin` and `select` do; nothing is replayed then.
+    """
+    return select(store, begin(store, request))
+
+
+def begin(store: StateStore, request: Request) -> int:
+    """Record a replay, its selection still to come; return its number.
+
+    Raises ExpressionError for an `edit` or `where` that does not compile.
     """
     flow = request.selection.wanted.flow
     assert flow is not None  # noqa: S101 - a replay is one flow's
     for program in (request.edit, request.selection.where):
         if program is not None:
             compile_jq(program)
-    number = store.replays.begin(
+    return store.replays.begin(
         flow,
         by=request.by,
         selection=request.selection.text(),
@@ -62,18 +69,22 @@ def ask(store: StateStore, request: Request) -> Replay:
         rate=request.rate,
         from_step=request.from_step,
     )
-    try:
-        return select(store, number)
-    except FlowFileError:
-        store.replays.cancel(number)
-        raise
 
 
 def select(store: StateStore, number: int, seen: Callable[[int], None] = lambda _: None) -> Replay:
     """Take what a replay selects, from where it was interrupted, and let it begin.
 
-    `seen` is told how many were taken, after each page.
+    `seen` is told how many were taken, after each page. Raises FlowFileError for an edit that
+    fails for an event: nothing is replayed then.
     """
+    try:
+        return _select(store, number, seen)
+    except FlowFileError:
+        store.replays.cancel(number)
+        raise
+
+
+def _select(store: StateStore, number: int, seen: Callable[[int], None]) -> Replay:
     replay = find_replay(store, number)
     selection = Selection.of_text(replay.selection)
     edit = None if replay.edit is None else compile_jq(replay.edit)
@@ -83,7 +94,10 @@ def select(store: StateStore, number: int, seen: Callable[[int], None] = lambda 
             chosen = [
                 Chosen(each, None if edit is None else edited(each, edit)) for each in letters
             ]
-            taken += _patiently(lambda c=chosen, at=cursor: store.replays.add(replay, c, at))  # type: ignore[misc]
+            added = _patiently(lambda c=chosen, at=cursor: store.replays.add(replay, c, at))  # type: ignore[misc]
+            if added is None:
+                break  # somebody else has completed or cancelled it
+            taken += added
             seen(taken)
             fail_point("mid_replay_selection")
         store.replays.start(number)
@@ -157,7 +171,7 @@ def replay_document(replay: Replay) -> dict[str, Any]:
     return shown
 
 
-def _patiently(call: Callable[[], int]) -> int:
+def _patiently(call: Callable[[], int | None]) -> int | None:
     """Call again what another transaction was in the way of."""
     for left in reversed(range(_TRIES)):
         try:

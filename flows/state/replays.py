@@ -172,14 +172,17 @@ class Replays:
 
         return self._database.run(work)
 
-    def add(self, replay: Replay, chosen: Sequence[Chosen], cursor: str | None) -> int:
+    def add(self, replay: Replay, chosen: Sequence[Chosen], cursor: str | None) -> int | None:
         """Take these dead letters for the replay, and note where its selection goes on.
 
-        Returns how many: what another replay has, or what is gone, is left out.
+        Returns how many: what another replay has, or what is gone, is left out. None when its
+        selection is no longer open.
         """
 
-        def work(connection: Connection) -> int:
+        def work(connection: Connection) -> int | None:
             with transaction(connection):
+                if _lock(connection, replay.id).status != "selecting":
+                    return None
                 got = _claim_letters(connection, replay, [each.letter.id for each in chosen])
                 rows = [_entry_row(replay, each) for each in chosen if each.letter.id in got]
                 if rows:
@@ -315,16 +318,20 @@ class Replays:
         """Return the sources that have entries without an outcome."""
         found: list[str] = []
         entries = replay_entries.c
+        source = ""
         while True:  # from one to the next by the index: there may be a million entries
-            query = select(func.min(entries.source)).where(
-                entries.replay == replay, entries.status.in_(_OPEN)
+            after = select(func.min(entries.source)).where(
+                entries.replay == replay, entries.source > source
             )
-            if found:
-                query = query.where(entries.source > found[-1])
-            (source,) = self._column(query)
-            if source is None:
+            (following,) = self._column(after)
+            if following is None:
                 return found
-            found.append(source)
+            source = following
+            of_source = select(entries.letter).where(
+                entries.replay == replay, entries.source == source
+            )
+            if any(self._column(of_source.where(entries.status == s).limit(1)) for s in _OPEN):
+                found.append(source)
 
     def served_sources(self, flow: str) -> set[str]:
         """Return the sources of the flow that a worker has the lease of just now."""

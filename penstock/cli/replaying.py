@@ -22,7 +22,7 @@ from dlq.in_place import run_in_place
 from dlq.rehearsal import Rehearsal, Report
 from dlq.replay import (
     Request,
-    ask,
+    begin,
     edited,
     find_replay,
     replay_document,
@@ -77,7 +77,7 @@ class Wanted:
 
     def command(self, *words: object) -> str:
         """Return a `penstock dlq replay` command on the same state, to be shown."""
-        where = [str(file) for file in self.files] or [f"--flow {self.flow}"]
+        where = [str(file) for file in self.files] or ["--flow", self.flow]
         return " ".join(["penstock dlq replay", *map(str, words), *map(shlex.quote, where)])
 
 
@@ -90,16 +90,14 @@ def start_replay(wanted: Wanted, ids: Sequence[str], conditions: Conditions) -> 
         _check_allowed(wanted, plan, selection, ids, conditions)
     if not ids and not _confirmed(wanted, selection):
         return exits.DONE
-    replay = ask(
-        wanted.store,
-        Request(
-            selection,
-            by=somebody(),
-            edit=wanted.edit,
-            rate=wanted.rate,
-            from_step=wanted.from_step,
-        ),
+    request = Request(
+        selection,
+        by=somebody(),
+        edit=wanted.edit,
+        rate=wanted.rate,
+        from_step=wanted.from_step,
     )
+    replay = _selected(wanted, begin(wanted.store, request))
     if ids and replay.total < len(selection.wanted.ids):
         missing = len(selection.wanted.ids) - replay.total
         print(f"{missing} left out: another replay has them.", file=sys.stderr)
@@ -109,7 +107,8 @@ def start_replay(wanted: Wanted, ids: Sequence[str], conditions: Conditions) -> 
 def go_on(wanted: Wanted, number: int) -> int:
     """Go on with a replay, wherever it was interrupted; return the exit code."""
     _of_this_flow(wanted, number)
-    return _see_through(wanted, select(wanted.store, number), wanted.plan())
+    plan = wanted.plan()
+    return _see_through(wanted, _selected(wanted, number), plan)
 
 
 def cancel_replay(wanted: Wanted, number: int) -> int:
@@ -149,6 +148,16 @@ def dry_run_replay(wanted: Wanted, ids: Sequence[str], conditions: Conditions) -
             advance(report.total)
     show_rehearsal(report, json=wanted.json)
     return exits.FOUND_FAILURES if report.verdicts["fails"] else exits.DONE
+
+
+def _selected(wanted: Wanted, number: int) -> Replay:
+    """Take what the replay selects, from where it was interrupted."""
+    try:
+        with _bar("selecting", None) as (advance, _):
+            return select(wanted.store, number, advance)
+    except KeyboardInterrupt:
+        _say_how_to_go_on(wanted, number)
+        raise
 
 
 def _see_through(wanted: Wanted, replay: Replay, plan: FlowPlan | None) -> int:
@@ -297,7 +306,9 @@ def _confirmed(wanted: Wanted, selection: Selection) -> bool:
 
 
 @contextmanager
-def _bar(what: str, total: int) -> Iterator[tuple[Callable[[int], None], Callable[[bytes], None]]]:
+def _bar(
+    what: str, total: int | None
+) -> Iterator[tuple[Callable[[int], None], Callable[[bytes], None]]]:
     """Show progress on a terminal; give what moves it on and what prints a worker's log line."""
     console = Console(stderr=True, highlight=False)
     bar = Progress(

@@ -27,6 +27,12 @@ def fill(store, lease, count, **changes):
     return letters
 
 
+def fill_more(store, lease, number, **changes):
+    letters = [letter(number, **changes)]
+    commit(store, lease, [settlement(letters=letters)])
+    return letters
+
+
 def take(store, limit=100, by="w1", owns=lambda _: True):
     return store.replays.take("shop", "orders", by, owns, limit)
 
@@ -166,6 +172,31 @@ def test_a_cancelled_replay_gives_back_what_no_worker_has(store, lease):
     settle(store, lease, replace(outcome(taken, "done"), taken_by=None))
     assert store.replays.get(number).status == "cancelled"
     assert stored(store, 700).status == "waiting"
+
+
+def test_a_selection_that_was_cancelled_or_completed_meanwhile_takes_nothing_more(store, lease):
+    letters = fill(store, lease, 2)
+    number = store.replays.begin("shop", by="ann", selection="{}")
+    replay = store.replays.get(number)
+    assert store.replays.add(replay, [Chosen(letters[0])], "c") == 1
+    store.replays.cancel(number)
+    assert store.replays.add(replay, [Chosen(letters[1])], "c") is None
+    assert store.replays.get(number).status == "cancelled"
+    assert [stored(store, n).status for n in (1, 2)] == ["waiting", "waiting"]
+
+
+def test_sources_with_something_left_are_told(store, lease):
+    number, _ = begin(
+        store,
+        [
+            *fill(store, lease, 2),
+            *fill_more(store, lease, 3, source="audit"),
+            *fill_more(store, lease, 4, source="zoo"),
+        ],
+    )
+    assert store.replays.open_sources(number) == ["audit", "orders", "zoo"]
+    store.replays.give_back_source(number, "orders", "source_gone", "no.")
+    assert store.replays.open_sources(number) == ["audit", "zoo"]
 
 
 def test_a_rate_holds_over_all_workers(store, opening, lease):
