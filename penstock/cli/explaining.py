@@ -227,6 +227,8 @@ def _step(plan: FlowPlan, step: StepPlan) -> StepText:
         for key, text in (("if", step.if_), ("skip_if", step.skip_if))
         if text
     ]
+    if step.retry is not None:
+        own += expressions_of(step.retry, "retry.")
     return StepText(
         name=step.name,
         type=step.type,

@@ -322,7 +322,10 @@ pipelines:
                 headers: { X-Key: "{{ .id11 }}" }
                 query: { a: ["{{ .id12 }}"] }
                 body: { deep: [{ er: "{{ .id13 }}" }] }
-      - { name: text, type: step.log, config: { message: "got {{ .id14 | upper }}" } }
+      - name: text
+        type: step.log
+        config: { message: "got {{ .id14 | upper }}" }
+        retry: { retry_on: [{ when: ".status > 17" }], permanent_on: [{ when: ".status > 18" }] }
       - name: send
         type: step.publish
         config: { sink: out, type: "t.{{ .id15 }}", key: ".data.id16", data_from: steps.each.output }
@@ -358,6 +361,8 @@ def test_every_expression_of_a_flow_is_explained_with_its_engine(tmp_path, capsy
         ".total > 7": "compiled",
         "data.items8": "path",
         ".item > 9": "compiled",
+        ".status > 17": "compiled",
+        ".status > 18": "compiled",
         "http://h/{{ .id10 }}": "path",
         "{{ .id11 }}": "path",
         "{{ .id12 }}": "path",
