@@ -187,9 +187,9 @@ def test_explain_as_json_has_every_expression_with_its_engine_and_why(capsys):
 
 def test_explain_shows_the_python_of_expressions_when_asked(capsys):
     _, out, _ = run(capsys, "explain", "shop.yaml")
-    assert "def outputs(" not in out
+    assert "def column(" not in out
     _, out, _ = run(capsys, "explain", "shop.yaml", "--source")
-    assert "def outputs(" in out
+    assert "def column(" in out
     _, out, _ = run(capsys, "explain", "shop.yaml", "--source", "-o", "json")
     (shape,) = json.loads(out)["pipelines"][0]["steps"][1]["expressions"]
     compile(shape["source"], "shown", "exec")
