@@ -28,6 +28,9 @@ SAGA_NAMES = (
 )
 """Those that only a pipeline with a saga passes, in their order."""
 
+KEY_NAMES = ("after_idempotent_effect", "before_keys_are_told")
+"""Those that only idempotent steps, and keys in Redis, pass."""
+
 OTHERS = ("mid_replay_selection",)
 """Off that road: what a command does in several transactions."""
 

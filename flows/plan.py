@@ -20,7 +20,7 @@ from flows.spec.configs import ModuleNode, StepNode
 from flows.spec.model import FlowFile, Log, check_state_url
 from flows.spec.nodes import plain
 from flows.spec.not_built import find_not_built
-from flows.spec.pipelines import Compensation, DeadLetters, Pipeline, Retry, Saga, Step
+from flows.spec.pipelines import Compensation, DeadLetters, Idempotency, Pipeline, Retry, Saga, Step
 from flows.spec.problems import FlowErrors, Place, Problem
 from flows.spec.secrets import Secrets
 from flows.spec.server import Server, parse_tokens
@@ -125,6 +125,7 @@ class PipelinePlan:
     place: Place
     saga: Saga | None = None
     """None where it has none, or one that is not enabled."""
+    idempotency: Idempotency | None = field(default=None, repr=False)
 
     @property
     def retries(self) -> bool:
@@ -134,6 +135,20 @@ class PipelinePlan:
             or any(each.may_hold for each in step.every())
             for step in self.steps
         )
+
+    @property
+    def keeps_step_keys(self) -> bool:
+        """Whether any step is idempotent."""
+        steps = [
+            *self.every_step(),
+            *(each for undo in self.compensations() for each in undo.every()),
+        ]
+        return any(getattr(step.settings, "idempotent", False) for step in steps)
+
+    @property
+    def parks(self) -> bool:
+        """Whether its executions may have to wait, for whatever reason."""
+        return self.retries or self.idempotency is not None or self.keeps_step_keys
 
     @property
     def places(self) -> list[str]:
@@ -354,6 +369,7 @@ def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
         ),
         place=pipelines.entries[name].key.place,
         saga=model.saga if model.saga.enabled else None,
+        idempotency=model.idempotency,
     )
 
 

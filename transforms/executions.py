@@ -41,12 +41,23 @@ class Ended:
     """Why an execution goes no further now: it failed at `step`, was skipped, or never started.
 
     A parked one is set aside and goes on later: see `Executions.waits`. An undone one had failed
-    before, and came again only to have its compensations tried once more.
+    before, and came again only to have its compensations tried once more. A repeated one is the same
+    event once more, whose execution is under way or done: nothing is recorded of it but its number.
     """
 
-    outcome: Literal["failed", "skipped", "not_triggered", "parked", "undone"]
+    outcome: Literal["failed", "skipped", "not_triggered", "parked", "undone", "repeated"]
     step: str | None = None
     error: PenstockError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """An execution that was skipped, since another had done its work: its idempotency key says so."""
+
+    original: str
+    """The other execution's id."""
+    result: str | None
+    """That one's result, as JSON; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,14 @@ class Executions:
     failed_at: dict[int, str] = field(default_factory=dict)
     """Index → place within the running step that its failure comes from, such as `lines[3].charge`."""
 
+    claims: dict[int, Any] = field(default_factory=dict)
+    """Index → the idempotency key that it holds (flows.state.records.Claim), where its pipeline has
+    such."""
+    undecided: dict[bytes, Any] = field(default_factory=dict)
+    """Digest → the claim of an idempotent step that failed, and perhaps is tried again. Shared with
+    the executions of loops inside; settle decides what becomes of them."""
+    duplicates: dict[int, Duplicate] = field(default_factory=dict)
+    """Index → whose work it would have done again; its `ended` says "skipped"."""
     sagas: dict[int, Any] = field(default_factory=dict)
     """Index → how far its saga is (flows.state.sagas.Saga); only in a pipeline that has one."""
     undone: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
@@ -217,12 +236,19 @@ class Executions:
         The same event in the same pipeline has the same id however often it is delivered; each
         replay of it has another one.
         """
+        return self._id(index, self.runs.get(index, ""))
+
+    def first_id(self, index: int) -> str:
+        """Return the id that the event's execution has when it is no replay."""
+        return self._id(index, "")
+
+    def _id(self, index: int, run: str) -> str:
         at = self.events.column("timestamp")[index]
         parts = (
             self.events.column("source")[index],
             self.events.column("id")[index],
             self.pipeline,
-            self.runs.get(index, ""),
+            run,
         )
         return str(derive_uuid7(at or 0.0, *parts))
 

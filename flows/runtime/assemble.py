@@ -14,6 +14,7 @@ from flows.runtime.branch import Branch
 from flows.runtime.compensating import Compensation
 from flows.runtime.halt import Halt
 from flows.runtime.ingest import Ingest
+from flows.runtime.key_keeping import PipelineKeys
 from flows.runtime.parking import Parking
 from flows.runtime.runners import RunnerMaker
 from flows.runtime.saga_rules import is_tracked
@@ -113,12 +114,14 @@ def assemble_branches(
     marks: Mapping[str, Marks],
     parkings: Mapping[str, Parking],
     sagas: Mapping[str, Sagas] = MappingProxyType({}),
+    keys: Mapping[str, PipelineKeys] = MappingProxyType({}),
     make: Callable[[StepPlan, StepEnvironment], Step] = make_step,
 ) -> list[Branch]:
     """Return the branches of the source's pipelines, their steps made; `opened` closes them.
 
     `marks`: pipeline → what this process has settled for others, in a cluster; `parkings`:
-    pipeline → what waits of it; `sagas`: pipeline → its sagas, of each that has them. `make` makes the
+    pipeline → what waits of it; `sagas`: pipeline → its sagas, of each that has them; `keys`: pipeline → who
+    keeps its idempotency keys. `make` makes the
     steps; tests of a flow put others in the place of those that reach outside.
     """
     common: dict[str, dict[str, Any]] = {}
@@ -135,6 +138,7 @@ def assemble_branches(
             make=make,
             parking=parkings[each.name] if each.name in parkings else Parking(),
             sagas=sagas.get(each.name),
+            keys=keys.get(each.name),
         )
         for each in source.pipelines
     ]
@@ -154,6 +158,7 @@ def _branch(
     make: Callable[[StepPlan, StepEnvironment], Step],
     parking: Parking,
     sagas: Sagas | None,
+    keys: PipelineKeys | None,
 ) -> Branch:
     maker = RunnerMaker(plan, pipeline.name, sinks, halt, opened, make, common=common)
     validator = _validator(plan, pipeline.schema) if pipeline.schema else None
@@ -161,6 +166,10 @@ def _branch(
     if sagas is not None:
         maker = replace(maker, around=_watching(sagas))
         sagas.published_anew = _published_anew(pipeline, used)
+    once = None if keys is None else keys.once(pipeline, halt, parking)
+    step_keys = None if keys is None else keys.of_steps(pipeline)
+    if step_keys is not None:
+        maker = replace(maker, once=step_keys.around)
     steps = maker.runners(pipeline.steps)
     return Branch(
         name=pipeline.name,
@@ -181,8 +190,11 @@ def _branch(
             halt=halt,
             parking=parking,
             sagas=sagas,
+            keys=[each.settle for each in (once, step_keys) if each is not None],
         ),
         partition_by=compile_jq(pipeline.partition_by) if pipeline.partition_by else None,
+        once=once,
+        step_keys=step_keys,
         sagas=sagas,
         compensation=None
         if sagas is None
@@ -216,7 +228,7 @@ def _reads_data(source: SourcePlan, pipeline: PipelinePlan, sinks: Mapping[str, 
     Values that are only passed on stay unread; but what a sink embeds in a JSON envelope must be
     JSON, and a source whose data is JSON by construction vouches for that.
     """
-    if pipeline.when or pipeline.key or pipeline.tenant or pipeline.schema:
+    if pipeline.idempotency or pipeline.when or pipeline.key or pipeline.tenant or pipeline.schema:
         return True
     for step in pipeline.steps:
         if step.type != "step.publish" or step.if_ or step.skip_if:

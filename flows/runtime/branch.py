@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.runtime.compensating import Compensation
+from flows.runtime.idempotency import OncePerKey
+from flows.runtime.idempotent_steps import StepKeys
 from flows.runtime.ingest import Ingest
 from flows.runtime.measures import Histogram, PipelineMeasures
 from flows.runtime.sagas import Sagas
@@ -30,12 +32,18 @@ class Branch:
     partition_by: Program | None = None
     marks: Marks | None = None
     """What this process has settled of what others sent it; only in a cluster."""
+    once: OncePerKey | None = None
+    """Only of a pipeline with idempotency."""
+    step_keys: StepKeys | None = None
+    """Only of one with idempotent steps."""
     sagas: Sagas | None = None
     """Only of a pipeline with a saga, as is what compensates those that fail."""
     compensation: Compensation | None = None
 
     def each(self, executions: Executions) -> None:
         """Take executions through the steps, one after another, up to settle."""
+        if self.once is not None:
+            self.once(executions)
         if self.sagas is not None:
             self.sagas.take_up(executions)
         for runner in self.steps:

@@ -88,6 +88,8 @@ def _exchange(
 
 def _steps(stream: Stream[Executions], branch: Branch) -> Stream[Any]:
     prefix = _id(branch.name)
+    if branch.once is not None:
+        stream = op.flat_map_batch(f"{prefix}/once-per-key", stream, _pass_on(branch.once))
     if branch.sagas is not None:
         stream = op.flat_map_batch(f"{prefix}/sagas", stream, _pass_on(branch.sagas.take_up))
     for runner in branch.steps:

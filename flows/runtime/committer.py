@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -70,7 +70,12 @@ class Committer:
         lags: Callable[[], Mapping[str, Lag]],
         prune: Callable[[StateStore], None],
         prune_every: float = 600.0,
+        tell: Callable[[Sequence[Settlement]], None] | None = None,
     ) -> None:
+        """`tell` is called with what is stored, before any of it can be acknowledged.
+
+        It may raise RetryableError, and is called again then.
+        """
         self._open_store = open_store
         self._lease = lease
         self._source = source
@@ -78,6 +83,7 @@ class Committer:
         self._lags = lags
         self._prune = prune
         self._prune_every = prune_every
+        self._tell = tell
         self._open = _Unit([])
         self._queue: list[_Unit] = []
         self._prepared: _Unit | None = None
@@ -278,6 +284,8 @@ class Committer:
                 self._lease, source, settlements, positions, lags, prepared=transaction
             )
         )
+        if self._tell is not None:
+            self._tell_elsewhere(store, settlements, self._tell)
         fail_point("after_checkpoint_before_acknowledge")
 
     def _prepare(self, store: StateStore, unit: _Unit) -> None:
@@ -296,6 +304,21 @@ class Committer:
             self._events -= unit.events
             self._condition.notify_all()
 
+    def _tell_elsewhere(
+        self,
+        store: StateStore,
+        settlements: list[Settlement],
+        tell: Callable[[Sequence[Settlement]], None],
+    ) -> None:
+        def attempt() -> None:
+            try:
+                tell(settlements)
+            except RetryableError:
+                self._renew(store)  # it may be away for longer than our lease lasts
+                raise
+
+        self._retrying(attempt, "")
+
     def _renew(self, store: StateStore) -> None:
         if not store.renew_lease(self._lease, LEASE_TTL):
             raise FatalError(
@@ -304,7 +327,7 @@ class Committer:
                 hint="This one stops; nothing it did after the take-over was stored.",
             )
 
-    def _retrying(self, call: Callable[[], None]) -> None:
+    def _retrying(self, call: Callable[[], None], what: str = "state store: ") -> None:
         """Call until it succeeds; a retryable error waits. Gives up when closing or long draining."""
         delay = FIRST_DELAY
         draining_since: float | None = None
@@ -312,7 +335,7 @@ class Committer:
             try:
                 call()
             except RetryableError as error:
-                self._status = f"state store: {error.message}"
+                self._status = f"{what}{error.message}"
                 if self._halt.asked() and draining_since is None:
                     draining_since = time.monotonic()
                 if self._closing or self._halt.error or _is_over(draining_since):

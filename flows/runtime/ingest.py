@@ -48,13 +48,13 @@ class Ingest:
         self._when = compile_jq(plan.when) if plan.when else None
         self._key = compile_jq(plan.key) if plan.key else None
         self._order = plan.order
-        self._retries = plan.retries
+        self._parks = plan.parks
         self._parking = parking
 
     def __call__(self, batch: Batch) -> Executions:
         """Return the executions; what goes no further is in their `ended` already."""
         executions = self._admitted(batch)
-        if self._retries or len(self._parking):
+        if self._parks or len(self._parking):
             self._keep_lanes(executions)
             self._hold_back(executions)
         return executions
@@ -104,7 +104,11 @@ class Ingest:
             return
         blocked = self._parking.is_blocked
         for index in executions.going(0):
-            if blocked(lanes[index]):
+            if not blocked(lanes[index]):
+                continue
+            if self._parking.has(executions.execution_id(index)):
+                executions.end(index, Ended("repeated"))  # the one that waits will do it
+            else:
                 executions.waits[index] = Wait(0)
                 executions.end(index, _PARKED)
 

@@ -41,7 +41,7 @@ class Parking:
         return len(self._places)
 
     def has(self, execution: str) -> bool:
-        """Whether this execution waits."""
+        """Whether the execution with this id waits here, or goes on just now after a wait."""
         return execution in self._places
 
     def is_blocked(self, lane: str | None) -> bool:

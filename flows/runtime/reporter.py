@@ -112,6 +112,7 @@ class Reporter:
             waits.extend(runner.status for runner in branch.steps)
             if branch.compensation is not None:
                 waits.append(branch.compensation.status)
+            waits.extend(each.status for each in (branch.once, branch.step_keys) if each)
         if self._committer is not None:
             waits.append(self._committer.status)
         if self._reader is not None:

@@ -24,7 +24,7 @@ def _nothing(_step: StepPlan) -> None:
 class RunnerMaker:
     """Makes runners for one pipeline in one worker; `opened` closes their steps.
 
-    `around` tells what keeps record of a step's effects.
+    `around` tells what keeps record of a step's effects, `once` what lets it act once per key.
     """
 
     plan: FlowPlan
@@ -34,6 +34,7 @@ class RunnerMaker:
     opened: ExitStack
     make: Callable[[StepPlan, StepEnvironment], Step]
     around: Callable[[StepPlan], Around | None] = _nothing
+    once: Callable[[StepPlan], Around | None] = _nothing
     common: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Step module → what the steps of this worker that use it have in common."""
 
@@ -108,5 +109,6 @@ class RunnerMaker:
             inner,
             last=step.number == len(numbers) - 1,
             around=self.around(step),
+            once=self.once(step),
             redact=plan.redact,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -17,6 +17,7 @@ from flows.runtime.halt import Halt
 from flows.runtime.measures import Histogram
 from flows.runtime.parking import Parking, parked_record
 from flows.runtime.sagas import Sagas
+from flows.runtime.tenants import tenants
 from flows.state.history import encode_chunk, encode_each
 from flows.state.letters import dead_letter
 from flows.state.records import (
@@ -51,6 +52,10 @@ class Tally:
     durations: Histogram = field(default_factory=Histogram)
 
 
+SettleKeys = Callable[[Executions, Settlement], None]
+"""Adds to a settlement what becomes of the idempotency keys that its executions hold."""
+
+
 class Outcomes(Protocol):
     """Where outcomes go: the committer, which makes them durable."""
 
@@ -79,6 +84,7 @@ class Settle:
         halt: Halt,
         parking: Parking,
         sagas: Sagas | None = None,
+        keys: Sequence[SettleKeys] = (),
     ) -> None:
         self.tally = Tally()
         self._flow = flow
@@ -89,6 +95,7 @@ class Settle:
         self._halt = halt
         self.parking = parking
         self._sagas = sagas
+        self._keys = keys
         self._places = plan.places
         self._tenant = compile_jq(plan.tenant) if plan.tenant else None
         self._record = flow.history.record
@@ -101,7 +108,7 @@ class Settle:
         if self._halt.error:
             return
         letters: list[DeadLetter] = []
-        failed = skipped = untriggered = parked = undone = 0
+        failed = skipped = untriggered = parked = undone = repeated = 0
         now = time.time()
         for index, ended in executions.ended.items():
             if ended.outcome == "failed":
@@ -113,6 +120,8 @@ class Settle:
                 parked += 1
             elif ended.outcome == "undone":
                 undone += 1
+            elif ended.outcome == "repeated":
+                repeated += 1
             else:
                 untriggered += 1
         if letters and not self._plan.dead_letter.enabled:
@@ -120,12 +129,14 @@ class Settle:
             if new:
                 self._halt.fail(_stopped_at(new[0]))
                 return
-        done = executions.events.size - failed - skipped - untriggered - parked - undone
+        unrecorded = untriggered + parked + undone + repeated
+        done = executions.events.size - failed - skipped - unrecorded
+        skipped += repeated
         settlement = Settlement(
             pipeline=self._plan.name,
             counts=Counts(done=done, failed=failed, skipped=skipped),
             dead_letters=letters,
-            history=self._history(executions, failed, untriggered + parked + undone, now),
+            history=self._history(executions, failed, unrecorded, now),
             sink_states=self._sink_states(),
         )
         if executions.replays:
@@ -134,6 +145,8 @@ class Settle:
             self._park(executions, settlement, now)
         if self._sagas is not None:
             self._sagas.settle(executions, settlement, self._committer.ticket)
+        for settle_keys in self._keys:
+            settle_keys(executions, settlement)
         self._committer.settle(settlement)
         tally = self.tally
         tally.received += executions.events.size - untriggered - len(executions.resumed)
@@ -194,18 +207,14 @@ class Settle:
             raise error
 
     def _letter(self, executions: Executions, index: int, now: float) -> DeadLetter:
-        tenant = executions.events.column("extensions")[index].get("tenant", "default")
-        if self._tenant is not None:
-            values, errors = self._tenant.column(executions, [index])
-            if not errors and isinstance(values[0], str):
-                tenant = values[0]
+        (tenant,) = tenants(self._tenant, executions, [index])
         letter = dead_letter(
             executions,
             index,
             flow=self._flow.name,
             flow_version=self._flow.version_hash,
             source_module=self._source,
-            tenant=str(tenant),
+            tenant=tenant,
             now=now,
             redact=self._flow.redact,
         )
@@ -291,6 +300,7 @@ def _replayed(executions: Executions, letters: Sequence[DeadLetter]) -> Iterator
 
 _OUTCOMES: Mapping[str, Literal["running", "done", "failed", "skipped", "returned"]] = {
     "done": "done",
+    "repeated": "done",
     "failed": "failed",
     "skipped": "skipped",
     "parked": "running",

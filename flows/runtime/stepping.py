@@ -55,11 +55,12 @@ class StepRunner:
         *,
         last: bool = False,
         around: Around | None = None,
+        once: Around | None = None,
         redact: Callable[[str], str] = str,
     ) -> None:
         """`last`: no step of the pipeline follows; `around`: what keeps record of its effects.
 
-        `redact` masks the flow's secrets in errors.
+        `once`: what lets it act once per key. `redact` masks the flow's secrets in errors.
         """
         kind = step_type(plan.type)
         assert kind is not None  # noqa: S101 - the plan was checked when it was loaded
@@ -86,6 +87,7 @@ class StepRunner:
         self._publishes = plan.type == "step.publish"
         self._last = last
         self._around = around
+        self._once = once
         self._redact = redact
         self._retry = plan.retry if plan.retry and plan.retry.max_attempts > 1 else None
         self._classifier = classifier_of(plan.retry)
@@ -142,6 +144,12 @@ class StepRunner:
         return self._around(self.plan, self.attempt, executions, indexes)
 
     def attempt(self, executions: Executions, indexes: Sequence[int]) -> Column:
+        """Run it, without a record of it; one that is idempotent for those whose keys are new."""
+        if self._once is None:
+            return self._try(executions, indexes)
+        return self._once(self.plan, self._try, executions, indexes)
+
+    def _try(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Run it. An exception that a step let through is a bug of the step: its events fail."""
         outputs: Column
         try:
@@ -357,7 +365,7 @@ class StepRunner:
         )
 
     def _fail(self, executions: Executions, index: int, error: PenstockError) -> None:
-        if self.plan.on_error == "skip":
+        if self.plan.on_error == "skip" and not isinstance(error, HeldError):
             executions.passed_over.setdefault(self.plan.name, {})[index] = error
         else:
             place = executions.failed_at.get(index, self.plan.name)

@@ -35,6 +35,7 @@ from flows.runtime.committer import LEASE_TTL, Committer
 from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
+from flows.runtime.key_keeping import open_keys, teller
 from flows.runtime.logs import Level, set_up_logging
 from flows.runtime.parking import Parking
 from flows.runtime.replay_inbox import ReplayInbox
@@ -130,6 +131,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         def lags() -> Mapping[str, Lag]:
             return reader.lag() if reader is not None else {}
 
+        keys = open_keys(plan, source_plan, halt, opened)
         committer = Committer(
             lambda: open_store(plan.state_url),
             lease,
@@ -137,6 +139,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             halt,
             lags=lags,
             prune=pruner(plan),
+            tell=teller(keys),
         )
         committer.start()
         opened.callback(committer.close)
@@ -153,6 +156,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             marks=marks,
             parkings=parkings,
             sagas=sagas,
+            keys=keys,
         )
         intake: Intake | None = None
         if order.reads:

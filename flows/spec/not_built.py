@@ -12,7 +12,6 @@ from flows.spec.check import CheckedFlow
 from flows.spec.configs import ModuleNode, StepNode
 from flows.spec.nodes import Mapping, Node, Scalar
 from flows.spec.problems import Place, Problem
-from flows.spec.shape import keys
 
 _HINT = (
     "This release reads and checks it, but does not execute it yet: take it out to run the flow."
@@ -24,7 +23,7 @@ Use = tuple[str, Place, int]
 
 def find_not_built(flow: CheckedFlow) -> list[Problem]:
     """Return what `run` must refuse, in the order of files and lines."""
-    uses = [*_top_level(flow.tree), *_modules(flow), *_pipelines(flow.tree), *_steps(flow)]
+    uses = [*_top_level(flow.tree), *_modules(flow), *_pipelines(flow), *_steps(flow)]
     found = [
         flow.problems.make(
             place, f"{what} is not built yet.", code="not_built", hint=_HINT, width=width
@@ -62,17 +61,18 @@ def _modules(flow: CheckedFlow) -> Iterator[Use]:
         yield from _in_config(module)
 
 
-def _pipelines(tree: Mapping) -> Iterator[Use]:
-    pipelines = tree.mapping("pipelines")
-    for entry in pipelines.entries.values() if pipelines else ():
+def _pipelines(flow: CheckedFlow) -> Iterator[Use]:
+    pipelines = flow.tree.mapping("pipelines")
+    for pipeline, entry in pipelines.entries.items() if pipelines else ():
         node = entry.value
         if not isinstance(node, Mapping):
             continue
         if not _is_empty(node.get("partition_by")) and _retries(node):
             yield _at(node, "partition_by", "partition_by with retry")
-        for name in ("idempotency", "timeout"):
-            if not _is_empty(node.get(name)):
-                yield _at(node, name, name)
+        if not _is_empty(node.get("timeout")):
+            yield _at(node, "timeout", "timeout")
+        if not _is_empty(node.get("partition_by")) and _keeps_keys(flow, pipeline, node):
+            yield _at(node, "partition_by", "partition_by with idempotency")
         saga = node.mapping("saga")
         enabled = saga is not None and _is_true(saga.get("enabled"))
         if enabled and not _is_empty(node.get("partition_by")):
@@ -82,6 +82,14 @@ def _pipelines(tree: Mapping) -> Iterator[Use]:
             for name in ("alert_threshold", "sink"):
                 if not _is_empty(dead_letter.get(name)):
                     yield _at(dead_letter, name, f"dead_letter.{name}")
+
+
+def _keeps_keys(flow: CheckedFlow, pipeline: str, node: Mapping) -> bool:
+    """Whether executions may have to wait for a key, which a pipeline that is spread can't yet."""
+    if not _is_empty(node.get("idempotency")):
+        return True
+    steps = [step for step in flow.configs.every_step() if step.pipeline == pipeline]
+    return any(getattr(step.settings, "idempotent", False) for step in steps)
 
 
 def _retries(pipeline: Mapping) -> bool:
@@ -109,11 +117,6 @@ def _steps(flow: CheckedFlow) -> Iterator[Use]:
 def _in_config(part: ModuleNode | StepNode) -> Iterator[Use]:
     """Yield the keys of a config that later releases will execute."""
     config = part.config
-    valid = keys(part.kind.settings) if part.kind else {}
-    if "idempotent" in valid and _is_true(config.get("idempotent")):
-        yield _at(config, "idempotent", "idempotent: true")
-    if "idempotency_key" in valid and not _is_empty(config.get("idempotency_key")):
-        yield _at(config, "idempotency_key", "idempotency_key")
     # A connector or step can tell which of its settings are not built: as `key: value`.
     tell = getattr(part.settings, "not_built", None)
     for what in tell() if callable(tell) else ():

@@ -122,10 +122,13 @@ class Idempotency(Settings):
 
     key_template: Annotated[Template, MinLen(1)]
     """Key of an event, such as `order_{{ .id }}`."""
-    ttl: Duration = 86400.0
-    """How long a key is remembered."""
+    ttl: Annotated[Duration, Ge(1)] = 86400.0
+    """How long a key is remembered once its event is through."""
     store: Annotated[str, Field(pattern=r"^(state|rediss?://.+)$"), "secret"] = "state"
     """Where keys are kept: `state` (the state store) or a `redis://` URL."""
+    lease: Annotated[Duration, Ge(1)] = 60.0
+    """How long an event may hold its key without a sign of life from its worker, which prolongs it
+    while it runs. When it is over, another event may have the key."""
 
 
 class Saga(Settings):

@@ -31,7 +31,7 @@ from connectors.batch import Batch, Change, Column, Maker
 from connectors.errors import PenstockError, PermanentError
 from flows.state.errors import error_of, error_row
 from flows.state.jsontext import json_text
-from transforms.executions import UNSET, Ended, Executions
+from transforms.executions import UNSET, Duplicate, Ended, Executions
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ _ATTRIBUTES = (
     "position",
 )
 
-_NOT_RECORDED = {"not_triggered", "parked", "undone"}
+_NOT_RECORDED = {"not_triggered", "parked", "undone", "repeated"}
 
 _local = threading.local()
 """A compressor each thread: its context is costly to make and not for two at once."""
@@ -168,6 +168,12 @@ def _body(
         "runs": [(places[k], run) for k, run in _within(executions.runs, places)],
         "sections": sections,
     }
+    if executions.duplicates:
+        header["duplicates"] = [
+            (places[k], each.original, each.result)
+            for k, each in executions.duplicates.items()
+            if k in places
+        ]
     if executions.undone and with_undone:
         header["undone"] = [(places[k], v) for k, v in _within(executions.undone, places)]
     return _compress(b"\n".join([_header_text(header), *parts, b""]))
@@ -346,6 +352,10 @@ def _decode(body: bytes) -> ChunkView:
         started=header["started"],
         keys=header["keys"],
         base_meta=header["meta"],
+        duplicates={
+            place: Duplicate(original, result)
+            for place, original, result in header.get("duplicates", ())
+        },
         undone=dict(header.get("undone", ())),
         runs=dict(header.get("runs", ())),
     )

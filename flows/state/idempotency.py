@@ -98,6 +98,13 @@ _settle = (
     )
 )
 
+_forget = delete(_keys).where(
+    _keys.c.flow == bindparam("of_flow"),
+    _keys.c.digest == bindparam("of_digest"),
+    _keys.c.holder == bindparam("of_holder"),
+    _keys.c.done == 1,
+)
+
 _prolong = (
     update(_keys)
     .where(_still_held, _keys.c.expires_at.between(bindparam("now"), bindparam("until")))
@@ -217,12 +224,16 @@ def record_keys(
     connection: Connection, flow: str, shard: str, settlements: Sequence[Settlement]
 ) -> None:
     """Write what becomes of keys, within the transaction that settles their executions."""
-    rows = _outcome_rows(flow, [each for settled in settlements for each in settled.keys])
+    outcomes = [each for settled in settlements for each in settled.keys]
+    rows = _outcome_rows(flow, [each for each in outcomes if each.outcome != "forgotten"])
     if rows:
         connection.execute(_settle, _timed(connection, rows))
+    forgotten = [_of(flow, each.claim) for each in outcomes if each.outcome == "forgotten"]
+    if forgotten:
+        connection.execute(_forget, sorted(forgotten, key=itemgetter("of_digest")))
     elsewhere: dict[str, list[KeyOutcome]] = {}
     for settled in settlements:
-        if settled.once_stored is not None:
+        if settled.keys_elsewhere:
             elsewhere.setdefault(settled.pipeline, []).extend(settled.keys_elsewhere)
     if not elsewhere:
         return
@@ -234,13 +245,13 @@ def record_keys(
             key_outcomes.c.pipeline.in_(elsewhere),
         )
     )
-    noted = [
-        {"flow": flow, "shard": shard, "pipeline": pipeline, "outcomes": _text_of(outcomes)}
-        for pipeline, outcomes in elsewhere.items()
-        if outcomes
-    ]
-    if noted:
-        connection.execute(key_outcomes.insert(), noted)
+    connection.execute(
+        key_outcomes.insert(),
+        [
+            {"flow": flow, "shard": shard, "pipeline": pipeline, "outcomes": _text_of(outcomes)}
+            for pipeline, outcomes in elsewhere.items()
+        ],
+    )
 
 
 def _text_of(outcomes: Sequence[KeyOutcome]) -> str:
@@ -260,38 +271,46 @@ def _text_of(outcomes: Sequence[KeyOutcome]) -> str:
     ).decode()
 
 
-def tell_noted_outcomes(database: Database, flow: str, pipeline: str, keys: KeyStore) -> None:
-    """Tell `keys` what was settled and may not have been told to it, as a crash may have left it.
+class NotedOutcomes:
+    """What was settled of a pipeline whose keys another store keeps, and may not have been told."""
 
-    At a worker's start. What another, living worker has noted is told twice, which changes nothing.
-    """
-    noted = select(key_outcomes.c.shard, key_outcomes.c.outcomes).where(
-        key_outcomes.c.flow == flow, key_outcomes.c.pipeline == pipeline
-    )
-    rows = database.run(lambda connection: list(connection.execute(noted)))
-    for shard, text in rows:
-        keys.settle(
-            [
-                KeyOutcome(
-                    Claim(bytes.fromhex(digest), scope, holder, bytes.fromhex(fingerprint)),
-                    outcome,
-                    seconds,
-                    result,
-                )
-                for digest, scope, holder, fingerprint, outcome, seconds, result in orjson.loads(
-                    text
-                )
-            ]
+    def __init__(self, url: str, flow: str, pipeline: str) -> None:
+        """Connect to nothing yet. Raises FatalError."""
+        self._database = Database(url, create=False)
+        self._database.opened()
+        self._mine = and_(key_outcomes.c.flow == flow, key_outcomes.c.pipeline == pipeline)
+
+    def tell(self, keys: KeyStore) -> None:
+        """Tell `keys` what a crash may have kept from it, and forget it. Raises as both stores do.
+
+        At a worker's start. What another, living worker has noted is told twice, which changes
+        nothing.
+        """
+        noted = select(key_outcomes.c.shard, key_outcomes.c.outcomes).where(self._mine)
+        for shard, text in self._database.run(lambda connection: list(connection.execute(noted))):
+            keys.settle(_outcomes_of(text))
+            told = delete(key_outcomes).where(
+                self._mine, key_outcomes.c.shard == shard, key_outcomes.c.outcomes == text
+            )
+
+            def forget(connection: Connection, told: Any = told) -> None:
+                with transaction(connection):
+                    connection.execute(told)
+
+            self._database.run(forget)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
+
+
+def _outcomes_of(text: str) -> list[KeyOutcome]:
+    return [
+        KeyOutcome(
+            Claim(bytes.fromhex(digest), scope, holder, bytes.fromhex(fingerprint)),
+            outcome,
+            seconds,
+            result,
         )
-        told = delete(key_outcomes).where(
-            key_outcomes.c.flow == flow,
-            key_outcomes.c.shard == shard,
-            key_outcomes.c.pipeline == pipeline,
-            key_outcomes.c.outcomes == text,
-        )
-
-        def forget(connection: Connection, told: Any = told) -> None:
-            with transaction(connection):
-                connection.execute(told)
-
-        database.run(forget)
+        for digest, scope, holder, fingerprint, outcome, seconds, result in orjson.loads(text)
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -183,11 +183,12 @@ class KeyOutcome:
     """What becomes of a key that is held, `seconds` from now its end.
 
     `done`: it is remembered with its result. `held`: its execution waits, and keeps it.
-    `released`: anybody may have it.
+    `released`: anybody may have it. `forgotten`: so may one that its holder had done; what it did was
+    taken back.
     """
 
     claim: Claim
-    outcome: Literal["done", "held", "released"]
+    outcome: Literal["done", "held", "released", "forgotten"]
     seconds: float = 0.0
     result: str | None = None
 
@@ -216,10 +217,8 @@ class Settlement:
     keys: list[KeyOutcome] = field(default_factory=list)
     """What becomes of idempotency keys that the state store keeps."""
     keys_elsewhere: list[KeyOutcome] = field(default_factory=list)
-    """What `once_stored` tells another store of keys; noted here until it has."""
-    once_stored: Callable[[], None] | None = None
-    """Called when this is durable, before anything of it is acknowledged to the source. May raise
-    RetryableError: it is called again then."""
+    """What becomes of those that another store keeps: it is told when this is stored, and what it is
+    to be told is noted here until then."""
 
 
 @dataclass(frozen=True, slots=True)

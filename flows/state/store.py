@@ -247,7 +247,7 @@ class SqlStateStore:
                 replayed = [each for settled in commit.settlements for each in settled.replayed]
                 if replayed:
                     record_outcomes(connection, commit.lease.flow, replayed)
-                if any(settled.keys or settled.once_stored for settled in commit.settlements):
+                if any(settled.keys or settled.keys_elsewhere for settled in commit.settlements):
                     record_keys(
                         connection, commit.lease.flow, commit.lease.shard, commit.settlements
                     )

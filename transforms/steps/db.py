@@ -19,6 +19,7 @@ from transforms.executions import UNSET, Executions
 from transforms.expressions import compile_value
 from transforms.steps.db_calls import Asking, Call, Database, Result, in_chains
 from transforms.steps.db_statements import parse_statement
+from transforms.steps.idempotent import OnlyIdempotentSettings
 
 _POSTGRES = ("postgresql://", "postgres://")
 _SQLITE = "sqlite:///"
@@ -90,7 +91,7 @@ class DbQuerySettings(_Statement):
     `.row` beside the output."""
 
 
-class DbExecSettings(_Statement):
+class DbExecSettings(_Statement, OnlyIdempotentSettings):
     """Configuration of `step.db_exec`."""
 
     returning: bool = False

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from typing_extensions import Self
 
 from connectors.batch import Column
-from connectors.errors import PenstockError, PermanentError
+from connectors.errors import HeldError, PenstockError, PermanentError
 from connectors.settings import Path, Settings
 from transforms.contracts import StepEnvironment, StepType
 from transforms.executions import UNSET, Executions
@@ -183,7 +183,7 @@ class ForeachStep:
     def _failed(
         self, executions: Executions, loop: _Loop, number: int, step: str, error: PenstockError
     ) -> None:
-        if self._collects:
+        if self._collects and not isinstance(error, HeldError):
             loop.results[number] = None
             loop.errors.append(
                 {"index": number, "step": step, "code": error.code, "message": error.message}

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -17,10 +18,14 @@ from transforms.expressions import compile_template, compile_value, parse_path
 from transforms.expressions.values import to_json, to_text
 from transforms.steps.http_bodies import ENCODINGS
 from transforms.steps.http_settings import Auth, HttpCallSettings
+from transforms.steps.idempotent import StepKey
 
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 _BYTES = "application/octet-stream"
+
+_KEY = b"idempotency-key"
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 Encoder = Callable[[Any], tuple[bytes, str]]
 """Makes (bytes, content type) of a value. Raises TypeError or ValueError for one that it can't."""
@@ -43,8 +48,9 @@ class Request:
 class RequestMaker:
     """Compiles the templates of the settings once."""
 
-    def __init__(self, settings: HttpCallSettings) -> None:
-        """Compile them. Raises ExpressionError."""
+    def __init__(self, settings: HttpCallSettings, key: StepKey | None = None) -> None:
+        """Compile them. Raises ExpressionError. `key` is sent as `Idempotency-Key`."""
+        self._key = key
         self._method = settings.method
         self._url = compile_template(settings.url)
         self._fixed_url = None if self._url.constant is None else httpx.URL(self._url.constant)
@@ -54,6 +60,8 @@ class RequestMaker:
         ]
         own = {name for name, _ in self._headers}
         self._fixed_headers = [pair for pair in _made_headers(settings.auth) if pair[0] not in own]
+        if _KEY in own:
+            self._key = None
         self._says_type = b"content-type" in own
         self._query = compile_value(settings.query) if settings.query else None
         self._body = _body_maker(settings)
@@ -69,10 +77,14 @@ class RequestMaker:
             texts, wrong = template.column(executions, indexes, required=True)
             errors.update(wrong)
             headers.append((name, texts))
+        if self._key is not None:
+            texts, unmade = self._key.column(executions, indexes)
+            errors.update(unmade)
+            headers.append((_KEY, [_header_of(text) for text in texts]))
         bodies: Column | None = None
         if self._body is not None:
-            bodies, unmade = self._body(executions, indexes)
-            errors.update(unmade)
+            bodies, without = self._body(executions, indexes)
+            errors.update(without)
         made = []
         for place, index in enumerate(indexes):
             if index in errors:
@@ -119,6 +131,14 @@ class RequestMaker:
         if not self._says_type:
             headers.append((b"content-type", kind.encode()))
         return Request(index, self._method, url, headers, content)
+
+
+def _header_of(key: str | None) -> str:
+    """Return a key as a header has it: what is not printable ASCII percent-encoded."""
+    text = key or ""
+    if text.isascii() and text.isprintable():
+        return text
+    return quote(text, safe=_PRINTABLE, errors="surrogatepass")
 
 
 def _made_headers(auth: Auth | None) -> list[tuple[bytes, bytes]]:

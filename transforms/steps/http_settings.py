@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import Ge, Le
 from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
@@ -22,6 +22,7 @@ from connectors.settings import (
 )
 from transforms.steps.http_guard import check_allowed, fixed_host
 from transforms.steps.http_tls import Tls
+from transforms.steps.idempotent import IdempotentSettings
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = {"content-length", "transfer-encoding", "host", "connection"}
@@ -158,7 +159,7 @@ class CircuitBreaker(Settings):
     """Where the circuit is kept: `local`, one in each worker, or a `redis://` URL, one for all."""
 
 
-class HttpCallSettings(Settings):
+class HttpCallSettings(IdempotentSettings):
     """Configuration of `step.http_call`."""
 
     url: Annotated[Template, AfterValidator(_check_url)]
@@ -209,10 +210,6 @@ class HttpCallSettings(Settings):
     """Whether a status outside 2xx fails the event; else it is an answer as any other."""
     max_response: Annotated[Size, Ge(1)] = 10_000_000
     """Longest body of an answer; a longer one fails the event."""
-    idempotent: bool = False
-    """Call once per `idempotency_key`, and give later events of that key the stored answer."""
-    idempotency_key: Annotated[Template, MinLen(1)] | None = None
-    """The key; also sent as the header `Idempotency-Key`."""
     circuit_breaker: CircuitBreaker | None = None
     """Stops calling a server that keeps failing, for a while."""
 
@@ -230,8 +227,6 @@ class HttpCallSettings(Settings):
             raise ValueError("body or body_from, not both")
         if self.auth and any(name.lower() == "authorization" for name in self.headers):
             raise ValueError("auth or the header Authorization, not both")
-        if self.idempotent and self.idempotency_key is None:
-            raise ValueError("idempotency_key, since it is idempotent")
         if self.proxy is not None and self.allow_private is not True:
             if fixed_host(self.url) is None:
                 raise ValueError(

@@ -17,6 +17,7 @@ from transforms.steps.http_guard import fixed_host
 from transforms.steps.http_limits import limits_of
 from transforms.steps.http_requests import Request, RequestMaker
 from transforms.steps.http_settings import HttpCallSettings
+from transforms.steps.idempotent import step_key
 
 
 class HttpCallStep:
@@ -27,7 +28,7 @@ class HttpCallStep:
     def __init__(self, settings: HttpCallSettings, environment: StepEnvironment) -> None:
         self._settings = settings
         self._name = environment.name
-        self._maker = RequestMaker(settings)
+        self._maker = RequestMaker(settings, step_key(settings, environment))
         auth = settings.auth
         named = (
             [auth.bearer, auth.password, auth.client_secret, *auth.params.values()] if auth else []

@@ -10,6 +10,7 @@ from annotated_types import MinLen
 from pydantic import AfterValidator
 
 from connectors.batch import Column
+from connectors.errors import HeldError
 from connectors.settings import Settings
 from transforms.contracts import StepEnvironment, StepType
 from transforms.executions import UNSET, Ended, Executions
@@ -104,8 +105,9 @@ class ParallelStep:
         outputs: Column = []
         for index in indexes:
             errors = [(name, ended[name][index]) for name in ended if index in ended[name]]
-            if errors and not self._collects:
-                self._fail(executions, index, errors[0][1])
+            postponed = [end for _, end in errors if isinstance(end.error, HeldError)]
+            if errors and (postponed or not self._collects):
+                self._fail(executions, index, (postponed or [errors[0][1]])[0])
                 outputs.append(UNSET)
                 continue
             failed = {name for name, _ in errors}

@@ -10,9 +10,10 @@ from pydantic import AfterValidator, Field
 
 from connectors.batch import Column
 from connectors.errors import PenstockError, PermanentError
-from connectors.settings import Path, Settings
+from connectors.settings import Path
 from transforms.contracts import StepEnvironment, StepType
 from transforms.executions import UNSET, Executions
+from transforms.steps.idempotent import OnlyIdempotentSettings
 from transforms.steps.inputs import input_of, input_path, spread
 from transforms.steps.user_code import find_function
 
@@ -27,7 +28,7 @@ def _check_function(value: str) -> str:
     return value
 
 
-class PythonSettings(Settings):
+class PythonSettings(OnlyIdempotentSettings):
     """Configuration of `step.python`."""
 
     function: Annotated[str, AfterValidator(_check_function)] = Field(

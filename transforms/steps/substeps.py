@@ -122,6 +122,7 @@ def passes_of(
             for k, number in zip(origins, numbers, strict=True)
         ],
         takes_turns=False,
+        undecided=executions.undecided,
         runs={place: executions.runs[k] for place, k in enumerate(origins) if k in executions.runs},
     )
 

@@ -68,7 +68,7 @@ def test_every_example_is_tried():
         ("isolation", {"isolation": 1}),
         ("circuit-breaker", {}),
         ("dead-letters", {"dead_letter.alert_threshold": 18}),
-        ("idempotency", {"idempotency": 3, "idempotent: true": 15, "idempotency_key": 16}),
+        ("idempotency", {}),
         ("schemas", {}),
         ("transforms", {}),
     ],

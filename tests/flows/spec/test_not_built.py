@@ -51,7 +51,6 @@ def test_defaults_may_be_written_down(load):
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("idempotency: {key_template: a}", "idempotency"),
         ("timeout: 1m", "timeout"),
         ("dead_letter: {alert_threshold: 5}", "dead_letter.alert_threshold"),
         ("dead_letter: {sink: out}", "dead_letter.sink"),

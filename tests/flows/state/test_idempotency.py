@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.errors import FatalError, RetryableError
-from flows.state.database import Database
-from flows.state.idempotency import StateKeys, tell_noted_outcomes
+from flows.state.idempotency import NotedOutcomes, StateKeys
 from flows.state.records import Claim, Counts, Held, KeyOutcome, Settlement
 from flows.state.redis_keys import RedisKeys
 from flows.state.store import open_store
@@ -360,28 +359,21 @@ class Told:
 def test_what_another_store_was_not_told_before_a_crash_is_told_at_the_next_start(
     url, store, lease
 ):
-    def settle(*outcomes, then):
+    def settle(position, *outcomes):
         settlement = Settlement("p", Counts(done=1), keys_elsewhere=list(outcomes))
-        settlement.once_stored = then
-        store.commit(lease, "orders", [settlement], {"0": then.__name__}, {})
-
-    def first():
-        """Would tell it, had the worker not died."""
-
-    def second():
-        """The same."""
+        store.commit(lease, "orders", [settlement], {"0": position}, {})
 
     told = Told()
-    database = Database(url, create=False)
-    with closing(database):
-        settle(done(claim("a"), '"ä"'), then=first)
-        untold = [done(claim("b", 1, "x"), "2"), KeyOutcome(claim("c"), "released")]
-        settle(*untold, then=second)
-        tell_noted_outcomes(database, "shop", "another", told)
-        assert told.outcomes == []
-        tell_noted_outcomes(database, "shop", "p", told)
+    settle("1", done(claim("a"), '"ä"'))
+    untold = [done(claim("b", 1, "x"), "2"), KeyOutcome(claim("c"), "released")]
+    settle("2", *untold)
+    with closing(NotedOutcomes(url, "shop", "another")) as of_another:
+        of_another.tell(told)
+    assert told.outcomes == []
+    with closing(NotedOutcomes(url, "shop", "p")) as noted:
+        noted.tell(told)
         assert told.outcomes == untold
-        tell_noted_outcomes(database, "shop", "p", told)
+        noted.tell(told)
         assert told.outcomes == untold
 
 

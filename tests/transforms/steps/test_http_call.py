@@ -469,7 +469,6 @@ def test_steps_share_one_thread_and_the_last_one_ends_it(server):
             {"url": "http://x", "auth": {"bearer": "t"}, "headers": {"authorization": "t"}},
             "not both",
         ),
-        ({"url": "http://x", "idempotent": True}, "idempotency_key"),
         ({"url": "http://x", "timeout": "0s"}, "greater than or equal"),
         ({"url": "http://x", "concurrency": 0}, "greater than or equal"),
         ({"url": "http://x", "verb": "GET"}, "verb"),

@@ -1,0 +1,289 @@
+"""Once per key: what comes again is skipped, waits, or is refused; through crashes, in each store."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tests.flows.runtime.ordering import REFUSED, UNAVAILABLE, Ordering, Orders
+from tests.flows.runtime.running import step, wait_for
+from tests.transforms.steps.answering import serving
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+
+@pytest.fixture
+def service():
+    with serving() as receiver:
+        yield Orders(receiver)
+
+
+@pytest.fixture
+def ordering(flow, kafka, service):
+    return Ordering(flow, kafka, service)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres), "valkey"])
+def stored(request, ordering):
+    """The flow with its keys in each of the stores."""
+    if request.param == "postgresql":
+        ordering.flow.state_url = request.getfixturevalue("database")
+    elif request.param == "valkey":
+        ordering.key["store"] = request.getfixturevalue("redis_url")
+    ordering.write_flow()
+    return ordering
+
+
+def test_each_key_is_done_once_within_a_batch_and_across(stored):
+    stored.send(*range(10), *range(10), 3, 3)
+    stored.flow.run()
+    stored.send(*range(5), *range(10, 15))
+    stored.flow.run()
+    assert stored.service.calls == dict.fromkeys(range(15), 1)
+    assert sorted(stored.published()) == list(range(15))
+    assert stored.flow.totals() == {"ordering": (15, 0, 17)}
+    assert stored.flow.letters() == []
+
+
+def test_a_duplicate_links_to_its_original_and_has_its_result(ordering):
+    ordering.write_flow()
+    ordering.send(1, 2, 1)
+    ordering.flow.run()
+    ordering.send(2)
+    ordering.flow.run()
+    done = ordering.done()
+    results = {line["data"]["order"]: line["data"] for line in ordering.flow.lines()}
+    assert sorted(ordering.duplicates()) == sorted((done[n], results[n]) for n in (1, 2))
+
+
+def test_the_same_key_with_other_data_is_a_dead_letter_and_not_a_silent_skip(stored):
+    stored.send(1)
+    stored.send(1, note="another")
+    stored.flow.run()
+    stored.send(1, note="a third")
+    stored.flow.run()
+    assert stored.service.calls == {1: 1}
+    letters = stored.flow.letters()
+    assert [letter.error_code for letter in letters] == ["idempotency_key_reused"] * 2
+    assert stored.flow.totals() == {"ordering": (1, 2, 0)}
+
+
+def test_what_fails_for_good_releases_its_key(stored):
+    stored.service.answers = lambda order, tries: REFUSED if tries == 1 else None
+    stored.send(1, 1, 1)
+    stored.flow.run()
+    assert stored.service.calls == {1: 2}
+    assert stored.published() == [1]
+    assert stored.flow.totals() == {"ordering": (1, 1, 1)}
+
+
+def test_a_dead_letter_that_is_replayed_has_its_key_again(ordering):
+    ordering.write_flow()
+    ordering.service.answers = lambda order, tries: REFUSED if tries == 1 else None
+    ordering.send(1)
+    ordering.flow.run()
+    answer = ordering.flow.penstock("dlq", "replay", "--all", "--yes", str(ordering.flow.path))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    ordering.send(1)
+    ordering.flow.run()
+    assert ordering.service.calls == {1: 2}
+    assert ordering.published() == [1]
+    assert ordering.flow.letters() == []
+
+
+def test_what_waits_to_be_tried_again_keeps_its_key_and_others_wait_for_it(stored):
+    mended = threading.Event()
+    stored.service.answers = lambda order, tries: (
+        UNAVAILABLE if order == 1 and not mended.is_set() else None
+    )
+    stored.write_flow(order="none")
+    run = stored.flow.start()
+    stored.send(1)
+    wait_for(lambda: stored.service.calls[1] >= 2, "a first try that failed")
+    stored.send(1, partition=1)
+    stored.send(2)
+    wait_for(lambda: stored.published() == [2], "the event of another key")
+    mended.set()
+    wait_for(lambda: sorted(stored.published()) == [1, 2], "the event that waited")
+    wait_for(lambda: stored.flow.totals() == {"ordering": (2, 0, 1)}, "the duplicate")
+    assert run.stop() == 0, run.text()
+    assert stored.service.effects == {1: 1, 2: 1}
+
+
+def test_an_event_without_a_key_is_a_dead_letter(ordering):
+    ordering.write_flow(idempotency={"key_template": "{{ .data.customer }}"})
+    ordering.send(1)
+    ordering.send(2, customer="")
+    ordering.send(3, customer="c")
+    ordering.flow.run()
+    assert ordering.published() == [3]
+    codes = [letter.error_code for letter in ordering.flow.letters()]
+    assert codes == ["idempotency_key", "idempotency_key"]
+
+
+def test_tenants_do_not_share_keys(ordering):
+    ordering.write_flow(tenant=".data.tenant")
+    ordering.send(1, tenant="a")
+    ordering.send(1, tenant="b")
+    ordering.send(1, tenant="a")
+    ordering.flow.run()
+    assert ordering.service.calls == {1: 2}
+    assert ordering.flow.totals() == {"ordering": (2, 0, 1)}
+
+
+# --- workers, crashes, and stores that are away -----------------------------------------------
+
+
+@pytest.mark.postgres
+def test_workers_that_share_a_state_do_each_key_once(ordering, database):
+    """The same orders in both partitions, so that each worker has each of them."""
+    ordering.flow.state_url = database
+    ordering.write_flow(order="none")
+    ordering.send(*range(300))
+    ordering.send(*reversed(range(300)), partition=1)
+    ordering.flow.run("--workers", "2")
+    assert ordering.service.effects == dict.fromkeys(range(300), 1)
+    assert sorted(ordering.published()) == list(range(300))
+    assert ordering.flow.totals() == {"ordering": (300, 0, 300)}
+
+
+@pytest.mark.parametrize(
+    ("point", "keys_in"),
+    [
+        ("after_effects_before_settle", "state"),
+        ("after_settle_before_checkpoint", "state"),
+        ("after_effects_before_settle", "redis"),
+        ("before_keys_are_told", "redis"),
+        ("after_checkpoint_before_acknowledge", "redis"),
+    ],
+)
+def test_a_kill_leaves_no_key_held_for_nothing_and_none_that_was_done_forgotten(
+    ordering, request, point, keys_in
+):
+    if keys_in == "redis":
+        ordering.key["store"] = request.getfixturevalue("redis_url")
+    # The call is idempotent itself: what a kill repeats, the service knows by its key.
+    ordering.write_flow({"idempotency_key": "{{ .data.order }}"})
+    ordering.send(*range(5), *range(5))
+    run = ordering.flow.start(environ={"PENSTOCK_FAIL_POINT": point})
+    run.wait_for_lines("starts again")
+    run.kill_all()
+    ordering.flow.run()
+    ordering.send(*range(7))
+    ordering.flow.run()
+    assert ordering.service.effects == dict.fromkeys(range(7), 1)
+    assert sorted(ordering.published()) == list(range(7))
+    assert ordering.flow.totals() == {"ordering": (7, 0, 10)}
+
+
+def test_a_redis_that_is_away_holds_the_flow_back_and_nothing_is_lost_or_twice(
+    ordering, valkey, redis_url
+):
+    ordering.key["store"] = redis_url
+    ordering.write_flow()
+    run = ordering.flow.start("--log-format", "json")
+    ordering.send(*range(10))
+    wait_for(lambda: len(ordering.published()) == 10, "the first events")
+    valkey.stop()
+    ordering.send(*range(20))
+    run.wait_for_lines("idempotency store")
+    assert len(ordering.published()) == 10
+    valkey.start_again()
+    wait_for(lambda: ordering.flow.totals() == {"ordering": (20, 0, 10)}, "all events")
+    assert run.stop() == 0, run.text()
+    assert ordering.service.effects == dict.fromkeys(range(20), 1)
+
+
+# --- steps ------------------------------------------------------------------------------------
+
+
+ONCE = {"idempotent": True, "idempotency_key": "call_{{ .data.order }}"}
+
+
+@pytest.fixture
+def once(ordering):
+    """The call alone is idempotent, and not the pipeline."""
+    ordering.key = None
+    ordering.write_flow(ONCE)
+    return ordering
+
+
+def test_a_step_acts_once_per_key_and_others_get_its_output(once):
+    once.send(*range(10), *range(10))
+    once.flow.run()
+    once.send(3, 11, 3)
+    once.flow.run()
+    assert once.service.calls == dict.fromkeys([*range(10), 11], 1)
+    assert sorted(once.published()) == sorted([*range(10), *range(10), 3, 11, 3])
+    lines = [line["data"] for line in once.flow.lines()]
+    assert {(line["order"], line["receipt"]) for line in lines} == {
+        (order, once.service.keys[f"call_{order}"]) for order in [*range(10), 11]
+    }
+
+
+def test_a_step_that_fails_for_now_is_tried_again_under_its_key_while_others_wait(once):
+    once.write_flow(ONCE, order="none")
+    mended = threading.Event()
+    once.service.answers = lambda order, tries: None if mended.is_set() else UNAVAILABLE
+    run = once.flow.start()
+    once.send(1)
+    wait_for(lambda: once.service.calls[1] == 1, "a first try")
+    once.send(1, partition=1)
+    mended.set()
+    wait_for(lambda: once.published() == [1, 1], "both events")
+    assert run.stop() == 0, run.text()
+    assert once.service.effects == {1: 1}
+    assert once.flow.totals() == {"ordering": (2, 0, 0)}
+
+
+def test_a_step_that_fails_for_good_releases_its_key(once):
+    once.service.answers = lambda order, tries: REFUSED if tries == 1 else None
+    once.send(1, 1)
+    once.flow.run()
+    assert (once.service.calls, once.published()) == ({1: 2}, [1])
+    assert once.flow.totals() == {"ordering": (1, 1, 0)}
+
+
+@pytest.mark.parametrize(
+    ("point", "repeats"),
+    [("after_idempotent_effect", True), ("after_effects_before_settle", False)],
+)
+def test_a_kill_after_a_steps_effect_shows_the_service_no_second_one(once, point, repeats):
+    """What was stored is not called again; what was not is, under the same key."""
+    once.write_flow({"idempotent": True})
+    once.send(*range(20))
+    run = once.flow.start(environ={"PENSTOCK_FAIL_POINT": point})
+    run.wait_for_lines("starts again")
+    run.kill_all()
+    once.flow.run()
+    assert once.service.effects == dict.fromkeys(range(20), 1)
+    assert (once.service.calls.total() > 20) is repeats
+    assert sorted(once.published()) == list(range(20))
+    assert once.flow.totals() == {"ordering": (20, 0, 0)}
+
+
+@pytest.mark.postgres
+def test_workers_that_share_a_state_let_a_step_act_once_per_key(once, database):
+    once.flow.state_url = database
+    once.write_flow(ONCE, order="none")
+    once.send(*range(200))
+    once.send(*reversed(range(200)), partition=1)
+    once.flow.run("--workers", "2")
+    assert once.service.calls == dict.fromkeys(range(200), 1)
+    assert sorted(once.published()) == sorted([*range(200), *range(200)])
+
+
+def test_items_of_a_loop_have_keys_of_their_own(ordering):
+    ordering.key = None
+    call = {
+        "method": "POST",
+        "url": f"{ordering.service.receiver.url}/line",
+        "body": {"order": "{{ .item }}"},
+        "idempotent": True,
+    }
+    loop = {"collection": "data.lines", "steps": [step("charge", "http_call", call)]}
+    ordering.write_flow(steps=[step("lines", "foreach", loop)])
+    ordering.send(100, lines=[1, 2, 3, 1])
+    ordering.flow.run()
+    assert ordering.service.effects == {100: 1, 1: 2, 2: 1, 3: 1}
