@@ -72,6 +72,11 @@ def test_a_pipeline_that_is_spread_over_processes_can_not_have_a_saga_yet(load):
     assert found(load(text)) == ["9: partition_by with saga"]
 
 
+def test_a_pipeline_that_is_spread_over_processes_can_not_wait_for_keys_yet(load):
+    text = FLOW.replace("on_invalid: skip", "idempotency: {key_template: a}")
+    assert found(load(text)) == ["9: partition_by with idempotency"]
+
+
 def test_a_setting_of_a_module_or_of_the_flow_that_is_not_built_is_named(load):
     text = FLOW.replace(
         "topic: t}}", "topic: t, format: confluent_json}, archive: {retention: 1d}}"
