@@ -13,7 +13,7 @@ from typing import Literal
 
 from connectors.contracts import SinkTraits, SourceTraits
 
-Promise = Literal["at least once", "effectively once", "exactly once"]
+Promise = Literal["at least once", "effectively once", "exactly once", "once per key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,36 @@ class Guarantee:
     ordered: bool
     order_reason: str
     """One sentence."""
+    repeats: bool = False
+    """A crash shows what was in flight a second time."""
 
 
 def edge_guarantee(
-    source: SourceTraits, sink: SinkTraits, *, skips: bool = False, in_transaction: bool = False
+    source: SourceTraits,
+    sink: SinkTraits,
+    *,
+    skips: bool = False,
+    in_transaction: bool = False,
+    keyed: bool = False,
 ) -> Guarantee:
     """Return what holds for events of `source` at `sink`.
 
-    `in_transaction`: the pipeline says `delivery: exactly_once`. `skips`: the publish step has `on_error: skip`, so that what the sink refuses goes nowhere.
+    `in_transaction`: the pipeline says `delivery: exactly_once`. `keyed`: it has `idempotency`.
+    `skips`: the publish step has `on_error: skip`, so that what the sink refuses goes nowhere.
     """
     promise, reason = _IN_TRANSACTION if in_transaction else _PROMISES[sink.delivery]
+    if keyed:
+        promise, reason = "once per key", f"{_KEYED} {reason}"
     if skips:
         reason = (
             f"{reason} An event that the sink refuses for good is passed over (on_error: skip)."
         )
     ordered, order_reason = _order(source, sink)
-    return Guarantee(promise, reason, ordered, order_reason)
+    repeats = sink.delivery == "at_least_once" and not in_transaction
+    return Guarantee(promise, reason, ordered, order_reason, repeats)
+
+
+_KEYED = "An event whose idempotency key is done is skipped, and one whose key is held waits."
 
 
 _PROMISES: dict[str, tuple[Promise, str]] = {
@@ -73,18 +87,31 @@ def _order(source: SourceTraits, sink: SinkTraits) -> tuple[bool, str]:
     return True, "In order: events of one key arrive as they left the source."
 
 
-def after_crash(effects: Sequence[str], edges: Sequence[tuple[str, Guarantee]]) -> str:
+def after_crash(
+    effects: Sequence[str], edges: Sequence[tuple[str, Guarantee]], keyed: Sequence[str] = ()
+) -> str:
     """Return one sentence on what happens twice when a worker dies.
 
     `effects` are the steps that change something outside, publish steps left out; `edges` the
-    publish steps with their guarantees.
+    publish steps with their guarantees; `keyed` effects of idempotent steps.
     """
-    again = [*effects, *(name for name, edge in edges if edge.promise == "at least once")]
-    if not again:
-        return "The events in flight are worked on again; nothing outside happens twice."
-    names = ", ".join(again)
-    verb = "acts" if len(again) == 1 else "act"
-    return f"The events in flight are worked on again: {names} {verb} a second time for those."
+    again = [*effects, *(name for name, edge in edges if edge.repeats)]
+    worked = "The events in flight are worked on again"
+    if not again and not keyed:
+        return f"{worked}; nothing outside happens twice."
+    said = [f"{worked}."]
+    if again:
+        said = [f"{worked}: {', '.join(again)} {_act(again)} a second time for those."]
+    if keyed:
+        said.append(
+            f"{', '.join(keyed)} {_act(keyed)} again only where what was done is not stored yet, under"
+            " the same key."
+        )
+    return " ".join(said)
+
+
+def _act(names: Sequence[str]) -> str:
+    return "acts" if len(names) == 1 else "act"
 
 
 def after_crash_in_saga(again: Sequence[str], in_doubt: Sequence[str]) -> str:

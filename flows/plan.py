@@ -90,6 +90,11 @@ class StepPlan:
         return getattr(self.settings, "method", "POST") not in {"GET", "HEAD", "OPTIONS"}
 
     @property
+    def is_idempotent(self) -> bool:
+        """Whether it acts once per key."""
+        return bool(getattr(self.settings, "idempotent", False))
+
+    @property
     def may_hold(self) -> bool:
         """Whether it may have events wait instead of trying them: its circuit is open."""
         return bool(getattr(self.settings, "may_hold", False))
@@ -143,7 +148,7 @@ class PipelinePlan:
             *self.every_step(),
             *(each for undo in self.compensations() for each in undo.every()),
         ]
-        return any(getattr(step.settings, "idempotent", False) for step in steps)
+        return any(step.is_idempotent for step in steps)
 
     @property
     def parks(self) -> bool:

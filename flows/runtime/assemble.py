@@ -14,7 +14,6 @@ from flows.runtime.branch import Branch
 from flows.runtime.compensating import Compensation
 from flows.runtime.halt import Halt
 from flows.runtime.ingest import Ingest
-from flows.runtime.key_keeping import PipelineKeys
 from flows.runtime.parking import Parking
 from flows.runtime.runners import RunnerMaker
 from flows.runtime.saga_rules import is_tracked
@@ -29,6 +28,7 @@ from transforms.registry import step_type
 if TYPE_CHECKING:
     from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan, StepPlan
     from flows.runtime.exchange import Marks
+    from flows.runtime.key_keeping import PipelineKeys
 
 
 def make_source(plan: SourcePlan) -> Source:

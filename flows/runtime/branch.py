@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.runtime.compensating import Compensation
-from flows.runtime.idempotency import OncePerKey
-from flows.runtime.idempotent_steps import StepKeys
 from flows.runtime.ingest import Ingest
 from flows.runtime.measures import Histogram, PipelineMeasures
 from flows.runtime.sagas import Sagas
@@ -19,6 +17,8 @@ from transforms.expressions import Program
 
 if TYPE_CHECKING:
     from flows.runtime.exchange import Marks
+    from flows.runtime.idempotency import OncePerKey
+    from flows.runtime.idempotent_steps import StepKeys
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class StepKeys:
 
     def around(self, step: StepPlan) -> Around | None:
         """Return what lets a step act once per key; None for one that is not idempotent."""
-        if not getattr(step.settings, "idempotent", False):
+        if not step.is_idempotent:
             return None
         once = self._steps[step.place_in_pipeline] = _Once(step, self._pipeline, self._keeper)
         return once.run

@@ -68,6 +68,8 @@ class StepText:
     """It changes something outside."""
     on_error: str
     expressions: list[ExpressionText]
+    idempotent: bool = False
+    """It acts once per key."""
     timeout: float | None = None
     """Seconds that its `timeout:` gives it for an event."""
     inner: dict[str, list[StepText]] = field(default_factory=dict)
@@ -192,14 +194,17 @@ def _pipeline(
         )
         if text
     ]
+    if pipeline.idempotency is not None:
+        template = pipeline.idempotency.key_template
+        own.append(FoundExpression("idempotency.key_template", "template", template))
     source = sources.get(pipeline.source or "")
     edges = [
         (step, _edge(pipeline, source, sinks.get(step.settings.sink), step))
         for step in pipeline.everything_run()
         if step.type == "step.publish"
     ]
-    effects = [
-        step.place_in_pipeline
+    acting = [
+        step
         for step in pipeline.every_step()
         if step.acts and not step.inner and step.type != "step.publish"
     ]
@@ -215,7 +220,9 @@ def _pipeline(
         after_crash=saga.after_crash
         if saga is not None
         else after_crash(
-            effects, [(step.place_in_pipeline, edge) for step, edge in edges if edge is not None]
+            [step.place_in_pipeline for step in acting if not step.is_idempotent],
+            [(step.place_in_pipeline, edge) for step, edge in edges if edge is not None],
+            [step.place_in_pipeline for step in acting if step.is_idempotent],
         ),
         saga=saga,
     )
@@ -236,6 +243,7 @@ def _step(plan: FlowPlan, step: StepPlan) -> StepText:
         effect=step.acts,
         on_error=step.on_error,
         expressions=_expressions(plan, [*own, *expressions_of(step.settings)]),
+        idempotent=step.is_idempotent,
         timeout=step.timeout,
         inner={group: [_step(plan, each) for each in steps] for group, steps in step.inner.items()},
     )
@@ -251,6 +259,7 @@ def _edge(
         sink.traits,
         skips=step.on_error == "skip",
         in_transaction=pipeline.delivery == "exactly_once",
+        keyed=pipeline.idempotency is not None,
     )
 
 

@@ -77,6 +77,7 @@ def _step(tree: Tree, number: int, step: StepText) -> None:
         note
         for note, holds in (
             ("changes something outside", step.effect),
+            ("once per key", step.idempotent),
             ("passed over when it fails", step.on_error == "skip"),
             (f"given up on after {step.timeout or 0:g}s", step.timeout is not None),
         )

@@ -15,6 +15,7 @@ _SLUG = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 KINDS = {
     "FlowFileError": "usage",
     "RetryableError": "retryable",
+    "HeldError": "retryable",
     "PermanentError": "permanent",
     "FatalError": "fatal",
     "ApiError": "request",

@@ -54,6 +54,24 @@ def test_after_a_crash_only_effects_that_can_repeat_are_named():
     assert "charge acts a second time" in after_crash(["charge"], [])
 
 
+def test_a_pipeline_with_idempotency_publishes_once_per_key_and_says_what_a_crash_repeats():
+    sink = SinkTraits(ordered=True, delivery="at_least_once")
+    edge = edge_guarantee(source(), sink, keyed=True)
+    assert (edge.promise, edge.repeats) == ("once per key", True)
+    assert "is skipped" in edge.reason
+    assert "delivered again, with the same event id" in edge.reason
+    assert "publish acts a second time" in after_crash([], [("publish", edge)])
+    file = SinkTraits(ordered=True, delivery="effectively_once")
+    assert not edge_guarantee(source(), file, keyed=True).repeats
+
+
+def test_after_a_crash_idempotent_steps_act_again_only_where_nothing_is_stored():
+    said = after_crash(["tell"], [], ["charge", "refund"])
+    assert "tell acts a second time" in said
+    assert "charge, refund act again only where what was done is not stored yet" in said
+    assert "second time" not in after_crash([], [], ["charge"])
+
+
 def test_only_a_partitioned_source_uses_several_workers():
     assert usable_workers(source()).startswith("1:")
     assert usable_workers(source(partitioned=True)).startswith("as many as it has partitions")
