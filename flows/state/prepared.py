@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -135,9 +135,7 @@ forget_prepared = (
 
 def encoded(settlements: Sequence[Settlement]) -> bytes:
     """Return settlements as JSON, bytes in base64: read again by later versions of the records."""
-    # What another store of keys must be told is in `keys_elsewhere`, and told again after a crash.
-    told = [replace(each, once_stored=None) for each in settlements]
-    return orjson.dumps([_plain(asdict(each)) for each in told])
+    return orjson.dumps([_plain(asdict(each)) for each in settlements])
 
 
 def _plain(value: Any) -> Any:
