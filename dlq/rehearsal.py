@@ -7,7 +7,7 @@ has no output from before ends its execution as *reaching* it: whether it would 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from connectors.errors import PenstockError, PermanentError
 from flows.plan import FlowPlan, PipelinePlan, SourcePlan, StepPlan
 from flows.runtime.assemble import assemble_branches, make_sink, make_step, sinks_of
 from flows.runtime.branch import Branch
+from flows.runtime.replay_inbox import HALF_UNDONE
 from flows.runtime.replaying import begun, top_step
 from flows.runtime.reviving import outputs_of
 from flows.state.records import DeadLetter
@@ -107,12 +108,23 @@ class Rehearsal:
         """Close the steps."""
         self._opened.close()
 
-    def run(self, letters: Sequence[DeadLetter], edited: Sequence[str | None]) -> list[Rehearsed]:
-        """Return what would come of these. Raises PenstockError for what would stop the worker."""
+    def run(
+        self,
+        letters: Sequence[DeadLetter],
+        edited: Sequence[str | None],
+        half_undone: Collection[str] = (),
+    ) -> list[Rehearsed]:
+        """Return what would come of these. Raises PenstockError for what would stop the worker.
+
+        `half_undone`: ids of those whose saga somebody has to see to first.
+        """
         groups: dict[str, list[int]] = {}
-        for place, letter in enumerate(letters):
-            groups.setdefault(letter.pipeline, []).append(place)
         found: dict[int, Rehearsed] = {}
+        for place, letter in enumerate(letters):
+            if letter.id in half_undone:
+                found[place] = Rehearsed(letter, "returned", None, "saga_unfinished", HALF_UNDONE)
+            else:
+                groups.setdefault(letter.pipeline, []).append(place)
         for name, places in groups.items():
             group = [letters[place] for place in places]
             verdicts = self._run(name, group, [edited[place] for place in places])

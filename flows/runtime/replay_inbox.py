@@ -8,7 +8,7 @@ that can't be run here is returned with the reason.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from connectors.errors import PenstockError, RetryableError
@@ -25,6 +25,10 @@ TOGETHER = 500
 
 OUTSTANDING = 1000
 """Replays that are parked at once: a million of them must not fill what live events may wait in."""
+
+
+HALF_UNDONE = "its saga is not undone to the end: see to it with `penstock saga retry` or `resolve`, then replay."
+"""Why a dead letter is not run again: what of its first run still stands would be done twice."""
 
 
 class Stored(Protocol):
@@ -136,10 +140,11 @@ class ReplayInbox:
         if room <= 0:
             return ACTIVE
         taken = store.replays.take(self._flow, self._source, self._by, self._owns, room)
+        half_undone = self._half_undone(store, taken)
         come: list[Taken] = []
         refused: dict[tuple[int, str, str], list[str]] = {}
         for each in taken:
-            reason = self._refused(each)
+            reason = self._refused(each, half_undone)
             if reason is None:
                 come.append(each)
             else:
@@ -150,7 +155,15 @@ class ReplayInbox:
         self._come = come
         return IDLE if self.is_empty else ACTIVE
 
-    def _refused(self, taken: Taken) -> tuple[str, str] | None:
+    def _half_undone(self, store: StateStore, taken: Sequence[Taken]) -> set[str]:
+        """Return the dead letters whose sagas somebody has to see to first."""
+        with_saga = {name for name, each in self._pipelines.items() if each.saga is not None}
+        if not with_saga:
+            return set()
+        letters = [each.letter.id for each in taken if each.letter.pipeline in with_saga]
+        return store.replays.half_undone(self._flow, letters)
+
+    def _refused(self, taken: Taken, half_undone: Collection[str]) -> tuple[str, str] | None:
         """Return code and reason why it can't be replayed here; None when it can."""
         name = taken.letter.pipeline
         if taken.cancelled:
@@ -163,6 +176,8 @@ class ReplayInbox:
         if taken.from_step and pipeline.saga is not None:
             saga = f"pipeline {name} has a saga, which has undone the steps before the failed one"
             return "replay_from_step", f"{saga}: replay it from the first step."
+        if taken.letter.id in half_undone:
+            return "saga_unfinished", HALF_UNDONE
         if name in self._clustered:
             spread = f"pipeline {name} is spread over a cluster by partition_by"
             return "replay_clustered", f"{spread}: replay it while the flow is stopped."

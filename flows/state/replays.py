@@ -32,7 +32,7 @@ from flows.state.database import Database, transaction
 from flows.state.records import DeadLetter
 from flows.state.replay_outcomes import ACTIVE, finishing
 from flows.state.rows import LETTER_FIELDS, Row, letter_of
-from flows.state.tables import dead_letters, leases, replay_entries, replays, server_now
+from flows.state.tables import dead_letters, leases, replay_entries, replays, sagas, server_now
 
 Status = Literal["selecting", "running", "done", "cancelling", "cancelled"]
 
@@ -127,6 +127,7 @@ _ENTRY_FIELDS = tuple(field.name for field in fields(ReplayEntry))
 _of_replay = select(*(replays.c[name] for name in _REPLAY_FIELDS))
 _of_entry = select(*(replay_entries.c[name] for name in _ENTRY_FIELDS))
 _OPEN = ("waiting", "running")
+_HALF_UNDONE = ("compensating", "compensation_failed", "retrying")
 
 
 class Replays:
@@ -375,9 +376,30 @@ class Replays:
         found: list[Taken] = []
         for replay in self._column(_active(flow)):
             for partition in self._partitions(replay, source):
-                if len(found) < limit and owns(partition):
-                    found += self._take(replay, source, partition, by, limit - len(found))
+                if len(found) == limit:
+                    return found
+                if not owns(partition):
+                    continue
+                taken = self._take(replay, source, partition, by, limit - len(found))
+                if taken is None:
+                    break  # of this replay, none may begin just now
+                found += taken
         return found
+
+    def half_undone(self, flow: str, letters: Sequence[str]) -> set[str]:
+        """Return those of these dead letters whose saga has not been undone to its end.
+
+        To run them again would do twice what of the first run still stands.
+        """
+        if not letters:
+            return set()
+        table = sagas.c
+        query = select(table.id, table.letter).where(
+            table.flow == flow,
+            table.status.in_(_HALF_UNDONE),
+            or_(table.id.in_(letters), table.letter.in_(letters)),
+        )
+        return {letter or saga for saga, letter in self._rows(query)}
 
     def _partitions(self, replay: int, source: str) -> list[str]:
         """Return the partitions that have waiting entries: one seek in the index for each."""
@@ -394,7 +416,10 @@ class Replays:
                 return found
             found.append(partition)
 
-    def _take(self, replay: int, source: str, partition: str, by: str, limit: int) -> list[Taken]:
+    def _take(
+        self, replay: int, source: str, partition: str, by: str, limit: int
+    ) -> list[Taken] | None:
+        """Take entries of one partition; None when the replay's rate allows none just now."""
         entries = replay_entries.c
         # Ours are those that were taken before an answer was lost: what we have, we have parked.
         free = and_(
@@ -408,11 +433,13 @@ class Replays:
             .order_by(entries.position, entries.letter)
         )
 
-        def work(connection: Connection) -> tuple[list[Row], bool, bool]:
+        def work(connection: Connection) -> tuple[list[Row], bool, bool] | None:
             with transaction(connection):
                 rate, until, now, status, from_step = _lock(connection, replay)
                 cancelled = status == "cancelling"
                 allowed, until = (limit, until) if cancelled else _allowed(rate, until, now, limit)
+                if not allowed:
+                    return None
                 letters = list(connection.execute(first.limit(allowed)).scalars())
                 taking = (
                     update(replay_entries)
@@ -433,7 +460,10 @@ class Replays:
                 cancelled,
             )
 
-        rows, from_step, cancelled = self._database.run(work)
+        worked = self._database.run(work)
+        if worked is None:
+            return None
+        rows, from_step, cancelled = worked
         bodies = self._letters(replay, [row["letter"] for row in rows])
         gone = [row["letter"] for row in rows if row["letter"] not in bodies]
         if gone:

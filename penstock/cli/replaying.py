@@ -144,7 +144,9 @@ def dry_run_replay(wanted: Wanted, ids: Sequence[str], conditions: Conditions) -
     with _bar("dry run", total) as (advance, _), Rehearsal(plan, from_step=wanted.from_step) as run:
         for letters, _cursor in pages(wanted.store, selection):
             edits = [None if edit is None else edited(each, edit) for each in letters]
-            report.add(run.run(letters, edits))
+            ids = [letter.id for letter in letters]
+            half_undone = wanted.store.replays.half_undone(wanted.flow, ids)
+            report.add(run.run(letters, edits, half_undone))
             advance(report.total)
     show_rehearsal(report, json=wanted.json)
     return exits.FOUND_FAILURES if report.verdicts["fails"] else exits.DONE

@@ -8,6 +8,7 @@ from flows.plan import load_flow
 from flows.runtime.halt import Halt
 from flows.runtime.replay_inbox import ReplayInbox
 from flows.state.replays import Chosen
+from flows.state.sagas import Saga
 from flows.state.store import open_store
 from tests.flows.runtime.running import wait_for
 from tests.flows.state.samples import commit, letter, settlement
@@ -23,6 +24,10 @@ pipelines:
   closed:
     trigger: { type: event, source: orders }
     dead_letter: { replayable: false }
+    steps: [{ name: kept, type: step.set, config: { values: { a: 1 } } }]
+  booked:
+    trigger: { type: event, source: orders }
+    saga: { enabled: true }
     steps: [{ name: kept, type: step.set, config: { values: { a: 1 } } }]
 """
 
@@ -104,6 +109,29 @@ def test_what_can_not_is_given_back_with_the_reason(store, replay, inbox):
     assert reasons(store, number) == [("returned", "not_replayable"), ("returned", "pipeline_gone")]
     page = store.dead_letters("shop", pipeline=None, limit=9, after=None)
     assert [each.status for each in page] == ["waiting", "waiting"]
+
+
+def test_one_whose_saga_is_half_undone_is_not_run_again(store, replay, inbox):
+    lease = store.acquire_lease("shop", "orders/0", "me", 60.0)
+    failed = Saga(
+        id=letter(1).id,
+        pipeline="booked",
+        source="orders",
+        partition="orders/0",
+        lane=None,
+        event_id="e",
+        event_type="t",
+        started_at=1.0,
+        deadline=None,
+        status="compensation_failed",
+        updated_at=1.0,
+    )
+    store.sagas.save(lease, [failed])
+    number = replay(letter(1, pipeline="booked"), letter(2, pipeline="booked"))
+    opened = inbox()
+    wait_for(lambda: opened.has_come, "the other")
+    assert [each.letter.event_id for each in opened.take()] == ["event-2"]
+    assert store.replays.entries(number, 1)[0].error_code == "saga_unfinished"
 
 
 def test_a_pipeline_that_is_spread_over_a_cluster_replays_nothing(store, replay, inbox):

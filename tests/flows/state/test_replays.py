@@ -11,6 +11,7 @@ from connectors.errors import FatalError
 from flows.state import migrations, tables
 from flows.state.records import Replayed
 from flows.state.replays import Chosen
+from flows.state.sagas import Saga
 from tests.flows.state.samples import commit, letter, settlement
 
 
@@ -197,6 +198,39 @@ def test_sources_with_something_left_are_told(store, lease):
     assert store.replays.open_sources(number) == ["audit", "orders", "zoo"]
     store.replays.give_back_source(number, "orders", "source_gone", "no.")
     assert store.replays.open_sources(number) == ["audit", "zoo"]
+
+
+def test_dead_letters_whose_sagas_are_not_undone_are_told(store, lease):
+    fill(store, lease, 4)
+
+    def saga(number, status, of=None):
+        return Saga(
+            id=letter(number).id,
+            pipeline="enrich",
+            source="orders",
+            partition="orders/0",
+            lane=None,
+            event_id="e",
+            event_type="t",
+            started_at=1.0,
+            deadline=None,
+            status=status,
+            updated_at=1.0,
+            letter=of,
+        )
+
+    store.sagas.save(
+        lease,
+        [
+            saga(1, "compensated"),
+            saga(2, "compensation_failed"),
+            saga(3, "resolved"),
+            saga(9, "retrying", of=letter(4).id),
+        ],
+    )
+    ids = [letter(number).id for number in range(1, 5)]
+    assert store.replays.half_undone("shop", ids) == {letter(2).id, letter(4).id}
+    assert store.replays.half_undone("bank", ids) == set()
 
 
 def test_a_rate_holds_over_all_workers(store, opening, lease):
