@@ -112,7 +112,7 @@ def test_what_can_not_is_given_back_with_the_reason(store, replay, inbox):
 
 
 def test_one_whose_saga_is_half_undone_is_not_run_again(store, replay, inbox):
-    lease = store.acquire_lease("shop", "orders/0", "me", 60.0)
+    lease = store.acquire_lease("shop", "orders/1", "me", 60.0)
     failed = Saga(
         id=letter(1).id,
         pipeline="booked",
