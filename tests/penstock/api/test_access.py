@@ -105,6 +105,11 @@ def test_without_tokens_another_sites_page_can_not_make_a_browser_change_anythin
         assert problem(answer) == (403, "origin_refused")
 
 
+def test_a_link_on_another_page_may_lead_here(served):
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert served.client.get("/api/v1/flows", headers=headers).status_code == 200
+
+
 def test_a_page_of_this_server_may_call_it(served):
     own = {"Origin": served.api.url, "Sec-Fetch-Site": "same-origin"}
     assert served.client.get("/api/v1/flows", headers=own).status_code == 200
@@ -117,4 +122,6 @@ def test_no_answer_invites_pages_of_other_sites(served):
     assert answer.status_code >= 400
     plain = served.client.get("/api/v1/flows", headers={"Origin": "https://ui.example"})
     for each in (answer, plain):
+        assert each.headers["cross-origin-resource-policy"] == "same-origin"
+        assert each.headers["x-content-type-options"] == "nosniff"
         assert not [name for name in each.headers if name.startswith("access-control")]
