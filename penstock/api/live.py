@@ -17,7 +17,7 @@ from flows.runtime.measures import Measures
 from flows.runtime.reports import PipelineCounts
 from flows.runtime.supervisor import WorkerView
 
-STALE_AFTER = 5.0
+STALE_AFTER = 10.0
 """Seconds without a report after which a worker counts as not answering; they come twice a second."""
 
 RATES_OVER, SAMPLE_EVERY = 300.0, 5.0

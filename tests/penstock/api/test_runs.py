@@ -124,13 +124,13 @@ def test_it_answers_while_a_worker_is_saturated_and_while_one_does_not_answer(fl
         spinning = ("workflow_pipeline_active_executions", "keep")
         wait_for(lambda: metrics(client)[spinning] > 0, "a batch in its steps")
         for path in ("/healthz", "/api/v1/pipelines", "/api/v1/pipelines/keep", "/api/v1/sources"):
-            assert client.get(path, timeout=5.0).status_code == 200
-        assert client.get("/readyz", timeout=5.0).status_code == 200
+            assert client.get(path).status_code == 200
+        wait_for(lambda: client.get("/readyz").status_code == 200, "the flow to be ready")
         (worker,) = run.workers()
         with frozen(worker):
-            assert client.get("/api/v1/sources", timeout=5.0).status_code == 200
+            assert client.get("/api/v1/sources").status_code == 200
             not_ready = wait_for(
-                lambda: (a := client.get("/readyz", timeout=5.0)).status_code == 503 and a.json(),
+                lambda: (a := client.get("/readyz")).status_code == 503 and a.json(),
                 "the worker to be missed",
             )
             (check,) = [each for each in not_ready["checks"] if not each["ok"]]
