@@ -133,7 +133,7 @@ class Reporter:
         )
 
     def _connectors(self) -> dict[str, str]:
-        """Return what the source and each sink wait for."""
+        """Return what the source, each sink and each step with a circuit breaker wait for."""
         found: dict[str, str] = {}
         if self._reader is not None:
             found[self._source] = self.redact(self._reader.status())
@@ -142,6 +142,9 @@ class Reporter:
                 if runner.plan.type == "step.publish":
                     sink = runner.plan.settings.sink
                     found[sink] = found.get(sink) or self.redact(runner.status)
+                elif _may_break(runner.plan.settings):
+                    name = runner.plan.use or f"{branch.name}/{runner.plan.place_in_pipeline}"
+                    found[name] = found.get(name) or self.redact(runner.status)
         return found
 
     def _stalled(self, active: bool) -> float:
@@ -160,3 +163,8 @@ def _error_report(error: PenstockError | None, redact: Callable[[str], str]) -> 
         return None
     unreachable = getattr(error, "unreachable", False)
     return ErrorReport(error.code, redact(error.message), redact(error.hint), unreachable)
+
+
+def _may_break(settings: object) -> bool:
+    breaker = getattr(settings, "circuit_breaker", None)
+    return breaker is not None and bool(breaker.enabled)

@@ -68,7 +68,8 @@ class Report:
     """Those since the last report, at most a few."""
     error: ErrorReport | None = None
     connectors: dict[str, str] = field(default_factory=dict)
-    """Source or sink module → what it waits for; "" when it is well."""
+    """Source or sink module, or step with a circuit breaker (by the module it uses, else as
+    `pipeline/step`) → what it waits for; "" when it is well."""
     active: dict[str, int] = field(default_factory=dict)
     """Pipeline → executions of the batch that is in its steps."""
     stalled: float = 0.0

@@ -113,7 +113,8 @@ TABLE = (
         "gauge",
         ("connector", "type"),
         "1 while a source or sink is well in every worker that uses it, 0 while one waits for it,"
-        " reconnects or does not answer.",
+        " reconnects or does not answer. Steps with a circuit breaker (by their module, else as"
+        " pipeline/step): 0 while one is open or half open.",
     ),
     Described(
         "workflow_source_lag_events",
@@ -281,6 +282,9 @@ class _Moment(Collector):
         plan, live = self._backend.plan, self._backend.live
         types = {source.name: source.type for source in plan.sources}
         types |= {sink.name: sink.type for sink in plan.sinks}
+        for pipeline in plan.pipelines:
+            for step in pipeline.every_step():
+                types[step.use or f"{pipeline.name}/{step.place_in_pipeline}"] = step.type
         health: dict[str, bool] = {}
         for worker in live.workers:
             well = not live.trouble(worker)

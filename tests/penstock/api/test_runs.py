@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.flows.runtime.running import cdc_source, file_sink, pipeline, publish, step, wait_for
 from tests.penstock.api.served import client_of, problem, url_of
+from tests.transforms.steps.answering import Answer, serving
 
 pytestmark = pytest.mark.postgres
 
@@ -186,6 +187,38 @@ def test_the_server_ends_with_the_flow_and_says_before_that_it_is_not_ready(flow
     assert run.wait() == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url_of(run)}/healthz")
+
+
+def test_an_open_circuit_is_seen_and_seen_to_close(flow, database):
+    rows(database, 1, 5)
+    with serving() as service:
+        service.answer = lambda _: Answer(status=503)
+        breaker = {"failure_threshold": 2, "success_threshold": 1, "timeout": "1s"}
+        call = {"url": f"{service.url}/do", "method": "POST", "circuit_breaker": breaker}
+        flow.write(
+            modules=[cdc_source(database, "circuit", "orders"), file_sink(flow.folder)],
+            pipelines={
+                "keep": pipeline(
+                    "rows",
+                    step("call", "http_call", call),
+                    publish("out"),
+                    retry={"max_attempts": 1000, "initial_delay": "100ms", "max_delay": "100ms"},
+                )
+            },
+        )
+        run = flow.start(*ANY_PORT)
+        with client_of(run) as client:
+            health = ("workflow_connector_health", "keep/call", "step.http_call")
+            wait_for(lambda: metrics(client).get(health) == 0, "the open circuit")
+            assert metrics(client)["workflow_pipeline_parked_executions", "keep"] > 0
+            retries = ("workflow_step_retries_total", "keep", "call")
+            wait_for(lambda: metrics(client)[retries] > 0, "a retry")
+            service.answer = lambda _: Answer(status=200, body=b"{}")
+            wait_for(lambda: metrics(client)[health] == 1, "the closed circuit")
+            found = reached(client, 5, 0)
+            assert found["workflow_step_executions_total", "keep", "completed", "call"] == 5
+            assert found["workflow_step_executions_total", "keep", "failed", "call"] == 0
+        assert run.stop() == 0
 
 
 def test_a_port_that_is_taken_is_told_with_its_key_and_the_flow_runs_without(flow, database):
