@@ -383,6 +383,8 @@ class LetterDetailDocument(LetterDocument):
     """Of a row: operation, before, after."""
     outputs: dict[str, Any]
     """Of the steps that had run."""
+    compensation: list[Any] | None
+    """What its saga has undone, in that order; null where the pipeline has none."""
     wire_base64: str | None
     """The bytes that arrived, where they could not be read."""
 

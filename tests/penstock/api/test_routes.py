@@ -32,7 +32,12 @@ def worker(shard=0, *, state="running", status="", pid=1, **report):
 def filled(store, lease):
     """Store one of everything."""
     letters = [
-        letter(1, outputs='{"n":12345678901234567890.10}', change='{"operation":"INSERT"}'),
+        letter(
+            1,
+            outputs='{"n":12345678901234567890.10}',
+            change='{"operation":"INSERT"}',
+            compensation="[]",
+        ),
         letter(2, wire=b"\xff\x00", context="{}"),
     ]
     done = settlement(3, letters=letters, failed=2)
