@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import psycopg
 import pytest
 
 from flows.plan import FlowErrors
+from tests.flows.runtime.running import wait_for
 from tests.transforms.steps.answering import as_json, serving
 from tests.transforms.steps.inside import step
 
@@ -76,3 +78,37 @@ def test_a_step_can_not_set_what_holds_for_all_users_of_its_module(steps, name):
     assert problem.code == "shared_setting"
     assert f"{name} holds for all steps that use api" in problem.message
     assert "the module api" in problem.hint
+
+
+@pytest.mark.postgres
+def test_steps_that_use_one_module_share_its_connections_whatever_they_ask(
+    steps, executions, database
+):
+    asks = {"database": database, "connections": 2}
+    shop = {"name": "shop", "type": "step.db_query", "config": asks}
+    together = "SELECT count(*)::int AS n, $1::{} AS value FROM pg_stat_activity"
+    where = " WHERE application_name = 'penstock step' AND datname = current_database()"
+
+    count = f"SELECT count(*) FROM pg_stat_activity{where}"
+
+    def user(name, kind, **more):
+        query = together.format(kind) + where
+        config = {"query": query, "params": ["{{ .value }}"], "mode": "single", **more}
+        return {"name": name, "use": "shop", "config": config}
+
+    same = [user("whole", "int"), user("text", "text")]
+    other = user("slow", "text", timeout="20s")  # needs a connection that is set up in another way
+    for users in (same, [*same, other]):
+        run = steps(step("all", "parallel", {"steps": users}), modules=[shop])
+        for _ in range(3):  # later batches find what the others have left
+            found = run.run(executions(*({"value": n} for n in range(20))))
+            results = [one["results"] for one in found.outputs["all"]]
+            assert [{name: one[name]["value"] for name in one} for one in results] == [
+                {"whole": n, "text": str(n)} | ({"slow": str(n)} if other in users else {})
+                for n in range(20)
+            ]
+            if other not in users:  # else one that is being closed may still be seen
+                assert max(one[name]["n"] for one in results for name in one) <= 2
+        with psycopg.connect(database, autocommit=True) as connection:
+            wait_for(lambda c=connection: c.execute(count).fetchone() <= (2,), "two connections")
+        run.close()
