@@ -145,6 +145,7 @@ def detail(letter: DeadLetter) -> dict[str, Any]:
         "compensation": None
         if letter.compensation is None
         else orjson.Fragment(letter.compensation),
+        "tries": orjson.Fragment(letter.tries),
         "wire_base64": None if letter.wire is None else base64.b64encode(letter.wire).decode(),
     }
     return shown

@@ -24,40 +24,58 @@ _WIRE_SHOWN = 2_000
 def print_page(page: Page, console: Console) -> None:
     """Print a page of dead letters, newest failure first."""
     if not page.letters:
-        _plain(console, "No dead letters.")
+        plain(console, "No dead letters.")
         return
     if console.is_terminal:
         _print_table(page, console)
     else:
-        _plain(console, "FAILED\tPIPELINE\tSTEP\tERROR\tEVENT\tTRIES\tID")
+        plain(console, "FAILED\tPIPELINE\tSTEP\tERROR\tEVENT\tTRIES\tID")
         for letter in page.letters:
-            _plain(console, "\t".join(map(_one_line, _cells(letter))))
+            plain(console, "\t".join(map(one_line, _cells(letter))))
     if page.cursor is not None:
-        _plain(console, f"More: --cursor {page.cursor}")
+        plain(console, f"More: --cursor {page.cursor}")
 
 
 def print_letter(letter: DeadLetter, console: Console) -> None:
     """Print all of a dead letter: what went wrong, where, and the event with its outputs so far."""
-    blocks = [("event", _indented(letter.event))]
+    context = json.loads(letter.context)
+    stack = context.pop("stack", None)
+    blocks = [("tries", tries)] if (tries := _tries_text(letter)) else []
+    blocks.append(("event", _indented(letter.event)))
     if letter.change is not None:
         blocks.append(("change", _indented(letter.change)))
     if letter.outputs != "{}":
         blocks.append(("outputs", _indented(letter.outputs)))
     if letter.compensation is not None:
         blocks.append(("compensation", _indented(letter.compensation)))
-    if letter.context != "{}":
-        blocks.append(("context", _indented(letter.context)))
+    if context:
+        blocks.append(("context", _indented(json.dumps(context))))
+    if stack:
+        blocks.append(("stack", "\n".join(map(one_line, str(stack).rstrip().splitlines()))))
     if letter.wire is not None:
         blocks.append(("wire", _wire_text(letter.wire)))
     if console.is_terminal:
         _print_panels(letter, blocks, console)
         return
     for name, value in _facts(letter):
-        _plain(console, f"{name + ':':<14}{_one_line(value)}")
+        plain(console, f"{name + ':':<14}{one_line(value)}")
     for name, text in blocks:
-        _plain(console, f"{name}:")
+        plain(console, f"{name}:")
         for line in text.splitlines():
-            _plain(console, f"  {line}")
+            plain(console, f"  {line}")
+
+
+def _tries_text(letter: DeadLetter) -> str:
+    """Return a line per try that failed; "" where there was but one, which is the error itself."""
+    tries = json.loads(letter.tries)
+    if len(tries) < 2:
+        return ""
+    lines = []
+    for each in tries:
+        waited = "" if each.get("after") is None else f" (again after {each['after']:g} s)"
+        step = "" if each["step"] is None else f"{each['step']}: "
+        lines.append(one_line(f"{each['at']}  {step}{each['message']} [{each['code']}]{waited}"))
+    return "\n".join(lines)
 
 
 def _cells(letter: DeadLetter) -> tuple[str, ...]:
@@ -99,7 +117,7 @@ def _print_table(page: Page, console: Console) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     headings = ("failed", "pipeline", "step", "error", "event", "tries", "id")
-    rows = [list(map(_one_line, _cells(letter))) for letter in page.letters]
+    rows = [list(map(one_line, _cells(letter))) for letter in page.letters]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     if sum(widths) + 2 * len(widths) > console.width:
         rows = _shortened(rows)
@@ -135,30 +153,31 @@ def _print_panels(letter: DeadLetter, blocks: list[tuple[str, str]], console: Co
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in _facts(letter):
-        facts.add_row(name, Text(_one_line(value), style="red" if name == "error" else ""))
+        facts.add_row(name, Text(one_line(value), style="red" if name == "error" else ""))
     console.print(Panel(facts, title="dead letter", title_align="left", border_style="red"))
     for name, text in blocks:
         console.print(Panel(Text(text), title=name, title_align="left"))
 
 
-def _plain(console: Console, line: str) -> None:
+def plain(console: Console, line: str) -> None:
+    """Write a line as it is."""
     console.file.write(line + "\n")  # rich would turn tabs into spaces
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return the text without characters that would break a line or steer a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _indented(text: str) -> str:
     document = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    return "\n".join(map(_one_line, document.split("\n")))
+    return "\n".join(map(one_line, document.split("\n")))
 
 
 def _wire_text(wire: bytes) -> str:
     """Return the bytes as text where they are, the others escaped."""
     shown = wire[:_WIRE_SHOWN].decode("utf-8", "backslashreplace")
-    lines = [_one_line(line) for line in shown.splitlines()]
+    lines = [one_line(line) for line in shown.splitlines()]
     if len(wire) > _WIRE_SHOWN:
         lines.append(f"… {len(wire) - _WIRE_SHOWN} bytes more")
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 
 from flows.state.records import Parked, ParkedPlace, ReplayLink
+from flows.state.tries import NONE, with_try
 from transforms.executions import Executions
 
 
@@ -171,6 +172,16 @@ def parked_record(
         due_at=now + wait.seconds,
         replay=None if link is None else link.replay,
     )
+    tries = NONE if before is None else before.tries
+    if wait.error is not None:
+        tries = with_try(
+            tries,
+            at=now,
+            step=steps[wait.step],
+            code=wait.error.code,
+            message=redact(wait.error.message),
+            after=wait.seconds,
+        )
     return Parked(
         place=place,
         step=steps[wait.step] if wait.step or wait.attempts else None,
@@ -181,4 +192,5 @@ def parked_record(
         error_message=redact(wait.error.message) if wait.error else "",
         body=body,
         letter=None if link is None else link.letter,
+        tries=tries,
     )

@@ -28,6 +28,7 @@ from flows.state.records import (
     ReplayLink,
     Settlement,
 )
+from flows.state.tries import NONE, with_try
 from transforms.executions import Executions
 from transforms.expressions import compile_jq
 
@@ -222,9 +223,19 @@ class Settle:
         if link is not None:
             letter = replace(letter, id=link.letter, replay=link.replay)
         saga = executions.sagas.get(index)
+        before = executions.resumed.get(index)
+        letter = replace(
+            letter,
+            tries=with_try(
+                NONE if before is None else before.tries,
+                at=now if saga is None else saga.failed_at or now,
+                step=letter.step,
+                code=letter.error_code,
+                message=letter.error_message,
+            ),
+        )
         if saga is not None:
             return replace(letter, attempts=saga.attempts, first_failed_at=saga.failed_at or now)
-        before = executions.resumed.get(index)
         if before is None:
             return letter
         again = before.step == letter.step

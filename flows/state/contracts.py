@@ -11,7 +11,7 @@ from typing import Protocol
 
 from connectors.batch import Position
 from connectors.contracts import Lag
-from flows.state.letter_filter import Letters
+from flows.state.letter_store import Letters
 from flows.state.prepared import PreparedOutcomes
 from flows.state.records import (
     DeadLetter,

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement
 
-from flows.state.database import Database
-from flows.state.records import DeadLetter
-from flows.state.rows import LETTER_FIELDS, letter_of, read_cursor
 from flows.state.tables import dead_letters
 
 _WILD = re.compile(r"[*?\[]")
@@ -48,60 +44,48 @@ class LetterFilter:
         found = {name: value for name, value in asked.items() if name in known}
         return cls(**found | {"ids": tuple(asked.get("ids", ()))})
 
+    @property
+    def has_glob(self) -> bool:
+        """Whether `event_type` stands for more than one."""
+        return self.event_type is not None and _WILD.search(self.event_type) is not None
 
-class Letters:
-    """Reads the dead letters of a state store."""
+    def takes_type(self, event_type: str) -> bool:
+        """Whether the glob `event_type` takes this type of event."""
+        glob = self.event_type
+        return glob is None or re.match(_regex(glob), event_type, re.DOTALL) is not None
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def page(self, wanted: LetterFilter, limit: int, after: str | None = None) -> list[DeadLetter]:
-        """Return dead letters, newest failure first, from behind the cursor `after` (rows.cursor)."""
+    def conditions(self, dialect: str) -> list[ColumnElement[bool]]:
+        """Return it as conditions on the table of dead letters."""
         table = dead_letters.c
-        query = self._where(select(*(table[name] for name in LETTER_FIELDS)), wanted)
-        query = query.order_by(table.last_failed_at.desc(), table.id.desc()).limit(limit)
-        if after is not None:
-            at, letter = read_cursor(after)
-            query = query.where(
-                table.last_failed_at <= at, or_(table.last_failed_at < at, table.id < letter)
-            )
-        return list(map(letter_of, self._rows(query)))
-
-    def count(self, wanted: LetterFilter) -> int:
-        """Return how many there are."""
-        return int(self._rows(self._where(select(func.count()), wanted))[0][0])
-
-    def _where(self, query: Select[Any], wanted: LetterFilter) -> Select[Any]:
-        table = dead_letters.c
-        query = query.select_from(dead_letters)
+        found: list[ColumnElement[bool]] = []
         for name in ("flow", "pipeline", "step", "error_code", "tenant", "status"):
-            value = getattr(wanted, name)
+            value = getattr(self, name)
             if value is not None:
-                query = query.where(table[name] == value)
-        if wanted.event_type is not None:
-            query = query.where(self._matches(wanted.event_type))
-        if wanted.since is not None:
-            query = query.where(table.last_failed_at >= wanted.since)
-        if wanted.until is not None:
-            query = query.where(table.last_failed_at < wanted.until)
-        if wanted.ids:
-            query = query.where(table.id.in_(wanted.ids))
-        return query
+                found.append(table[name] == value)
+        if self.event_type is not None:
+            found.append(_matches(self.event_type, dialect))
+        if self.since is not None:
+            found.append(table.last_failed_at >= self.since)
+        if self.until is not None:
+            found.append(table.last_failed_at < self.until)
+        if self.ids:
+            found.append(table.id.in_(self.ids))
+        return found
 
-    def _matches(self, glob: str) -> ColumnElement[bool]:
-        column = dead_letters.c.event_type
-        if not _WILD.search(glob):
-            return column == glob
-        if self._database.dialect == "sqlite":
-            return column.op("GLOB", is_comparison=True)(glob.replace("[!", "[^"))
-        return column.op("~", is_comparison=True)(_regex(glob))
 
-    def _rows(self, query: Any) -> Sequence[Any]:
-        return self._database.run(lambda connection: connection.execute(query).all())
+def _matches(glob: str, dialect: str) -> ColumnElement[bool]:
+    column: ColumnElement[str] = dead_letters.c.event_type
+    if not _WILD.search(glob):
+        return column == glob
+    # An expression, or SQLite takes the glob for a range of the index by type, which is the worst one.
+    column = column.concat("")
+    if dialect == "sqlite":
+        return column.op("GLOB", is_comparison=True)(glob.replace("[!", "[^"))
+    return column.op("~", is_comparison=True)(_regex(glob))
 
 
 def _regex(glob: str) -> str:
-    """Return a glob as PostgreSQL's regular expression."""
+    """Return a glob as a regular expression that PostgreSQL and Python read alike."""
     found, rest = "", glob
     while rest:
         character, rest = rest[0], rest[1:]

@@ -23,6 +23,16 @@ _NO_ERROR = PermanentError(
 )
 
 
+_TYPE, _TENANT = 250, 100
+"""Characters of them that are found by: PostgreSQL refuses what makes an index entry too long, and
+with it the whole settlement. The event has them in full."""
+
+
+def shortened(text: str, most: int) -> str:
+    """Return at most so many characters of a text."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def dead_letter(
     executions: Executions,
     index: int,
@@ -61,8 +71,8 @@ def dead_letter(
         partition=batch.column("partition")[index] or "",
         position=batch.column("position")[index] or "",
         event_id=event.id or "",
-        event_type=event.type or "",
-        tenant=tenant,
+        event_type=shortened(event.type or "", _TYPE),
+        tenant=shortened(tenant, _TENANT),
         error_code=error.code,
         error_kind=error.kind,
         error_message=redact(error.message),

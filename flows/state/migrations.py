@@ -53,12 +53,21 @@ def _add_sagas(connection: Connection) -> None:
     _add_columns(connection, tables.dead_letters, "compensation")
 
 
+def _add_tries(connection: Connection) -> None:
+    """Add the tries of executions, and the indexes that filters and statistics read."""
+    _add_columns(connection, tables.dead_letters, "tries")
+    _add_columns(connection, tables.parked, "tries")
+    for index in tables.dead_letters.indexes:
+        index.create(connection, checkfirst=True)
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
     _add_sagas,
     _add_idempotency,
     _add_prepared,
+    _add_tries,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

@@ -34,6 +34,7 @@ from flows.state.tables import (
     sink_states,
 )
 from flows.state.tables import parked as _parked
+from flows.state.tries import joined
 
 AMBIGUOUS = 20
 """Entries shown for a prefix that fits several."""
@@ -41,11 +42,16 @@ AMBIGUOUS = 20
 _UPSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
+def upsert_of(dialect: str) -> Any:
+    """Return the dialect's `INSERT … ON CONFLICT`."""
+    return _UPSERT[dialect]
+
+
 class Queries:
     """The statements of one dialect. Attributes, since each is compiled once and used often."""
 
     def __init__(self, dialect: str) -> None:
-        upsert = _UPSERT[dialect]
+        upsert = upsert_of(dialect)
         self.acquire = _acquire(upsert)
         self.save_checkpoint = _replacing(upsert, checkpoints)
         self.save_sink_state = _replacing(upsert, sink_states)
@@ -271,6 +277,7 @@ def _refailing(upsert: Any) -> Any:
     names = _others(dead_letters, ("first_failed_at", "attempts", "status", "replays", "replay"))
     newest: dict[str, Any] = {name: new.excluded[name] for name in names}
     newest["attempts"] = dead_letters.c.attempts + new.excluded.attempts
+    newest["tries"] = joined(dead_letters.c.tries, new.excluded.tries)
     return new.on_conflict_do_update(index_elements=_keys(dead_letters), set_=newest)
 
 
@@ -293,6 +300,7 @@ def _replayed(upsert: Any) -> Any:
     new = upsert(dead_letters)
     newest: dict[str, Any] = {name: new.excluded[name] for name in _OF_THE_FAILURE}
     newest["attempts"] = dead_letters.c.attempts + new.excluded.attempts
+    newest["tries"] = joined(dead_letters.c.tries, new.excluded.tries)
     newest["replays"] = dead_letters.c.replays + new.excluded.replays
     newest |= {"status": new.excluded.status, "replay": new.excluded.replay}
     return new.on_conflict_do_update(index_elements=_keys(dead_letters), set_=newest)

@@ -54,6 +54,8 @@ class DeadLetter:
     """The replay that has it."""
     compensation: str | None = None
     """JSON list of what its saga has undone, in that order; None where it has none."""
+    tries: str = "[]"
+    """JSON list of its failed tries, each `{at, step, code, message, after}`: flows.state.tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class Parked:
     """The execution so far: flows.state.history."""
     letter: str | None = None
     """The dead letter that is being replayed."""
+    tries: str = "[]"
+    """JSON list of the tries so far: flows.state.tries."""
 
 
 @dataclass(frozen=True, slots=True)

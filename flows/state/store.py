@@ -19,7 +19,7 @@ from flows.state.contracts import StateStore
 from flows.state.database import Database, transaction
 from flows.state.idempotency import record_keys
 from flows.state.leases import lease_lost, of_lease, under
-from flows.state.letter_filter import Letters
+from flows.state.letter_store import Letters
 from flows.state.migrations import prepare
 from flows.state.prepared import PreparedOutcomes, forget_prepared
 from flows.state.pruning import prune

@@ -90,12 +90,27 @@ dead_letters = Table(
     Column("replays", Integer, nullable=False, server_default="0"),
     Column("replay", BigInteger),
     Column("compensation", Text),
+    Column("tries", Text, nullable=False, server_default="[]"),
     Index("penstock_dead_letters_newest", "last_failed_at"),
     Index("penstock_dead_letters_flow", "flow", "last_failed_at"),
     Index("penstock_dead_letters_pipeline", "flow", "pipeline", "last_failed_at"),
     Index("penstock_dead_letters_error", "flow", "error_code", "last_failed_at"),
     Index("penstock_dead_letters_step", "flow", "step", "last_failed_at"),
     Index("penstock_dead_letters_type", "flow", "event_type", "last_failed_at"),
+    Index("penstock_dead_letters_tenant", "flow", "tenant", "last_failed_at"),
+    # Holds all that filters and statistics ask for, so neither reads the entries.
+    Index(
+        "penstock_dead_letters_groups",
+        "flow",
+        "pipeline",
+        "step",
+        "error_code",
+        "last_failed_at",
+        "event_type",
+        "tenant",
+        "status",
+        "id",
+    ),
 )
 
 parked = Table(
@@ -119,6 +134,7 @@ parked = Table(
     Column("body", LargeBinary, nullable=False),
     Column("replay", BigInteger),
     Column("letter", _Ascii),
+    Column("tries", Text, nullable=False, server_default="[]"),
     # Holds all that a starting worker asks for but the lane, so it reads no bodies.
     Index("penstock_parked_turns", "flow", "source", "turn"),
 )

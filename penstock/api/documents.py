@@ -360,6 +360,21 @@ class FullErrorDocument(ErrorDocument):
     """What the error is about: URL, status, a stack."""
 
 
+class TryDocument(Settings):
+    """One try that failed."""
+
+    at: str
+    """When it failed."""
+    step: str | None
+    """The step; null: before the first."""
+    code: str
+    """The error's code."""
+    message: str
+    """What happened, shortened."""
+    after: float | None = None
+    """After how many seconds the next try was to begin; absent where none was."""
+
+
 class LetterDetailDocument(LetterDocument):
     """All of a dead letter. What came as JSON is given digit for digit."""
 
@@ -385,6 +400,8 @@ class LetterDetailDocument(LetterDocument):
     """Of the steps that had run."""
     compensation: list[Any] | None
     """What its saga has undone, in that order; null where the pipeline has none."""
+    tries: list[TryDocument]
+    """The tries that failed, with their times; of many the first and the newest."""
     wire_base64: str | None
     """The bytes that arrived, where they could not be read."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from connectors.errors import FlowFileError
-from penstock.cli import dlq_replay
+from penstock.cli import dlq_replay, dlq_stats
 from penstock.cli.dlq_selecting import (
     Conditions,
     Error,
@@ -124,5 +124,6 @@ def show(
     print_letter(letter, Console(highlight=False))
 
 
+dlq.command("stats", epilog=dlq_stats.STATS_EXAMPLES)(dlq_stats.stats)
 dlq.command("replay", epilog=dlq_replay.REPLAY_EXAMPLES)(dlq_replay.replay)
 dlq.command("replays", epilog=dlq_replay.REPLAYS_EXAMPLES)(dlq_replay.replays)

@@ -40,6 +40,10 @@ def test_the_last_attempt_that_fails_is_a_dead_letter_and_its_key_goes_on(callin
     (letter,) = calling.flow.letters()
     assert (letter.attempts, letter.step, json.loads(letter.event)["data"]["n"]) == (5, "call", 7)
     assert letter.first_failed_at < letter.last_failed_at
+    tries = json.loads(letter.tries)
+    assert [each["step"] for each in tries] == ["call"] * 5
+    assert [each["at"] for each in tries] == sorted({each["at"] for each in tries})
+    assert ["after" in each for each in tries] == [True] * 4 + [False]
     assert sorted(calling.numbers()) == [n for n in range(30) if n != 7]
     assert calling.in_order()
     assert calling.flow.totals() == {"calling": (29, 1, 0)}

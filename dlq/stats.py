@@ -1,0 +1,187 @@
+"""Statistics of dead letters: grouped by where and how they failed, over time, the likeliest cause first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import floor
+from typing import Any, Literal
+
+from dlq.query import summary, when
+from flows.state.contracts import StateStore
+from flows.state.letter_filter import LetterFilter
+from flows.state.records import DeadLetter
+
+Trend = Literal["new", "growing", "steady", "quiet"]
+
+WIDTHS = (1, 5, 15, 60, 300, 900, 1800, 3600, 10_800, 21_600, 43_200, 86_400, 604_800)
+"""Seconds that a bar of the histogram may stand for; beyond, whole weeks."""
+
+BARS = 32
+"""Bars of a histogram, at most."""
+
+_PASS = re.compile(r"\[[\d.]+\]")
+"""The pass of a loop in a place such as `lines[3].charge`."""
+
+_MATTERS = 0.05
+"""Part of the latest failures that a cause has at the least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Dead letters that failed at one step with one code."""
+
+    flow: str
+    pipeline: str
+    step: str | None
+    error_code: str
+    histogram: tuple[int, ...]
+    first: float
+    """When the first of them failed last; the last one is `sample`."""
+    sample: DeadLetter
+    trend: Trend
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(self.histogram)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """All groups, the likeliest cause first; `start` and `width` (seconds) are the histograms'."""
+
+    start: float
+    width: float
+    groups: tuple[Group, ...]
+
+    @property
+    def total(self) -> int:
+        """How many dead letters there are."""
+        return sum(group.count for group in self.groups)
+
+    @property
+    def likeliest(self) -> Group | None:
+        """The group whose cause to look at first: it began last, or grows; None where all is calm."""
+        first = self.groups[0] if self.groups else None
+        return first if first is not None and first.trend in {"new", "growing"} else None
+
+
+def statistics_of(
+    store: StateStore, wanted: LetterFilter, *, now: float, most: int = 100
+) -> Statistics:
+    """Return the statistics of what a filter means; of all flows when it names none.
+
+    At most `most` groups of each flow get a sample, the largest ones; the rest are left out.
+    """
+    flows = [wanted.flow] if wanted.flow is not None else store.flows()
+    of_flows = [replace(wanted, flow=flow) for flow in flows]
+    spans = [span for span in map(store.letters.span, of_flows) if span is not None]
+    if not spans:
+        return Statistics(now, 1.0, ())
+    until = now if wanted.until is None else min(now, wanted.until)
+    edges = edges_of(
+        min(start for start, _ in spans), max(until, *(end for _, end in spans)), whole=BARS
+    )
+    found = [group for each in of_flows for group in _groups(store, each, edges, most)]
+    return Statistics(edges[0], edges[1] - edges[0], tuple(ranked(found)))
+
+
+def edges_of(first: float, last: float, *, whole: int) -> list[float]:
+    """Return round times such that bars between them, at most `whole`, hold `first` to `last`."""
+    width = next((float(each) for each in WIDTHS if last - first < each * (whole - 1)), 0.0)
+    if not width:
+        weeks = floor((last - first) / (WIDTHS[-1] * (whole - 1))) + 1
+        width = float(weeks * WIDTHS[-1])
+    start = floor(first / width) * width
+    return [start + k * width for k in range(floor((last - start) / width) + 2)]
+
+
+def trend_of(histogram: Sequence[int]) -> Trend:
+    """Return how failures go: the last quarter of the time beside what was before."""
+    quarter = max(1, len(histogram) // 4)
+    recent, before = sum(histogram[-quarter:]), sum(histogram[:-quarter])
+    if not recent:
+        return "quiet"
+    if not before:
+        return "new"
+    rate, rate_before = recent / quarter, before / max(1, len(histogram) - quarter)
+    return "growing" if rate > 2 * rate_before else "steady"
+
+
+def ranked(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups, the likeliest cause first: new or growing and many, begun last before others."""
+    quarter = max(1, len(groups[0].histogram) // 4) if groups else 1
+    recent = {id(group): sum(group.histogram[-quarter:]) for group in groups}
+    enough = _MATTERS * sum(recent.values())
+
+    def key(group: Group) -> tuple[int, float]:
+        if group.trend in {"new", "growing"} and recent[id(group)] >= enough:
+            return 0, -group.first
+        return (2 if group.trend == "quiet" else 1), -group.count
+
+    return sorted(groups, key=key)
+
+
+def document(statistics: Statistics) -> dict[str, Any]:
+    """Return it JSON-able."""
+    return {
+        "total": statistics.total,
+        "from": when(statistics.start),
+        "bar_seconds": statistics.width,
+        "groups": [
+            {
+                "flow": group.flow,
+                "pipeline": group.pipeline,
+                "step": group.step,
+                "error_code": group.error_code,
+                "count": group.count,
+                "trend": group.trend,
+                "first_failed_at": when(group.first),
+                "last_failed_at": when(group.sample.last_failed_at),
+                "histogram": list(group.histogram),
+                "hint": group.sample.error_hint,
+                "sample": summary(group.sample),
+            }
+            for group in statistics.groups
+        ],
+    }
+
+
+def _groups(
+    store: StateStore, wanted: LetterFilter, edges: Sequence[float], most: int
+) -> list[Group]:
+    letters = store.letters
+    counted: dict[tuple[str, str | None, str], list[int]] = {}
+    members: dict[tuple[str, str | None, str], list[Any]] = {}
+    for each in letters.groups(wanted):
+        step = None if each.step is None else _PASS.sub("[]", each.step)
+        name = (each.pipeline, step, each.error_code)
+        histogram = letters.histogram(wanted, each, edges)
+        if any(histogram):
+            before = counted.get(name, [0] * len(histogram))
+            counted[name] = [a + b for a, b in zip(before, histogram, strict=True)]
+            members.setdefault(name, []).append(each)
+    largest = sorted(counted, key=lambda name: -sum(counted[name]))[:most]
+    found = []
+    for name in largest:
+        newest = [letters.newest(wanted, each) for each in members[name][:most]]
+        samples = [sample for sample in newest if sample is not None]
+        if not samples:
+            continue  # replayed or discarded meanwhile
+        histogram = counted[name]
+        begun = next(k for k, count in enumerate(histogram) if count)
+        found.append(
+            Group(
+                flow=samples[0].flow,
+                pipeline=name[0],
+                step=name[1],
+                error_code=name[2],
+                histogram=tuple(histogram),
+                first=edges[begun],
+                sample=max(samples, key=lambda sample: sample.last_failed_at),
+                trend=trend_of(histogram),
+            )
+        )
+    return found

@@ -1,0 +1,61 @@
+"""`penstock dlq stats`: what fails, how much of it, since when."""
+
+from __future__ import annotations
+
+import time
+
+from penstock.cli.dlq_selecting import (
+    Conditions,
+    Error,
+    Pipeline,
+    Since,
+    Step,
+    Tenant,
+    Type,
+    Until,
+    selection_of,
+)
+from penstock.cli.help import examples
+from penstock.cli.options import FlowName, OptionalFlows, Output, State
+
+STATS_EXAMPLES = examples(
+    "penstock dlq stats shop.yaml",
+    "penstock dlq stats shop.yaml --pipeline enrich-orders --since 24h",
+    "penstock dlq stats shop.yaml -o json | jq '.groups[0].hint'",
+)
+
+
+def stats(
+    flows: OptionalFlows = None,
+    *,
+    pipeline: Pipeline = None,
+    step: Step = None,
+    error: Error = None,
+    event_type: Type = None,
+    tenant: Tenant = None,
+    since: Since = None,
+    until: Until = None,
+    state: State = None,
+    flow: FlowName = None,
+    output: Output = "text",
+) -> None:
+    """Group dead letters by step and error, over time, the likeliest cause first.
+
+    That is a failure that began lately or grows, and makes up a good part of the latest ones; the
+    others follow by their number. Each group is shown with its newest entry as a sample.
+    """
+    from rich.console import Console  # noqa: PLC0415 - rich and SQLAlchemy take time to import
+
+    from dlq.render_stats import print_statistics  # noqa: PLC0415
+    from dlq.stats import document, statistics_of  # noqa: PLC0415
+    from penstock.cli.output import print_json  # noqa: PLC0415
+    from penstock.cli.stored import open_stored  # noqa: PLC0415
+
+    conditions = Conditions(pipeline, step, error, event_type, tenant, since, until)
+    with open_stored(flows, state, flow) as stored:
+        wanted = selection_of(stored, stored.flow, (), conditions).wanted
+        found = statistics_of(stored.store, wanted, now=time.time())
+    if output == "json":
+        print_json(document(found))
+        return
+    print_statistics(found, Console(highlight=False))
