@@ -23,6 +23,8 @@ from transforms.jq.writer import Writer, mark, unmarked
 ATOM = re.compile(r"[a-zA-Z_]\w*|\"(?:[^\"\\]|\\.)*\"|[0-9][0-9.]*")
 _FIELD = re.compile(r"\((?!s[0-9])\w+\.get\(|\w+\[\"(?:[^\"\\]|\\.)*\"\]\Z")
 """A field of what has a name and does not change: read once, however often it stands there."""
+_STATE = re.compile(r"\bs[0-9]")
+"""A name whose value changes."""
 _LONG = 1200
 """Characters of an expression, before it gets a name: Python's parser has a limit on nesting."""
 _MOST_STEPS = 150_000
@@ -99,7 +101,7 @@ class Base:
         """Return a name for an expression, which is evaluated here."""
         if is_atom(text):
             return text
-        is_field = _FIELD.match(text) is not None
+        is_field = _FIELD.match(text) is not None and not _STATE.search(text)
         plain = unmarked(text) if is_field else ""
         known = self.w.named.get(plain)
         if known is not None:
@@ -276,7 +278,12 @@ class Base:
             return self.short(
                 f"({name}[{key}] if {is_list} > {key} else {mark(at, f'index({name}, {key})')})"
             )
-        return self.short(mark(at, f"index({base}, {key})"))
+        call = mark(at, f"index({base}, {key})")
+        if is_atom(base) and is_atom(key):
+            return self.short(
+                f"({base}.get({key}) if type({base}) is dict and type({key}) is str else {call})"
+            )
+        return self.short(call)
 
     @staticmethod
     def _field(at: int, name: str, first: str, key: str) -> str:

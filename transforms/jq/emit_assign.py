@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from transforms.jq.counting import ONE, body_scope, bound
-from transforms.jq.emit import Then
+from transforms.jq.emit import Then, is_atom
+from transforms.jq.emit_operators import is_number
 from transforms.jq.emit_paths import Paths, Placed, Where
 from transforms.jq.scope import Argument, Definition, Scope
 from transforms.jq.shapes import Items, Keys
@@ -230,6 +231,9 @@ class Assignments(Paths):
             return made
         if key[:1] == '"':
             return f"({{**{old}, {key}: {new}}} if type({old}) is dict else {call})"
+        if is_atom(key) and not is_number(key):
+            test = f"type({old}) is dict and type({key}) is str"
+            return f"({{**{old}, {key}: {new}}} if {test} else {call})"
         return call
 
     def _set_slice(self, at: int, old: str, ends: list[str], change: _Change) -> str:
@@ -250,7 +254,7 @@ class Assignments(Paths):
                 self.shapes[value] = shape.of
         else:
             self.w.write(
-                f"{made} = {old}.copy() if type({old}) is list or type({old}) is dict else None"
+                f"{made} = ({old}).copy() if type({old}) is list or type({old}) is dict else None"
             )
             head = f"for {key}, {value} in {mark(at, f'iterate_paths({old})')}:"
         with self.w.block(head, counts=True):

@@ -238,7 +238,7 @@ class Streams(Bindings):
             if found is not None:
                 then(found)
                 return
-        if key[:1] == '"':
+        if key[:1] == '"' and not base[:1].isdigit():
             base = self.atom(base)
             name = self.w.name()
             with self.w.block(f"if type({base}) is dict or {base} is None:"):

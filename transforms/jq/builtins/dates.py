@@ -140,6 +140,9 @@ def _told(seconds: int) -> int:
     if seconds == -1:
         # C's own mktime answers -1 for what it cannot tell, so that this one second is lost.
         raise JqError("invalid gmtime representation")
+    if seconds == -2:
+        # And so is this one: jq's own word for a machine without such a function.
+        raise JqError("mktime not supported on this platform")
     return seconds
 
 

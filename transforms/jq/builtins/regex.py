@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
-
-import regex  # type: ignore[import-untyped] # it comes without types
+from typing import TYPE_CHECKING, Any
 
 from transforms.jq.arithmetic import add
 from transforms.jq.builtins.characters import failure
@@ -21,6 +19,9 @@ from transforms.jq.builtins.oniguruma import translate
 from transforms.jq.builtins.searches import longest_quick_text
 from transforms.jq.errors import JqError, TooLarge
 from transforms.jq.values import kind_of, truthy, type_error
+
+if TYPE_CHECKING:
+    import regex  # type: ignore[import-untyped] # it comes without types
 
 MATCH_SECONDS = 1.0
 """Time that one search may take. The engine runs no Python meanwhile: nothing else could stop it."""
@@ -47,6 +48,8 @@ class _Compiled:
 
 @lru_cache(maxsize=1024)
 def _compiled(source: str, flags: frozenset[str]) -> _Compiled:
+    import regex  # noqa: PLC0415 - takes as long as ten programs to compile, and few flows need it
+
     dot_all = bool(flags & {"m", "p"})
     shift = 1 if "n" in flags else 0
     translated = translate(source, extended="x" in flags, dot_all=dot_all, shift=shift)
