@@ -7,12 +7,10 @@ thread, but for `open` and `close`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from connectors.batch import Position
 from connectors.contracts import Lag
-from flows.state.letter_store import Letters
-from flows.state.prepared import PreparedOutcomes
 from flows.state.records import (
     DeadLetter,
     Lease,
@@ -22,8 +20,13 @@ from flows.state.records import (
     PipelineTotals,
     Settlement,
 )
-from flows.state.replays import Replays
-from flows.state.saga_store import SagaStore
+
+if TYPE_CHECKING:
+    # `penstock test` asks a store for nothing, and starts without SQLAlchemy.
+    from flows.state.letter_store import Letters
+    from flows.state.prepared import PreparedOutcomes
+    from flows.state.replays import Replays
+    from flows.state.saga_store import SagaStore
 
 
 class StateStore(Protocol):
