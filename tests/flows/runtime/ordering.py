@@ -51,8 +51,8 @@ class Ordering:
         self.key = {"key_template": "order_{{ .data.order }}"}
         """The pipeline's `idempotency`."""
 
-    def write_flow(self, config=None, steps=(), **more):
-        """`config` is of the call, `more` of the pipeline."""
+    def write_flow(self, config=None, steps=(), undo=None, **more):
+        """`config` is of the call, `undo` its compensation, `more` of the pipeline."""
         if self.key:
             more = {"idempotency": self.key, **more}
         call = {
@@ -67,7 +67,7 @@ class Ordering:
             pipelines={
                 "ordering": pipeline(
                     "orders",
-                    step("call", "http_call", call),
+                    step("call", "http_call", call, **({"compensate": undo} if undo else {})),
                     *steps,
                     publish("out", data_from="steps.call.output"),
                     retry=SOON,

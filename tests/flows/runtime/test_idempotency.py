@@ -289,3 +289,26 @@ def test_items_of_a_loop_have_keys_of_their_own(ordering):
     ordering.send(100, lines=[1, 2, 3, 1])
     ordering.flow.run()
     assert ordering.service.effects == {100: 1, 1: 2, 2: 1, 3: 1}
+
+
+def test_a_step_that_a_saga_has_undone_acts_again_when_its_event_is_replayed(ordering):
+    url = ordering.service.receiver.url
+    ordering.key = None
+    refund = {"method": "POST", "url": f"{url}/refund", "body": {"order": "refund"}}
+    check = {"method": "POST", "url": f"{url}/check", "body": {"order": "check"}}
+    ordering.service.answers = lambda order, tries: (
+        REFUSED if (order, tries) == ("check", 1) else None
+    )
+    ordering.write_flow(
+        {"idempotent": True, "idempotency_key": "{{ .data.order }}"},
+        steps=[step("check", "http_call", check)],
+        undo={"type": "step.http_call", "config": refund},
+        saga={"enabled": True},
+    )
+    ordering.send(1)
+    ordering.flow.run()
+    assert ordering.service.calls == {1: 1, "check": 1, "refund": 1}
+    answer = ordering.flow.penstock("dlq", "replay", "--all", "--yes", str(ordering.flow.path))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert ordering.service.calls == {1: 2, "check": 2, "refund": 1}
+    assert ordering.flow.letters() == []

@@ -403,3 +403,17 @@ def test_a_url_that_is_none_is_an_error():
     with pytest.raises(FatalError) as raised:
         RedisKeys("redis://host:port/zero", "shop")
     assert raised.value.code == "idempotency_url"
+
+
+def test_a_key_whose_work_was_taken_back_is_free_and_one_of_another_is_not(
+    store, lease, state_keys
+):
+    state_keys.reserve([claim("a"), claim("b", 2)], LONG)
+    state_keys.settle([done(claim("a"), "1"), done(claim("b", 2), "2")])
+    forgotten = [KeyOutcome(claim("a"), "forgotten"), KeyOutcome(claim("b", 1), "forgotten")]
+    settlement = Settlement("p", Counts(failed=1), keys=forgotten)
+    store.commit(lease, "orders", [settlement], {"0": "1"}, {})
+    assert state_keys.reserve([claim("a", 3), claim("b", 3)], LONG) == [
+        None,
+        remembered(claim("b", 2), "2"),
+    ]
