@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
+
+from dlq.stats import Statistics, document, statistics_of
 
 from connectors.errors import FlowFileError
 from dlq.query import Page, detail, page_document, select_letters
 from flows.state.records import DeadLetter
 from penstock.api.calls import Call, Route
-from penstock.api.documents import LetterDetailDocument, LettersDocument
+from penstock.api.documents import LetterDetailDocument, LettersDocument, StatisticsDocument
 from penstock.api.flow_routes import find_pipeline
-from penstock.api.queries import LettersQuery
+from penstock.api.queries import LettersQuery, StatsQuery
 from penstock.api.readers import Stores
 
 Json = dict[str, Any]
@@ -49,6 +52,21 @@ async def get_dead_letter(call: Call) -> Json:
     return detail(await call.ask(lambda stores: find_letter(stores, call)))
 
 
+async def get_statistics(call: Call) -> Json:
+    """Count dead letters by where and how they failed, over time, the likeliest cause first."""
+    query: StatsQuery = call.query
+    backend = call.backend
+    if query.pipeline is not None:
+        find_pipeline(backend, query.pipeline)
+    wanted = query.wanted(backend.plan.name, query.pipeline)
+    now = time.time()
+
+    def read(stores: Stores) -> Statistics:
+        return statistics_of(stores.reader.store, wanted, now=now)
+
+    return document(await call.ask(read))
+
+
 def find_letter(stores: Stores, call: Call) -> DeadLetter:
     """Return the dead letter of the path. Raises FlowFileError `dead_letter_unknown`."""
     pipeline = find_pipeline(call.backend, call.path["pipeline"]).name
@@ -65,6 +83,7 @@ def find_letter(stores: Stores, call: Call) -> DeadLetter:
 
 
 ROUTES = (
+    Route("GET", "/api/v1/dlq/stats", get_statistics, StatisticsDocument, StatsQuery),
     Route(
         "GET", "/api/v1/dlq/pipelines/{pipeline}", list_dead_letters, LettersDocument, LettersQuery
     ),

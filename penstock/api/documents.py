@@ -406,6 +406,46 @@ class LetterDetailDocument(LetterDocument):
     """The bytes that arrived, where they could not be read."""
 
 
+class GroupDocument(Settings):
+    """Dead letters that failed at one step with one code."""
+
+    flow: str
+    """Their flow."""
+    pipeline: str
+    """Their pipeline."""
+    step: str | None
+    """The step that failed; null: before the first. The pass of a loop is left out of it."""
+    error_code: str
+    """Their error code."""
+    count: int
+    """How many there are."""
+    trend: Literal["new", "growing", "steady", "quiet"]
+    """How failures go."""
+    first_failed_at: str
+    """When they began, to a bar of the histogram."""
+    last_failed_at: str
+    """When the last of them failed."""
+    histogram: list[int]
+    """How many failed in each bar of time."""
+    hint: str
+    """What to do about the last of them."""
+    sample: LetterDocument
+    """The last of them."""
+
+
+class StatisticsDocument(Settings):
+    """Dead letters counted by where and how they failed."""
+
+    total: int
+    """How many there are in these groups."""
+    start: str = Field(alias="from")
+    """When the histograms begin."""
+    bar_seconds: float
+    """How long a bar of the histograms is."""
+    groups: list[GroupDocument]
+    """The groups, the likeliest cause first."""
+
+
 class ReplayDocument(Settings):
     """A replay of dead letters. `total` is what it took; the rest says what became of them."""
 

@@ -53,8 +53,8 @@ class ParkedQuery(PageQuery):
     """Only this pipeline's."""
 
 
-class Conditions(Settings):
-    """Which dead letters of a pipeline: those that have all of this."""
+class Facts(Settings):
+    """Which dead letters: those that have all of this."""
 
     step: str | None = None
     """Failed at this step."""
@@ -68,12 +68,10 @@ class Conditions(Settings):
     """Failed last at or after: `2h` (ago) or an RFC 3339 time."""
     until: Moment | None = None
     """Failed last before: `30m` (ago) or an RFC 3339 time."""
-    where: Jq | None = None
-    """jq over the event that must be true, such as `.data.total > 100`."""
 
-    def selection(self, flow: str, pipeline: str, status: str | None = None) -> Selection:
+    def wanted(self, flow: str, pipeline: str | None, status: str | None = None) -> LetterFilter:
         """Return what is meant."""
-        wanted = LetterFilter(
+        return LetterFilter(
             flow=flow,
             pipeline=pipeline,
             step=self.step,
@@ -84,7 +82,24 @@ class Conditions(Settings):
             until=self.until,
             status=status,
         )
-        return Selection(wanted, self.where)
+
+
+class StatsQuery(Facts):
+    """What to count."""
+
+    pipeline: str | None = None
+    """Only this pipeline's."""
+
+
+class Conditions(Facts):
+    """Which dead letters of a pipeline, by what their events hold, too."""
+
+    where: Jq | None = None
+    """jq over the event that must be true, such as `.data.total > 100`."""
+
+    def selection(self, flow: str, pipeline: str, status: str | None = None) -> Selection:
+        """Return what is meant."""
+        return Selection(self.wanted(flow, pipeline, status), self.where)
 
 
 class LettersQuery(PageQuery, Conditions):
