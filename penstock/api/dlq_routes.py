@@ -6,10 +6,9 @@ import re
 import time
 from typing import Any
 
-from dlq.stats import Statistics, document, statistics_of
-
 from connectors.errors import FlowFileError
 from dlq.query import Page, detail, page_document, select_letters
+from dlq.stats import Statistics, document, statistics_of
 from flows.state.records import DeadLetter
 from penstock.api.calls import Call, Route
 from penstock.api.documents import LetterDetailDocument, LettersDocument, StatisticsDocument

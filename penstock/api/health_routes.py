@@ -59,11 +59,8 @@ async def get_metrics(call: Call) -> Response:
     depths: dict[str, int] | None = None
 
     def read(stores: Stores) -> dict[str, int]:
-        totals = stores.reader.totals(flow)
-        return {
-            plan.name: totals[plan.name].dead_letters if plan.name in totals else 0
-            for plan in backend.plan.pipelines
-        }
+        found = stores.reader.store.letters.depths(flow)
+        return {plan.name: found.get(plan.name, 0) for plan in backend.plan.pipelines}
 
     with suppress(PenstockError):
         depths = await call.ask(read)

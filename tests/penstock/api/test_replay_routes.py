@@ -121,6 +121,23 @@ def test_an_edit_that_fails_for_one_of_them_replays_none(served, letters):
     assert len(page["dead_letters"]) == 6
 
 
+def test_statistics_group_what_failed_alike(served, letters):
+    shown = served.client.get("/api/v1/dlq/stats").json()
+    assert shown["total"] == 6
+    groups = {(each["step"], each["error_code"]): each for each in shown["groups"]}
+    assert {name: each["count"] for name, each in groups.items()} == {
+        ("charge", "code_0"): 3,
+        ("charge", "code_1"): 3,
+    }
+    assert sum(groups["charge", "code_1"]["histogram"]) == 3
+    assert groups["charge", "code_1"]["sample"]["id"] == letters[4].id
+    some = served.client.get("/api/v1/dlq/stats?pipeline=enrich&error=code_1&type=order.1").json()
+    assert [each["count"] for each in some["groups"]] == [1]
+    assert served.client.get("/api/v1/dlq/stats?pipeline=audit").json()["groups"] == []
+    answer = served.client.get("/api/v1/dlq/stats?pipeline=enrch")
+    assert problem(answer) == (404, "unknown_pipeline")
+
+
 def test_a_replay_is_followed_paged_and_called_off(served, letters):
     number = served.client.post(ALL, json={"edit": "{total: .total}"}).json()["id"]
     path = f"/api/v1/dlq/replays/{number}"
