@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import ColumnElement, case, func
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
 
 NONE = "[]"
 
@@ -53,6 +55,9 @@ def _text(value: Any) -> str:
 
 def joined(before: Any, new: Any) -> ColumnElement[str]:
     """Return the SQL of one list behind the other; only the new one where it would get too long."""
+    # `penstock test` needs the rest of this module, and starts without SQLAlchemy.
+    from sqlalchemy import case, func  # noqa: PLC0415
+
     both = func.substr(before, 1, func.length(before) - 1).concat(",").concat(func.substr(new, 2))
     too_long = func.length(before) + func.length(new) > _LONGEST
     return case((before == NONE, new), (new == NONE, before), (too_long, new), else_=both)
