@@ -1,6 +1,6 @@
 """Measures everything and prints the table of RESULTS.md.
 
-python -m benchmarks [kafka] [cdc] [latency] [parking] [--count 1000000] [--rounds 3] [--work jq]
+python -m benchmarks [kafka] [exactly_once] [cdc] [latency] [parking] [--count 1000000] [--rounds 3] [--work jq]
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from tests.services.kafka import KafkaBroker
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("which", nargs="*", default=["kafka", "cdc", "latency", "parking"])
+    parser.add_argument(
+        "which", nargs="*", default=["kafka", "exactly_once", "cdc", "latency", "parking"]
+    )
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", nargs="*", choices=[*WORKS], default=[*WORKS])
@@ -35,6 +37,8 @@ def main() -> None:
             table(kafka.run(broker, options.count, options.rounds, options.work))
         if "parking" in options.which:
             table(parking.run(broker, options.count, options.rounds))
+        if "exactly_once" in options.which:
+            table(kafka.exactly_once(broker, options.count, options.rounds))
         if "cdc" in options.which or "latency" in options.which:
             settings = {"max_wal_size": "8GB", "fsync": "off"}
             server = servers.enter_context(PostgresServer.start(folder / "pg", 16, settings))

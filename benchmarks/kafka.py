@@ -28,6 +28,7 @@ schemas: {schemas}
 pipelines:
   bench:
     trigger: {trigger}
+    delivery: {delivery}
     steps: {steps}
 """
 
@@ -58,7 +59,15 @@ def bare(broker: KafkaBroker, source: str, count: int, work: str) -> Figure:
     return figure
 
 
-def penstock(broker: KafkaBroker, source: str, count: int, work: str, record: str) -> Figure:
+def penstock(
+    broker: KafkaBroker,
+    source: str,
+    count: int,
+    work: str,
+    record: str,
+    *,
+    delivery: str = "at_least_once",
+) -> Figure:
     """Run a worker of the flow."""
     target = broker.create_topic()
     trigger = {"type": "event", "source": "in"}
@@ -72,6 +81,7 @@ def penstock(broker: KafkaBroker, source: str, count: int, work: str, record: st
             FLOW.format(
                 folder=folder,
                 record=record,
+                delivery=delivery,
                 brokers=broker.bootstrap,
                 source=source,
                 target=target,

@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported,
 
 from connectors.errors import PenstockError
 from connectors.kafka.cluster import CLIENT_LOG, log
-from connectors.kafka.failures import ClientErrors, client_failed, delivery_failed
+from connectors.kafka.failures import PURGED, ClientErrors, client_failed, delivery_failed
 
 Headers = Sequence[tuple[str, bytes]]
 Slot = Callable[[KafkaError, Any], None]
@@ -72,8 +72,14 @@ class Publisher:
         self._limits: dict[str, int] = {}
         self.refused_for_size: set[int] = set()
         """Places of the last call that a broker refused for the size of the batch they were in."""
+        self.refused_with_others = False
+        """Whether one of them was in a batch with others: then it may be small enough itself."""
+        self._beside = 0
         self.reported = False
         """Whether a failure of the last call came from the broker, or its silence."""
+        self.purged = False
+        """Whether librdkafka threw records of the last call away for what others of them are."""
+        self._gave_up = False
 
     def publish(
         self, records: Records, without: Collection[int] = (), only: Sequence[int] | None = None
@@ -85,7 +91,7 @@ class Publisher:
         self._topic = records.topic
         self._failures = {}
         self.refused_for_size = set()
-        self.reported = False
+        self.reported = self.purged = self._gave_up = self.refused_with_others = False
         if only is not None:
             for index in only:
                 self._run([index], records)
@@ -104,6 +110,7 @@ class Publisher:
     def _run(self, indexes: Sequence[int], records: Records) -> None:
         """Hand over the records of `indexes` in order, and wait until none is left."""
         producer = self._producer
+        self._beside = len(indexes) - 1
         topic, values, keys, headers = (
             records.topic,
             records.values,
@@ -151,6 +158,7 @@ class Publisher:
         while self.serve(producer.flush, 1.0) or len(producer):
             if self._errors.fatal is not None or time.monotonic() > deadline:
                 # Nothing of it can pass any more. (In time, librdkafka gives up by itself.)
+                self._gave_up = True
                 producer.purge()
 
     def serve(self, call: Callable[[float], int], seconds: float) -> int:
@@ -164,7 +172,9 @@ class Publisher:
     def _failed(self, index: int, error: KafkaError, _message: Any) -> None:
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self.refused_for_size.add(index)
+            self.refused_with_others = self.refused_with_others or self._beside > 0
         self.reported = True
+        self.purged = self.purged or (error.code() in PURGED and not self._gave_up)
         self._fail(index, error)
 
     def _fail(self, index: int, error: KafkaError) -> None:

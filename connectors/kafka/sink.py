@@ -223,7 +223,8 @@ class KafkaSink:
         if self._publisher.serve(producer.flush, 3.0) or len(producer):
             producer.purge()
             self._publisher.serve(producer.flush, 0.5)
-        with contextlib.suppress(KafkaException):
+        # After a fatal error it raises SystemError: it hears of the error, and returns a result too.
+        with contextlib.suppress(KafkaException, SystemError):
             producer.close()
 
 

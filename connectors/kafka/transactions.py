@@ -28,7 +28,12 @@ from connectors.kafka.cluster import (
     consumer_properties,
     log,
 )
-from connectors.kafka.failures import ClientErrors, client_failed, transactions_unavailable
+from connectors.kafka.failures import (
+    ClientErrors,
+    client_failed,
+    client_stopped,
+    transactions_unavailable,
+)
 from connectors.kafka.positions import Part, part_of_name
 from connectors.kafka.publishing import Publisher, Records
 
@@ -96,30 +101,27 @@ class Transactions:
         """
         failed = dict(unwritten)
         publisher = self._publisher
+        deadline = time.monotonic() + self._patience
         while True:
             try:
-                self._begin()
-            except _Aborted as error:
-                return self._all(records, failed, transactions_unavailable(str(error)))
+                self._begin_in_time()
             except PenstockError as error:
                 return self._all(records, failed, error)
             found = publisher.publish(records, failed)
-            if not publisher.reported and not any(map(_is_of_the_client, found.values())):
+            if not publisher.reported and all(map(_is_its_own, found.values())):
                 failed |= found
                 self._journal.append((records, frozenset(failed)))
                 return failed
             self._broken = True
-            fatal = [error for error in found.values() if isinstance(error, FatalError)]
-            if fatal:
+            if any(isinstance(error, FatalError) for error in found.values()):
                 return failed | found
-            refused = publisher.refused_for_size
-            if refused and len(records) > 1 and publisher.limit(records.topic):
+            if publisher.refused_with_others:
                 publisher.send_singly(
                     records.topic
                 )  # the batch was too large, perhaps no record is
                 continue
             permanent = {k: e for k, e in found.items() if isinstance(e, PermanentError)}
-            if not permanent:
+            if not permanent and (not publisher.purged or time.monotonic() > deadline):
                 return self._all(records, failed, next(iter(found.values())))
             failed |= permanent
 
@@ -129,6 +131,24 @@ class Transactions:
     ) -> dict[int, PenstockError]:
         """Return that none of the records is in a transaction that can be committed."""
         return {**dict.fromkeys(range(len(records)), error), **failed}
+
+    def _begin_in_time(self) -> None:
+        """Begin, if it takes several tries. Raises RetryableError, FatalError.
+
+        The first try after an abort may fail: where the broker never got some of the records, the
+        sequence has a gap, which librdkafka only notices now.
+        """
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                self._begin()
+            except (_Aborted, RetryableError) as error:
+                self._broken = True
+                if time.monotonic() > deadline:
+                    raise transactions_unavailable(str(error)) from error
+                time.sleep(0.05)
+            else:
+                return
 
     def _begin(self) -> None:
         """Have an open transaction that holds what was delivered.
@@ -145,7 +165,7 @@ class Transactions:
             found = self._publisher.publish(records, without)
             if found:
                 self._broken = True
-                raise next(iter(found.values()))
+                raise _again_refused(next(iter(found.values())))
 
     def _abort(self) -> None:
         self._broken = True
@@ -257,6 +277,13 @@ def ahead(
     return found
 
 
-def _is_of_the_client(error: PenstockError) -> bool:
-    """Whether a record was not taken for a reason that is not its own."""
-    return not isinstance(error, PermanentError)
+def _is_its_own(error: PenstockError) -> bool:
+    """Whether a record was not taken for a reason that concerns no other."""
+    return isinstance(error, PermanentError)
+
+
+def _again_refused(error: PenstockError) -> PenstockError:
+    """Return what it means that a record is not taken when its transaction is made again."""
+    if isinstance(error, PermanentError):
+        return client_stopped(f"a record that it had taken before is refused: {error.message}")
+    return error

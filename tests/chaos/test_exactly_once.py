@@ -45,6 +45,7 @@ class Copying:
         self.flow, self.kafka = flow, kafka
         self.topic, self.target = (kafka.create_topic(PARTITIONS) for _ in range(2))
         self.counts = [0] * PARTITIONS
+        self.workers = []
         shape = step(
             "shape", "jq", {"expression": "{n: .data.n, p: .data.p, twice: (.data.n * 2)}"}
         )
@@ -72,7 +73,14 @@ class Copying:
             self.counts[partition] += count
 
     def worker(self, **options):
-        return WorkerProcess(self.flow.path, "orders", **options)
+        self.workers.append(WorkerProcess(self.flow.path, "orders", **options))
+        return self.workers[-1]
+
+    def end(self):
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.process.kill()
+                worker.wait()
 
     def check(self):
         found = [[] for _ in range(PARTITIONS)]
@@ -90,7 +98,9 @@ class Copying:
 
 @pytest.fixture
 def copying(flow, kafka):
-    return Copying(flow, kafka)
+    made = Copying(flow, kafka)
+    yield made
+    made.end()
 
 
 @pytest.mark.timeout(3600 if KILLS > 10 else 300)
@@ -127,7 +137,6 @@ def test_a_worker_that_wakes_up_after_it_was_taken_over_from_doubles_nothing(cop
         assert old.wait() == 75, old.text()  # lease lost: its supervisor starts it as a standby
         assert "kafka_fenced" in old.text() or "lease_lost" in old.text()
     finally:
-        old.process.send_signal(signal.SIGCONT) if old.process.poll() is None else None
         stop.set()
         feeding.join(30)
     assert new.drain() == 0, new.text()

@@ -22,8 +22,13 @@ def source(broker, *topics, refresh=0.2, **config):
 
 
 @contextmanager
-def reading(a_source, positions=None, *, shard=None, until_caught_up=False):
-    opening = Opening(shard or Shard(), positions or {}, until_caught_up=until_caught_up)
+def reading(a_source, positions=None, *, shard=None, until_caught_up=False, transaction=None):
+    opening = Opening(
+        shard or Shard(),
+        positions or {},
+        until_caught_up=until_caught_up,
+        transaction=transaction,
+    )
     reader = a_source.open(opening)
     try:
         yield reader
