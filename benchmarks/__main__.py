@@ -38,7 +38,7 @@ def main() -> None:
         if "parking" in options.which:
             table(parking.run(broker, options.count, options.rounds))
         if "exactly_once" in options.which:
-            table(kafka.exactly_once(broker, options.count, options.rounds))
+            table(kafka.exactly_once(broker, options.count, options.rounds, options.work))
         if "cdc" in options.which or "latency" in options.which:
             settings = {"max_wal_size": "8GB", "fsync": "off"}
             server = servers.enter_context(PostgresServer.start(folder / "pg", 16, settings))

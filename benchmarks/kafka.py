@@ -139,3 +139,19 @@ def run(
             for name, contender in contenders.items():
                 runs[name].append(contender())
         yield from runs.items()
+
+
+def exactly_once(
+    broker: KafkaBroker, count: int, rounds: int, works: Sequence[str]
+) -> Iterator[tuple[str, list[Figure]]]:
+    """Yield what `delivery: exactly_once` costs beside at_least_once; their runs alternate."""
+    for work in works:
+        source = fill(broker, count, work)
+        for record in ("off", "full"):
+            runs: dict[str, list[Figure]] = {}
+            for _ in range(rounds):
+                for delivery in ("at_least_once", "exactly_once"):
+                    name = f"Kafka {work}, history {record}: {delivery}"
+                    figure = penstock(broker, source, count, work, record, delivery=delivery)
+                    runs.setdefault(name, []).append(figure)
+            yield from runs.items()
