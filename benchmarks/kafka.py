@@ -18,7 +18,7 @@ from benchmarks.runs import count_line, received, worker_command
 from tests.services.kafka import KafkaBroker
 
 FLOW = """
-name: bench
+name: {name}
 state: {{ url: "sqlite:///{folder}/state.db" }}
 history: {{ record: {record} }}
 modules:
@@ -80,6 +80,7 @@ def penstock(
         flow.write_text(
             FLOW.format(
                 folder=folder,
+                name=target,  # a name of its own: its transactions go on from no other run's
                 record=record,
                 delivery=delivery,
                 brokers=broker.bootstrap,
