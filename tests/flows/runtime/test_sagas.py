@@ -376,3 +376,29 @@ def test_a_compensation_that_waits_for_a_saga_which_is_switched_off_leaves_a_dea
     (letter,) = booking.flow.letters()
     assert letter.error_code == "step_gone"
     assert [saga.status for saga in booking.sagas()] == ["compensating"]
+
+
+def test_a_dead_letter_that_is_replayed_is_a_new_saga_from_its_first_step(booking):
+    mended = []
+    booking.service.fails = lambda action, order, tries: (
+        Answer(status=409) if action == "ship" and not mended else None
+    )
+    booking.send([1])
+    booking.flow.run()
+    first = ["reserve", "charge", "refund", "release"]
+    assert booking.service.of(1) == first
+    path = str(booking.flow.path)
+    refused = booking.flow.penstock("dlq", "replay", "--all", "--yes", "--from-step", path)
+    assert "replay_from_step" in refused.stdout
+    assert booking.service.of(1) == first
+    again = booking.flow.penstock("dlq", "replay", "--all", "--yes", path)
+    assert again.returncode == 1, again.stderr
+    assert booking.service.of(1) == first * 2
+    (letter,) = booking.flow.letters()
+    assert (letter.replays, len(json.loads(letter.compensation))) == (1, 2)
+    mended.append(True)
+    done = booking.flow.penstock("dlq", "replay", "--all", "--yes", path)
+    assert done.returncode == 0, done.stderr
+    assert booking.service.of(1) == [*first, *first, *STEPS]
+    assert booking.flow.letters() == []
+    assert [saga.status for saga in booking.sagas()] == ["compensated", "compensated"]
