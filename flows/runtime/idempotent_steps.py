@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from connectors.batch import Column
 from connectors.errors import HeldError, PermanentError, RetryableError
 from connectors.failpoints import fail_point
+from flows.plan import compensation_name
 from flows.runtime.idempotency import HELD_ON, digest_of, in_flight, pause
 from flows.runtime.key_keeper import KeyKeeper
 from flows.runtime.stepping import Around, Attempt
@@ -74,11 +75,17 @@ class StepKeys:
         self._keeper.let_go(undecided)
 
     def _taken_back(self, executions: Executions, index: int, saga: Saga) -> Iterator[KeyOutcome]:
-        """Yield the keys of steps that were compensated: a replay has to run them again."""
+        """Yield the keys of steps that were compensated, and of their compensations.
+
+        A replay has to run both again: the saga itself knows what of it is done.
+        """
         for name, progress in saga.steps.items():
-            undone = progress.undoing is not None and progress.undoing.status == "done"
-            if undone and name in self._steps:
-                claim = self._steps[name].claim(executions, index)
+            if progress.undoing is None or progress.undoing.status != "done":
+                continue
+            for place in (name, compensation_name(name)):
+                claim = None
+                if place in self._steps:
+                    claim = self._steps[place].claim(executions, index)
                 if claim is not None:
                     yield KeyOutcome(claim, "forgotten")
 

@@ -305,8 +305,6 @@ def test_an_example_flow_books_and_cancels_with_real_services(flow, kafka, servi
     for each in example["steps"]:
         for call in (each["config"], each["compensate"]["config"]):
             call["url"] = url + "/" + call["url"].partition("://")[2]
-            for key in ("idempotent", "idempotency_key"):  # has tests of its own
-                call.pop(key, None)
     example["trigger"] = {"type": "event", "source": "orders"}
     topic = kafka.create_topic()
     flow.write(modules=[kafka_source(kafka, topic)], pipelines={"book-travel": example})
@@ -402,3 +400,21 @@ def test_a_dead_letter_that_is_replayed_is_a_new_saga_from_its_first_step(bookin
     assert booking.service.of(1) == [*first, *first, *STEPS]
     assert booking.flow.letters() == []
     assert [saga.status for saga in booking.sagas()] == ["compensated", "compensated"]
+
+
+def test_keys_of_what_was_undone_and_of_what_undid_it_are_free_for_a_replay(booking):
+    """The service forgets nothing by itself here: only our store would keep a call from being made."""
+    steps = booking.steps()
+    for name in ("reserve", "charge"):
+        by = steps[STEPS.index(name)]
+        by["config"] |= {"idempotent": True, "idempotency_key": name + "-{{ .data.order }}"}
+        undo = by["compensate"]["config"]
+        undo |= {"idempotent": True, "idempotency_key": "undo-" + name + "-{{ .data.order }}"}
+    booking.write_flow(steps=steps)
+    booking.service.fails = lambda action, *_: Answer(status=409) if action == "ship" else None
+    booking.send([1])
+    booking.flow.run()
+    path = str(booking.flow.path)
+    assert booking.flow.penstock("dlq", "replay", "--all", "--yes", path).returncode == 1
+    tries = {action: booking.service.tries[action, 1] for action in (*UNDOES, *UNDOES.values())}
+    assert tries == {"reserve": 2, "charge": 2, "ship": 2, "release": 2, "refund": 2, "cancel": 0}
