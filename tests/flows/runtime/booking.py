@@ -19,9 +19,8 @@ SOON = {"max_attempts": 4, "initial_delay": "100ms", "max_delay": "200ms"}
 
 
 def repeatable(action: str) -> dict[str, Any]:
-    """A call that may be made again: its method says so, and the service knows it by a key."""
-    headers = {"Idempotency-Key": action + "-{{ .data.order }}"}
-    return {"method": "PUT", "headers": headers}
+    """A call that may be made again: the service knows it by its key, and so does our store."""
+    return {"idempotent": True, "idempotency_key": action + "-{{ .data.order }}"}
 
 
 class Call(NamedTuple):
