@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from connectors.errors import FlowFileError
-from penstock.cli import dlq_replay, dlq_stats
+from penstock.cli import dlq_moving, dlq_replay, dlq_stats
 from penstock.cli.dlq_selecting import (
     Conditions,
     Error,
@@ -125,5 +125,8 @@ def show(
 
 
 dlq.command("stats", epilog=dlq_stats.STATS_EXAMPLES)(dlq_stats.stats)
+dlq.command("discard", epilog=dlq_moving.DISCARD_EXAMPLES)(dlq_moving.discard)
+dlq.command("export", epilog=dlq_moving.EXPORT_EXAMPLES)(dlq_moving.export)
+dlq.command("import", epilog=dlq_moving.IMPORT_EXAMPLES)(dlq_moving.import_)
 dlq.command("replay", epilog=dlq_replay.REPLAY_EXAMPLES)(dlq_replay.replay)
 dlq.command("replays", epilog=dlq_replay.REPLAYS_EXAMPLES)(dlq_replay.replays)

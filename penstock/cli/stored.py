@@ -40,9 +40,11 @@ class Stored:
 
 @contextmanager
 def open_stored(
-    files: Sequence[Path] | None, state: str | None, flow: str | None
+    files: Sequence[Path] | None, state: str | None, flow: str | None, *, create: bool = False
 ) -> Iterator[Stored]:
     """Open the state for reading. Nothing is created: a store that isn't there is an error.
+
+    With `create` it is made, and the flow may be one that it does not know.
 
     Raises FlowFileError for a store or a flow that is not there, FatalError.
     """
@@ -52,10 +54,10 @@ def open_stored(
 
         plan = load_flow(files)
         url, flow = state or plan.state_url, flow or plan.name
-    store = _open(url, named=bool(files or state))
+    store = open_store(url) if create else _open(url, named=bool(files or state))
     try:
         known = store.flows()
-        if flow is not None and flow not in known:
+        if flow is not None and flow not in known and not create:
             raise FlowFileError(
                 f"the flow {flow} has stored nothing in {_shown(url)}.",
                 code="state_no_flow",

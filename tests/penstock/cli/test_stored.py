@@ -208,3 +208,63 @@ def test_a_state_url_that_leads_nowhere_is_one_error_without_the_password(
     assert result[0] == code
     assert result[2].startswith(error)
     assert "hunter2" not in result[2]
+
+
+def test_discarded_dead_letters_are_archived_beside_the_state_and_imported_again(filled, capsys):
+    code, out, _ = run(capsys, "dlq", "discard", "--error", "http_status", "-o", "json")
+    told = json.loads(out)
+    assert (code, told["discarded"]) == (0, 2)
+    assert told["archive"].startswith(f"{filled}/dead-letter-archive/")
+    assert _listed(capsys) == []
+    code, out, _ = run(capsys, "dlq", "import", told["archive"])
+    assert (code, out) == (0, "Imported 2 dead letters.\n")
+    assert _listed(capsys) == [letter(2).id, letter(1).id]
+
+
+def test_a_discard_says_which_and_a_purge_leaves_no_archive(filled, capsys):
+    code, _, err = run(capsys, "dlq", "discard")
+    assert code == 2
+    assert "which dead letters?" in err
+    code, _, err = run(capsys, "dlq", "discard", "--all", "--purge", "--archive", "x")
+    assert code == 2
+    code, out, _ = run(capsys, "dlq", "discard", letter(1).id, "--purge")
+    assert (code, out) == (0, "Discarded 1 dead letter.\n")
+    assert [entry.name for entry in filled.iterdir() if "archive" in entry.name] == []
+    assert _listed(capsys) == [letter(2).id]
+
+
+def test_an_archive_that_can_not_be_written_is_one_error_and_nothing_is_deleted(filled, capsys):
+    (filled / "file").write_text("")
+    code, _, err = run(capsys, "dlq", "discard", "--all", "--archive", "file/x.jsonl")
+    assert code == 2
+    assert "error[archive_unwritable]" in err
+    assert len(_listed(capsys)) == 2
+
+
+def test_an_export_is_a_file_when_all_of_it_is_there_and_makes_a_new_state(filled, capsys):
+    code, out, _ = run(capsys, "dlq", "export", "--to", "letters.jsonl")
+    assert (code, out) == (0, "Exported 2 dead letters to letters.jsonl.\n")
+    assert not (filled / "letters.jsonl.part").exists()
+    new = ["--state", "sqlite:///new.db"]
+    assert run(capsys, "dlq", "import", "letters.jsonl", *new)[:2] == (
+        0,
+        "Imported 2 dead letters.\n",
+    )
+    _, out, _ = run(capsys, "dlq", "import", "letters.jsonl", *new)
+    assert out == "Imported 0 dead letters.\n2 were there already.\n"
+    assert _listed(capsys, *new, "--flow", "shop") == [letter(2).id, letter(1).id]
+
+
+def test_a_file_to_import_that_is_not_there_is_told(folder, capsys):
+    code, _, err = run(capsys, "dlq", "import", "nothing.jsonl")
+    assert code == 2
+    assert "error[import_unreadable]" in err
+    assert list(folder.iterdir()) == []
+
+
+def test_statistics_are_json_too(filled, capsys):
+    code, out, _ = run(capsys, "dlq", "stats", "-o", "json")
+    told = json.loads(out)
+    assert (code, told["total"]) == (0, 2)
+    assert told["groups"][0]["error_code"] == "http_status"
+    assert told["groups"][0]["hint"] == "Look at the body."
