@@ -28,6 +28,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from connectors.contracts import Check
 from connectors.errors import FatalError, PenstockError, RetryableError
 from flows.state.records import Claim, Held, KeyOutcome
 
@@ -149,6 +150,24 @@ class RedisKeys:
             arguments: list[str | int] = [_milliseconds(seconds)]
             arguments += [claim.holder for claim in claims]
             self._call(lambda: self._prolong(keys=self._names(claims), args=arguments))
+
+    def preflight(self) -> list[Check]:
+        """Ask for all that keys need, and change nothing. Raises RetryableError, FatalError."""
+        self.prolong([Claim(b"", "", "")], 1.0)
+        policy = self._call(lambda: self._client.info("memory")).get("maxmemory_policy")
+        keeps = policy in {None, "noeviction"}
+        return [
+            Check("idempotency store", ok=True, found=f"{self._label} answers and runs scripts"),
+            Check(
+                "keys are kept",
+                ok=keeps,
+                found=f"maxmemory-policy is {policy}",
+                hint=""
+                if keeps
+                else "Set it to noeviction: a key that is thrown away is forgotten.",
+                severity="warning",
+            ),
+        ]
 
     def close(self) -> None:
         """Close the connections."""

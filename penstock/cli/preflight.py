@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -52,6 +53,9 @@ def probes_of(plan: FlowPlan) -> dict[str, Probe]:
         title = f"{name} (sink)" if name in both else name
         probes[title] = _sink_probe(sink.preflight, topics.get(name, []))
     for pipeline in plan.pipelines:
+        if pipeline.idempotency is not None and pipeline.idempotency.store != "state":
+            url = pipeline.idempotency.store
+            probes[f"{pipeline.name} (idempotency)"] = partial(_check_keys, url, plan.name)
         for step in (*pipeline.every_step(), *pipeline.compensations()):
             kind = step_type(step.type)
             if kind is not None and kind.preflight is not None:
@@ -130,6 +134,13 @@ def _check_state(url: str) -> list[Check]:
             return [Check(name, ok=True, found="empty; it is made at the first run")]
         return [failed(name, error)]
     return [Check(name, ok=True, found="answers")]
+
+
+def _check_keys(url: str, flow: str) -> list[Check]:
+    from flows.state.redis_keys import RedisKeys  # noqa: PLC0415 - for flows that name one only
+
+    with closing(RedisKeys(url, flow)) as keys:
+        return keys.preflight()
 
 
 def outcome(checks: Iterable[ModuleCheck]) -> int:

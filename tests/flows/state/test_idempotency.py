@@ -391,6 +391,19 @@ def test_a_redis_that_is_away_is_waited_for_and_comes_back_with_its_keys(valkey,
         assert keys.reserve([claim("a", 2), claim("b", 2)], LONG) == [in_flight(claim("a")), None]
 
 
+def test_a_preflight_asks_for_all_that_keys_need_and_changes_nothing(valkey, redis_url):
+    with closing(RedisKeys(redis_url, "shop")) as keys, valkey.client() as client:
+        assert [check.ok for check in keys.preflight()] == [True, True]
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            answers, kept = keys.preflight()
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+        assert (answers.ok, kept.ok, kept.severity) == (True, False, "warning")
+        assert "allkeys-lru" in kept.found
+        assert client.dbsize() == 0
+
+
 def test_a_wrong_password_is_an_error_that_does_not_say_it(redis_url):
     url = redis_url.replace("redis://", "redis://someone:hunter2@")
     with closing(RedisKeys(url, "shop")) as keys, pytest.raises(FatalError) as raised:
