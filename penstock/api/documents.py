@@ -406,6 +406,15 @@ class LetterDetailDocument(LetterDocument):
     """The bytes that arrived, where they could not be read."""
 
 
+class DiscardedDocument(Settings):
+    """What was discarded."""
+
+    discarded: int
+    """How many dead letters: one."""
+    archive: str | None
+    """The file on the flow's machine that has it now; null when it was purged."""
+
+
 class GroupDocument(Settings):
     """Dead letters that failed at one step with one code."""
 

@@ -109,6 +109,13 @@ class LettersQuery(PageQuery, Conditions):
     """Only those that wait, or that are being replayed."""
 
 
+class DiscardQuery(Settings):
+    """How to discard."""
+
+    purge: bool = False
+    """Delete it without an archive."""
+
+
 class ReplayBody(Settings):
     """How to replay."""
 

@@ -37,12 +37,12 @@ async def replay_dead_letter(call: Call) -> Json:
     pipeline = _replayable(call)
     letter = await call.ask(lambda stores: find_letter(stores, call))
     if letter.status != "waiting":
-        raise _has_it(letter.id, letter.replay)
+        raise has_it(letter.id, letter.replay)
     flow = call.backend.plan.name
     wanted = LetterFilter(flow=flow, pipeline=pipeline.name, ids=(letter.id,))
     replay = await _begin(call, Selection(wanted), call.body)
     if replay.status != "selecting" and not replay.total:
-        raise _has_it(letter.id, None)
+        raise has_it(letter.id, None)
     return replay_document(replay)
 
 
@@ -158,7 +158,8 @@ def _replayable(call: Call) -> PipelinePlan:
     return pipeline
 
 
-def _has_it(letter: str, replay: int | None) -> ApiError:
+def has_it(letter: str, replay: int | None) -> ApiError:
+    """Return the error for a dead letter that a replay has."""
     which = "another replay" if replay is None else f"replay {replay}"
     return ApiError(
         f"{which} has dead letter {letter} already.",

@@ -5,7 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from penstock.api import dlq_routes, flow_routes, health_routes, replay_routes
+from penstock.api import (
+    discard_routes,
+    dlq_routes,
+    flow_routes,
+    health_routes,
+    replay_routes,
+)
 from penstock.api.calls import Call, Route
 from penstock.api.openapi import openapi_document
 
@@ -20,6 +26,7 @@ ROUTES = (
     # Before those of one dead letter, whose path would fit `replay-all` too.
     *replay_routes.ROUTES,
     *dlq_routes.ROUTES,
+    *discard_routes.ROUTES,
     *health_routes.ROUTES,
     Route("GET", "/api/v1/openapi.json", get_openapi),
 )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import psycopg
 import pytest
 
+from dlq.archive import import_lines
 from tests.flows.runtime.running import cdc_source, file_sink, pipeline, publish, step, wait_for
 from tests.flows.state.samples import commit, letter, settlement
 from tests.penstock.api.served import client_of, problem, serving
@@ -136,6 +140,43 @@ def test_statistics_group_what_failed_alike(served, letters):
     assert served.client.get("/api/v1/dlq/stats?pipeline=audit").json()["groups"] == []
     answer = served.client.get("/api/v1/dlq/stats?pipeline=enrch")
     assert problem(answer) == (404, "unknown_pipeline")
+
+
+def test_what_is_discarded_is_in_the_archive_first_and_can_be_brought_back(
+    served, letters, store, tmp_path
+):
+    first = letters[0]
+    answer = served.client.delete(path_of(first))
+    assert answer.status_code == 200, answer.text
+    archive = Path(answer.json()["archive"])
+    assert archive.parent == tmp_path / "dead-letter-archive"
+    assert problem(served.client.get(path_of(first))) == (404, "dead_letter_unknown")
+    assert problem(served.client.delete(path_of(first))) == (404, "dead_letter_unknown")
+    served.client.delete(path_of(letters[1]))
+    lines = archive.read_bytes().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [letters[0].id, letters[1].id]
+    import_lines(store, lines, file="archive")
+    assert served.client.get(path_of(first)).json()["event"]["data"] == {"total": 1}
+
+
+def test_what_is_purged_is_gone(served, letters, tmp_path):
+    answer = served.client.delete(f"{path_of(letters[0])}?purge=true")
+    assert answer.json() == {"discarded": 1, "archive": None}
+    assert not (tmp_path / "dead-letter-archive").exists()
+    assert problem(served.client.get(path_of(letters[0]))) == (404, "dead_letter_unknown")
+
+
+def test_what_a_replay_has_is_not_discarded(served, letters):
+    served.client.post(f"{path_of(letters[0])}/replay")
+    answer = served.client.delete(path_of(letters[0]))
+    assert problem(answer) == (409, "dead_letter_replaying")
+    assert served.client.get(path_of(letters[0])).status_code == 200
+
+
+def test_an_archive_that_can_not_be_written_deletes_nothing(served, letters, tmp_path):
+    (tmp_path / "dead-letter-archive").write_text("a file where the folder should be")
+    assert problem(served.client.delete(path_of(letters[0]))) == (507, "archive_unwritable")
+    assert served.client.get(path_of(letters[0])).status_code == 200
 
 
 def test_a_replay_is_followed_paged_and_called_off(served, letters):
