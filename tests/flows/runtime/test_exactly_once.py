@@ -230,3 +230,26 @@ def test_explain_says_which_edges_are_exactly_once_and_which_effects_are_not(flo
     assert "by write: exactly once" in said
     assert "readers of committed events see each once" in said
     assert "charge acts a second time" in said
+
+
+def test_dead_letters_are_replayed_within_transactions(flow, kafka, tmp_path):
+    """The cause is a file that is not there yet; once it is, what failed is published, once."""
+    (tmp_path / "later.py").write_text(
+        "from pathlib import Path\n"
+        f"MENDED = Path({str(tmp_path)!r}, 'mended')\n"
+        "def check(data):\n"
+        "    if data['n'] % 7 == 3 and not MENDED.exists():\n"
+        "        raise ValueError('not yet')\n"
+        "    return data\n"
+    )
+    check = step("check", "python", {"function": "later:check"})
+    copying = Copying(flow, kafka, check, shape_last=True)
+    copying.fill(50)
+    flow.run()
+    failed = len(flow.letters())
+    assert failed == PARTITIONS * sum(map(bad, range(50)))
+    (tmp_path / "mended").touch()
+    replayed = flow.penstock("dlq", "replay", "--all", "--yes", str(flow.path))
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    assert [sorted(numbers) for numbers in copying.seen()] == [list(range(50))] * PARTITIONS
+    assert flow.letters() == []
