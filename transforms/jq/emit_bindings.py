@@ -206,6 +206,12 @@ class Bindings(Values):
     # --- folds --------------------------------------------------------------------------------
 
     def _reduces(self, node: Reduce, scope: Scope, given: str, then: Then) -> None:
+        # As in jq, whose source reads null from the second initial value on.
+        read = given
+        if self.count(node.initial, scope) != ONE:
+            read = self.w.name("s")
+            self.w.write(f"{read} = {given}")
+
         def started(initial: str) -> None:
             state = self.w.name("s")
             self.w.write(f"{state} = {initial}")
@@ -224,9 +230,11 @@ class Bindings(Values):
             self.each(
                 node.source,
                 scope,
-                given,
-                Then(lambda text: self.bindings(node.patterns, text, scope, given, step)),
+                read,
+                Then(lambda text: self.bindings(node.patterns, text, scope, read, step)),
             )
+            if read != given:
+                self.w.write(f"{read} = None")
             then(state)
 
         self.each(node.initial, scope, given, Then(started))
