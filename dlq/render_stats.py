@@ -118,5 +118,5 @@ def _width(seconds: float) -> str:
     for unit, name in ((604_800, "week"), (86_400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= unit and seconds % unit == 0:
             count = int(seconds // unit)
-            return name if count == 1 else f"{count} {name}s"
-    return "second" if seconds == 1 else f"{seconds:g} seconds"
+            return f"1 {name}" if count == 1 else f"{count} {name}s"
+    return "1 second" if seconds == 1 else f"{seconds:g} seconds"

@@ -70,6 +70,7 @@ class Committer:
         lags: Callable[[], Mapping[str, Lag]],
         prune: Callable[[StateStore], None],
         prune_every: float = 600.0,
+        look: Callable[[StateStore], None] = lambda _store: None,
         tell: Callable[[Sequence[Settlement]], None] | None = None,
     ) -> None:
         """`tell` is called with what is stored, before any of it can be acknowledged.
@@ -83,6 +84,7 @@ class Committer:
         self._lags = lags
         self._prune = prune
         self._prune_every = prune_every
+        self._look = look
         self._tell = tell
         self._open = _Unit([])
         self._queue: list[_Unit] = []
@@ -245,6 +247,7 @@ class Committer:
             if now - renewed >= LEASE_TTL / 3:
                 self._retrying(lambda: self._renew(store))
                 renewed = now
+            self._retrying(lambda: self._look(store))
             if not units and now - pruned >= self._prune_every:
                 self._retrying(lambda: self._prune(store))
                 pruned = now

@@ -12,6 +12,7 @@ from connectors.contracts import Reader
 from connectors.errors import PenstockError
 from flows.runtime.branch import Branch
 from flows.runtime.committer import Committer
+from flows.runtime.depths import DeadLetterDepths
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
 from flows.runtime.measures import Measures
@@ -39,6 +40,7 @@ class Reporter:
         self._source = ""
         self._progress = (0, time.monotonic())
         """The last ticket that was stored, and since when nothing has been."""
+        self._depths: DeadLetterDepths | None = None
         self._wake = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -51,8 +53,11 @@ class Reporter:
         intake: Intake | None,
         committer: Committer,
         branches: list[Branch],
+        *,
+        depths: DeadLetterDepths | None = None,
     ) -> None:
         """Report on these from now on."""
+        self._depths = depths
         self._source = source
         self._reader, self._intake = reader, intake
         self._committer, self._branches = committer, branches
@@ -122,6 +127,7 @@ class Reporter:
             status=self.redact("; ".join(wait for wait in waits if wait)),
             pipelines=counts,
             parked=parked,
+            dead_letters=self._depths.found if self._depths is not None else {},
             lags=dict(self._reader.lag()) if self._reader is not None else {},
             failures=failures,
             error=_error_report(error, self.redact),

@@ -64,6 +64,8 @@ class Report:
     lags: dict[str, Lag] = field(default_factory=dict)
     parked: dict[str, int] = field(default_factory=dict)
     """Pipeline → executions that wait to be tried again, or behind one that does."""
+    dead_letters: dict[str, int] = field(default_factory=dict)
+    """Pipeline → dead letters there are of it, all workers together; told by the first of them."""
     failures: list[Failure] = field(default_factory=list)
     """Those since the last report, at most a few."""
     error: ErrorReport | None = None
@@ -93,6 +95,7 @@ class Report:
             pipelines={k: PipelineCounts(**v) for k, v in data["pipelines"].items()},
             lags={k: Lag(**v) for k, v in data["lags"].items()},
             parked=data["parked"],
+            dead_letters=data["dead_letters"],
             failures=[Failure(**item) for item in data["failures"]],
             error=ErrorReport(**error) if error else None,
             connectors=data["connectors"],

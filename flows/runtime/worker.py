@@ -32,6 +32,7 @@ from flows.runtime.assemble import assemble_branches, open_sinks, open_source, r
 from flows.runtime.branch import Branch
 from flows.runtime.build import Cluster, build_dataflow
 from flows.runtime.committer import LEASE_TTL, Committer
+from flows.runtime.depths import DeadLetterDepths
 from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
@@ -132,6 +133,9 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             return reader.lag() if reader is not None else {}
 
         keys = open_keys(plan, source_plan, halt, opened)
+        # The first worker counts for all: dead letters are the pipeline's, whoever made them.
+        first = order.index == 0 and order.process == 0
+        depths = DeadLetterDepths(plan, source_plan.pipelines if first else ())
         committer = Committer(
             lambda: open_store(plan.state_url),
             lease,
@@ -140,6 +144,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             lags=lags,
             prune=pruner(plan),
             tell=teller(keys),
+            look=depths.look,
         )
         committer.start()
         opened.callback(committer.close)
@@ -203,7 +208,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 transactions=transactions,
                 shares_thread=shares_thread,
             )
-        reporter.watch(order.source, reader, intake, committer, branches)
+        reporter.watch(order.source, reader, intake, committer, branches, depths=depths)
         log.info("worker started", source=source_plan.name, shard=order.shard)
         _spare_the_collector()
         try:

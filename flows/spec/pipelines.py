@@ -110,7 +110,7 @@ class DeadLetters(Settings):
     retention: Duration = 7 * 86400.0
     """How long dead letters are kept."""
     alert_threshold: Annotated[int, Ge(1)] | None = None
-    """Raise an alert when more dead letters than this wait."""
+    """Warn in the log, once, when more dead letters than this wait."""
     replayable: bool = True
     """Whether they may be replayed."""
     sink: str | None = None

@@ -67,7 +67,7 @@ def test_every_example_is_tried():
         ("scale", {"scale": 1}),
         ("isolation", {"isolation": 1}),
         ("circuit-breaker", {}),
-        ("dead-letters", {"dead_letter.alert_threshold": 18}),
+        ("dead-letters", {}),
         ("idempotency", {}),
         ("schemas", {}),
         ("transforms", {}),

@@ -52,7 +52,6 @@ def test_defaults_may_be_written_down(load):
     ("line", "what"),
     [
         ("timeout: 1m", "timeout"),
-        ("dead_letter: {alert_threshold: 5}", "dead_letter.alert_threshold"),
         ("dead_letter: {sink: out}", "dead_letter.sink"),
     ],
 )
