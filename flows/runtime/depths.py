@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("penstock.worker")
 
+WAITING = "dead_letters_waiting"
+"""The code of the warning: no error's, for nothing has failed by it."""
+
 LOOK_EVERY = 5.0
 """Seconds between two counts, at the least."""
 
@@ -55,7 +58,7 @@ class DeadLetterDepths:
                 self._above.add(name)
                 log.warning(
                     "more dead letters than alert_threshold",
-                    code="dead_letters_waiting",
+                    code=WAITING,
                     flow=self._flow,
                     pipeline=name,
                     dead_letters=depth,
