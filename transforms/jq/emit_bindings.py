@@ -107,7 +107,8 @@ class Bindings(Values):
         if isinstance(key, Literal):
             with_key(self.literal(key.value))
         else:
-            self.each(key, scope, given, Then(with_key))
+            # A key that is computed sees what is taken apart at its level, as in jq.
+            self.each(key, scope, value, Then(with_key))
 
     def bindings(
         self,
