@@ -136,6 +136,9 @@ class ReplayInbox:
             return IDLE  # `parked` wakes us
         if self._committer.stored < self._ticket:
             return SOON
+        if not store.replays.any_active(self._flow):
+            self.is_empty = True
+            return IDLE
         room = min(TOGETHER, OUTSTANDING - self._outstanding)
         if room <= 0:
             return ACTIVE

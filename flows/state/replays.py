@@ -345,6 +345,10 @@ class Replays:
         """Whether any replay of the flow has entries of this source without an outcome."""
         return any(source in self.open_sources(replay) for replay in self._column(_active(flow)))
 
+    def any_active(self, flow: str) -> bool:
+        """Whether a replay of the flow runs, or is being cancelled."""
+        return bool(self._column(_active(flow).limit(1)))
+
     def has_waiting(self, flow: str, source: str) -> bool:
         """Whether any entry of the source waits to be taken, now or once a rate allows it."""
         return any(self._partitions(replay, source) for replay in self._column(_active(flow)))
