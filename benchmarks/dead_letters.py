@@ -2,12 +2,16 @@
 
 The entries are made in a temporary store: four pipelines, a dozen kinds of failure, a thousand
 tenants, one rare error and one rare tenant, failing over a week.
+
+python -m benchmarks.dead_letters [--count 1000000]
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,3 +175,19 @@ def _row(number: int, count: int, chance: random.Random) -> dict[str, object]:
         "outputs": '{"customer":{"id":7,"name":"Ada"}}',
         "key": str(number % 5000),
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.dead_letters")
+    parser.add_argument("--count", type=int, default=1_000_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # PostgreSQL runs as another account when this runs as root
+        settings: dict[str, str | int] = {"max_wal_size": "8GB", "fsync": "off"}
+        with PostgresServer.start(folder / "pg", 16, settings) as server:
+            run(folder, server, options.count)
+
+
+if __name__ == "__main__":
+    main()
