@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from connectors.batch import Column
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from connectors.failpoints import fail_point
-from flows.runtime.committer import PATIENCE
+from flows.runtime.committer import FIRST_DELAY, LONGEST_DELAY, PATIENCE
 from flows.runtime.halt import Halt
 from flows.runtime.saga_rules import after_crash, may_have_acted, may_run_again, turn_of
 from flows.runtime.stepping import Attempt
@@ -30,9 +30,6 @@ from transforms.executions import UNSET, Ended, Executions, Wait
 
 if TYPE_CHECKING:
     from flows.plan import PipelinePlan, StepPlan
-
-FIRST_DELAY, LONGEST_DELAY = 0.05, 5.0
-"""Backoff in seconds while the state store is away."""
 
 AT_RISK = 64
 """Executions that run a step together which may not be run again: what a crash leaves in doubt. More
