@@ -147,6 +147,9 @@ class PostgresCdcReader:
         seconds = None
         if assembler is not None and assembler.last_time:
             seconds = 0.0 if quiet else max(0.0, time.time() - assembler.last_time)
+        elif quiet and not behind:
+            # Nothing with a time has been read, and nothing is left to read.
+            seconds = 0.0
         return {self._slot: Lag(bytes=behind, seconds=seconds)}
 
     def owns(self, partition: str) -> bool:  # noqa: ARG002 - a slot has one

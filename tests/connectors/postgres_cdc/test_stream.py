@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 
-from connectors.contracts import EndOfSource
+from connectors.contracts import EndOfSource, Lag
 from connectors.testing import no_leaks, wait_until
 from penstock.embedded.postgres import PostgresServer
 from tests.connectors.postgres_cdc.cdc import Flow, execute, fetch, number
@@ -330,8 +330,18 @@ def test_lag_is_what_the_slot_holds_back(flow):
         execute(flow.dsn, "INSERT INTO t SELECT i, 0 FROM generate_series(1, 5000) i")
         wait_until(lambda: (reading.reader.lag()[flow.slot].bytes or 0) > 100_000, "a lag")
         reading.take(5000)
-        wait_until(lambda: reading.reader.lag()[flow.slot].bytes == 0 or polled(reading), "none")
-        assert reading.reader.lag()[flow.slot].seconds == 0
+        none = Lag(bytes=0, seconds=0.0)
+        wait_until(lambda: reading.reader.lag()[flow.slot] == none or polled(reading), "no lag")
+
+
+def test_lag_is_none_once_all_rows_came_from_the_copy(database):
+    execute(database, "CREATE TABLE t (id int PRIMARY KEY)")
+    execute(database, "INSERT INTO t VALUES (1), (2)")
+    flow = Flow(database)
+    none = Lag(bytes=0, seconds=0.0)
+    with flow.open() as reading:
+        assert ids(reading.take(2)) == [1, 2]
+        wait_until(lambda: reading.reader.lag()[flow.slot] == none or polled(reading), "no lag")
 
 
 def test_several_flows_read_one_database_each_through_its_own_slot(database):
