@@ -225,10 +225,12 @@ def _plain_extensions(batch: Batch) -> Column:
     return [{} if key is None else {"partitionkey": key} for key in batch.column("key")]
 
 
-def seconds_of(message: Any) -> float | None:
-    """Return the message's timestamp in seconds since the epoch."""
-    kind, milliseconds = message.timestamp()
-    return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000
+def seconds_of(messages: Messages) -> Column:
+    """Return the messages' timestamps in seconds since the epoch, None where one has none."""
+    return [
+        None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000
+        for kind, milliseconds in map(MESSAGE.timestamp, messages)
+    ]
 
 
 @derived("timestamp")
@@ -237,7 +239,7 @@ def _times(batch: Batch) -> Column:
 
 
 def _message_times(batch: Batch) -> Column:
-    return list(map(seconds_of, batch.state.messages))
+    return seconds_of(batch.state.messages)
 
 
 def _rfc3339(seconds: float | None) -> str | None:
@@ -283,7 +285,7 @@ def _keys(batch: Batch) -> Column:
 def _timestamps(batch: Batch) -> Column:
     """Return the events' own times, the messages' where an event has none."""
     arrived = batch.state
-    seconds = list(map(seconds_of, arrived.messages))
+    seconds = seconds_of(arrived.messages)
     for index, envelope in enumerate(arrived.envelopes or ()):
         time = envelope.get("time") if envelope else None
         if time is not None:

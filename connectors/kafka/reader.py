@@ -116,7 +116,7 @@ class KafkaReader:
         after: dict[str, Position] = {}
         for part, message in last.items():
             self._next[part] = offset = message.offset() + 1
-            self._read_times[part] = seconds_of(message)
+            self._read_times[part] = seconds_of([message])[0]
             after[self._names[part]] = encode_position(offset)
         for part, offset in ended.items():
             self._next[part] = offset

@@ -263,8 +263,10 @@ def _measured(values: Column) -> tuple[list[int], Column]:
         return lengths, [b"" if value is None else value for value in values]
 
 
-def _completed(encoded: Sequence[bytes | None], column: Column) -> Column:
+def _completed(encoded: Sequence[bytes | None], column: Column) -> Sequence[bytes | None]:
     """Return the encoded outputs, those that no step has encoded among them."""
+    if all(encoded):  # no JSON is empty
+        return encoded
     return [
         json_text(value) if text is None and value is not UNSET else text
         for text, value in zip(encoded, column, strict=True)
