@@ -37,13 +37,16 @@ def edge_guarantee(
     skips: bool = False,
     in_transaction: bool = False,
     keyed: bool = False,
+    idempotent: bool = False,
 ) -> Guarantee:
     """Return what holds for events of `source` at `sink`.
 
     `in_transaction`: the pipeline says `delivery: exactly_once`. `keyed`: it has `idempotency`.
-    `skips`: the publish step has `on_error: skip`, so that what the sink refuses goes nowhere.
+    `idempotent`: the publish step is. `skips`: the publish step has `on_error: skip`, so that what the sink refuses goes nowhere.
     """
     promise, reason = _IN_TRANSACTION if in_transaction else _PROMISES[sink.delivery]
+    if idempotent:
+        promise, reason = "once per key", _IDEMPOTENT
     if keyed:
         promise, reason = "once per key", f"{_KEYED} {reason}"
     if skips:
@@ -57,6 +60,11 @@ def edge_guarantee(
 
 _KEYED = "An event whose idempotency key is done is skipped, and one whose key is held waits."
 
+
+_IDEMPOTENT = (
+    "What was published under a key is not published again; only what a crash cut off before that was"
+    " stored is, with the same event id."
+)
 
 _PROMISES: dict[str, tuple[Promise, str]] = {
     "at_least_once": (

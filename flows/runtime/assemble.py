@@ -234,7 +234,7 @@ def _reads_data(source: SourcePlan, pipeline: PipelinePlan, sinks: Mapping[str, 
         if step.type != "step.publish" or step.if_ or step.skip_if:
             return True
         settings = step.settings
-        if settings.data_from or settings.key or settings.schema_:
+        if settings.data_from or settings.key or settings.schema_ or settings.idempotency_key:
             return True
     embedded = any(sink.traits.embeds for sink in sinks.values())
     return embedded and not make_source(source).traits.json

@@ -303,7 +303,7 @@ class StepRunner:
         delay = FIRST_DELAY
         repeated = 0
         while True:
-            waiting = [k for k in indexes if isinstance(executions.failures.get(k), RetryableError)]
+            waiting = [k for k in indexes if _is_away(executions.failures.get(k))]
             if not waiting:
                 self._waiting = ""
                 return repeated
@@ -370,6 +370,11 @@ class StepRunner:
         else:
             place = executions.failed_at.get(index, self.plan.name)
             executions.end(index, Ended("failed", place, error))
+
+
+def _is_away(error: PenstockError | None) -> bool:
+    """Whether a sink could not take an event just now; one that waits for a key is parked instead."""
+    return isinstance(error, RetryableError) and not isinstance(error, HeldError)
 
 
 def _truthy(value: Any) -> bool:

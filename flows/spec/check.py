@@ -18,6 +18,7 @@ from flows.spec.merge import is_test_document, merge
 from flows.spec.model import FlowFile
 from flows.spec.nodes import Mapping, plain
 from flows.spec.problems import Place, Problems
+from flows.spec.publishing import check_publishing
 from flows.spec.reads import check_reads
 from flows.spec.references import check_references
 from flows.spec.sagas import check_sagas
@@ -76,6 +77,7 @@ def read_flow(paths: AbstractSequence[Path], environ: AbstractMapping[str, str])
         check_references(tree, configs, problems)
         check_loops(tree, configs, problems)
         check_exactly_once(tree, configs, problems)
+        check_publishing(tree, configs, problems)
     check_reads(configs, problems)
     check_timeouts(configs, problems)
     check_sagas(tree, configs, problems)

@@ -221,8 +221,16 @@ def _pipeline(
         if saga is not None
         else after_crash(
             [step.place_in_pipeline for step in acting if not step.is_idempotent],
-            [(step.place_in_pipeline, edge) for step, edge in edges if edge is not None],
-            [step.place_in_pipeline for step in acting if step.is_idempotent],
+            [
+                (step.place_in_pipeline, edge)
+                for step, edge in edges
+                if edge is not None and not step.is_idempotent
+            ],
+            [
+                step.place_in_pipeline
+                for step in (*acting, *(step for step, _ in edges))
+                if step.is_idempotent
+            ],
         ),
         saga=saga,
     )
@@ -260,6 +268,7 @@ def _edge(
         skips=step.on_error == "skip",
         in_transaction=pipeline.delivery == "exactly_once",
         keyed=pipeline.idempotency is not None,
+        idempotent=step.is_idempotent,
     )
 
 

@@ -72,6 +72,13 @@ def test_after_a_crash_idempotent_steps_act_again_only_where_nothing_is_stored()
     assert "second time" not in after_crash([], [], ["charge"])
 
 
+def test_an_idempotent_publish_is_once_per_key_and_says_what_a_crash_repeats():
+    sink = SinkTraits(ordered=True, delivery="at_least_once")
+    edge = edge_guarantee(source(), sink, idempotent=True)
+    assert edge.promise == "once per key"
+    assert "only what a crash cut off before that was stored is" in edge.reason
+
+
 def test_only_a_partitioned_source_uses_several_workers():
     assert usable_workers(source()).startswith("1:")
     assert usable_workers(source(partitioned=True)).startswith("as many as it has partitions")

@@ -9,12 +9,13 @@ from pydantic import AfterValidator, Field
 
 from connectors.batch import Column
 from connectors.contracts import Attribute, Outgoing
-from connectors.settings import Jq, Path, Settings, Template
+from connectors.settings import Jq, Path, Template
 from transforms.contracts import StepEnvironment, StepType
 from transforms.executions import Executions
 from transforms.expressions import compile_jq, compile_template
 from transforms.expressions.values import to_text
 from transforms.steps.envelope import Envelope
+from transforms.steps.idempotent import OnlyIdempotentSettings
 from transforms.steps.inputs import picked
 from transforms.steps.payload import Payload
 
@@ -25,7 +26,7 @@ def _check_topic(value: str) -> str:
     return value
 
 
-class PublishSettings(Settings):
+class PublishSettings(OnlyIdempotentSettings):
     """Configuration of `step.publish`."""
 
     sink: str | None = None
