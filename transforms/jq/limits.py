@@ -3,16 +3,21 @@
 A thread watches the runs that are armed and raises `Overdue` in the thread of one that takes too long,
 or under which the process grows too much: nothing is counted per step of a program. The exception
 reaches code between `begin` and `end` only: it is taken back under the lock when it came too late.
+
+A finalizer, or a callback of the garbage collector, swallows whatever is raised in it. So the watch waits
+for a moment at which the program itself is running, and raises again where that did not end the run.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from transforms.jq.errors import TooLarge
@@ -29,6 +34,12 @@ MOST_OUTPUTS = 100_000
 
 _GROWTH = 256 * 1024 * 1024
 _TICK = 0.02
+_GRACE = 1.0
+"""Seconds that a run which is over its bound has to come back to code of ours."""
+_AGAIN = 1.0
+"""Seconds after which a run that goes on is ended again."""
+_OURS = ("<jq ", str(Path(__file__).parents[1]) + os.sep)
+"""How the names begin of files whose code lets an exception through: generated ones, and the package's."""
 _IDLE = 1.0
 _BUSY = 0.3
 """Part of its time that a run has to have computed to be stopped."""
@@ -54,7 +65,11 @@ class _Armed:
     """Bytes of the process when the watch first saw this run."""
     computed: float | None = None
     """Seconds of processor time that its thread had had by then."""
-    fired: str = ""
+    over: str = ""
+    """The bound that it exceeds."""
+    next_look: float = 0.0
+    """When to raise, wherever it is by then."""
+    fired: bool = False
 
 
 class Watch:
@@ -107,15 +122,24 @@ class Watch:
         for armed in self._armed:
             if armed.memory is None:
                 armed.memory, armed.computed = memory, _computed(armed.thread)
-            if armed.fired:
+            if not armed.over:
+                if now > armed.deadline and _is_busy(armed):
+                    armed.over = "time"
+                elif memory - armed.memory > _GROWTH:
+                    armed.over = "memory"
+                else:
+                    continue
+                armed.next_look = now + _GRACE
+            if now < armed.next_look and (armed.fired or not _is_in_ours(armed.thread)):
                 continue
-            if now > armed.deadline and _is_busy(armed):
-                armed.fired = "time"
-            elif memory - armed.memory > _GROWTH:
-                armed.fired = "memory"
-            else:
-                continue
+            armed.fired, armed.next_look = True, now + _AGAIN
             _raise_in(armed.thread, Overdue)
+
+
+def _is_in_ours(thread: int) -> bool:
+    """Whether what a thread is running, now that it has stopped for the watch, is code of ours."""
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - the documented way to see it
+    return frame is not None and frame.f_code.co_filename.startswith(_OURS)
 
 
 def _is_busy(armed: _Armed) -> bool:
@@ -172,9 +196,8 @@ def bounded(run: Callable[[], T], seconds: float = SECONDS) -> T:
             if armed is not None:
                 watch.end(armed)
     except Overdue:
-        if armed is not None:
-            watch.end(armed)
-        if armed is not None and armed.fired == "memory":
+        over = _ended(watch, armed)
+        if over == "memory":
             raise OverLimit("it takes more memory than 256 MB") from None
         raise OverLimit(f"it takes longer than {seconds:g} s") from None
     except RecursionError:
@@ -183,3 +206,14 @@ def bounded(run: Callable[[], T], seconds: float = SECONDS) -> T:
         raise OverLimit("it takes more memory than there is") from None
     except TooLarge as error:
         raise OverLimit(str(error)) from None
+
+
+def _ended(watch: Watch, armed: _Armed | None) -> str:
+    """Disarm a run that was ended, though it be ended once more meanwhile; return the bound it exceeded."""
+    while armed is not None:
+        try:
+            watch.end(armed)
+        except Overdue:
+            continue
+        return armed.over
+    return ""

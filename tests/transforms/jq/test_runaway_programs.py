@@ -6,6 +6,7 @@ there, and the test says so.
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from itertools import count
 
 import pytest
 
+from transforms.jq import compile_program, limits
 from transforms.jq.limits import OverLimit, bounded
 
 ENDLESS = {
@@ -76,7 +78,7 @@ HEAVY = {
 _SCRIPT = """
 import json, resource, sys
 from connectors.errors import PermanentError
-from transforms.jq import compile_program
+from transforms.jq import compile_program, limits
 
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 program = sys.argv[1]
@@ -128,6 +130,34 @@ def test_a_heavy_program_answers_or_fails_its_event_and_the_next_is_fine(program
 def test_a_machine_that_stalls_makes_no_program_a_runaway():
     # As a process that is stopped for a while: time goes by, and nothing is computed.
     assert bounded(lambda: time.sleep(0.5) or "through", 0.1) == "through"
+
+
+@pytest.mark.parametrize("grace", [60, 0])
+def test_a_program_ends_though_what_runs_within_it_swallows_exceptions(grace, monkeypatch):
+    """So do finalizers and callbacks of the garbage collector: what is raised in them is printed."""
+    monkeypatch.setattr(limits, "_GRACE", grace)
+    swallowed = []
+
+    def callback(phase, _info):
+        if phase == "stop" or swallowed:
+            return
+        swallowed.append(False)
+        end = time.thread_time() + (0.6 if grace else 30)
+        try:
+            while time.thread_time() < end:
+                pass
+        except limits.Overdue:
+            swallowed.append(True)
+
+    program = compile_program("[range(1e12) | [.]]")
+    gc.callbacks.append(callback)
+    try:
+        with pytest.raises(OverLimit, match=r"longer than 0\.2 s"):
+            bounded(lambda: program._run([], None), 0.2)
+    finally:
+        gc.callbacks.remove(callback)
+    # It is waited for; and where that takes too long, the program is ended behind it.
+    assert any(swallowed) == (grace == 0)
 
 
 def test_a_run_that_computes_is_stopped_though_others_compute_beside_it():
