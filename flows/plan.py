@@ -128,6 +128,8 @@ class PipelinePlan:
     dead_letter: DeadLetters
     steps: tuple[StepPlan, ...]
     place: Place
+    timeout: float | None = None
+    """Seconds that an execution may take."""
     saga: Saga | None = None
     """None where it has none, or one that is not enabled."""
     idempotency: Idempotency | None = field(default=None, repr=False)
@@ -367,12 +369,19 @@ def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
         dead_letter=model.dead_letter,
         steps=tuple(
             replace(
-                _step(step, node, number, retry=_retry(model, step, flow.model)),
+                _step(
+                    step,
+                    node,
+                    number,
+                    retry=_retry(model, step, flow.model),
+                    longest=model.timeout,
+                ),
                 compensate=_compensation(model, step, undoing.get(step.name), flow.model, number),
             )
             for number, (step, node) in enumerate(zip(model.steps, nodes, strict=True))
         ),
         place=pipelines.entries[name].key.place,
+        timeout=model.timeout,
         saga=model.saga if model.saga.enabled else None,
         idempotency=model.idempotency,
     )
@@ -409,14 +418,20 @@ def _step(
     model: Step | SubStep | Compensation,
     node: StepNode,
     number: int,
+    *,
     within: str = "",
     retry: Retry | None = None,
+    longest: float | None = None,
 ) -> StepPlan:
+    """Return the plan of a step, none of whose tries takes longer than `longest` seconds."""
     settings = node.settings
     assert settings is not None  # noqa: S101 - the flow was checked
     lowered: dict[str, Any] = {} if node.sink is None else {"sink": node.sink}
     if model.timeout is not None and model.timeout < getattr(settings, "timeout", 0.0):
         lowered["timeout"] = model.timeout
+    own = lowered.get("timeout")
+    if longest is not None and longest < lowered.get("timeout", getattr(settings, "timeout", 0.0)):
+        lowered["timeout"] = longest
     return StepPlan(
         name=node.name,
         number=number,
@@ -428,12 +443,16 @@ def _step(
         place=node.node.place,
         retry=retry,
         use=model.use,
-        timeout=lowered.get("timeout"),
+        timeout=None if own is None else lowered["timeout"],
         within=within,
         inner={
             group: tuple(
                 _step(
-                    SubStep.model_validate(plain(each.node)), each, place, f"{within}{node.name}."
+                    SubStep.model_validate(plain(each.node)),
+                    each,
+                    place,
+                    within=f"{within}{node.name}.",
+                    longest=longest,
                 )
                 for place, each in enumerate(nodes)
             )

@@ -94,6 +94,11 @@ class Executions:
     """Step name → indexes it did not apply to (`if:`, None) or failed and was skipped (`on_error`)."""
     started: float = 0.0
     """Wall clock, seconds since the epoch."""
+    starts: dict[int, float] = field(default_factory=dict)
+    """Index → when it started, where that was before `started`: it has waited, or was cut off."""
+    held_back: list[float] = field(default_factory=list)
+    """Seconds for which sinks that were away held the batch back. Shared with the executions of loops
+    inside."""
     keys: Column | None = None
     """The pipeline's own `key:` per event, where it sets one; see `key_column`."""
     base_meta: dict[str, Any] = field(default_factory=dict)
@@ -150,6 +155,10 @@ class Executions:
         if self.lanes is not None:
             return self.lanes
         return self.key_column() if self.takes_turns else [None] * self.events.size
+
+    def started_at(self, index: int) -> float:
+        """Return when the execution began, later by what sinks that were away took of its time."""
+        return self.starts.get(index, self.started) + sum(self.held_back)
 
     def end(self, index: int, ended: Ended) -> None:
         """End the execution `index`; the first end stands."""

@@ -20,6 +20,7 @@ from flows.runtime.saga_rules import is_tracked
 from flows.runtime.sagas import Sagas
 from flows.runtime.settle import Outcomes, Settle
 from flows.runtime.stepping import Around
+from flows.runtime.time_limit import TimeLimit
 from schema_registry.validation import Validator
 from transforms.contracts import Step, StepEnvironment
 from transforms.expressions import compile_jq, compile_template
@@ -160,7 +161,8 @@ def _branch(
     sagas: Sagas | None,
     keys: PipelineKeys | None,
 ) -> Branch:
-    maker = RunnerMaker(plan, pipeline.name, sinks, halt, opened, make, common=common)
+    limit = None if pipeline.timeout is None else TimeLimit(pipeline.timeout)
+    maker = RunnerMaker(plan, pipeline.name, sinks, halt, opened, make, common=common, limit=limit)
     validator = _validator(plan, pipeline.schema) if pipeline.schema else None
     used = {name: sinks[name] for name in sinks_of(pipeline)}
     if sagas is not None:

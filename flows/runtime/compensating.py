@@ -19,6 +19,7 @@ from flows.runtime.retrying import delay_before
 from flows.runtime.saga_rules import to_undo, turn_of
 from flows.runtime.sagas import Sagas
 from flows.runtime.stepping import StepRunner
+from flows.runtime.time_limit import ended_untried
 from flows.state.errors import error_row
 from flows.state.sagas import Saga, Undoing
 from transforms.executions import UNSET, Ended, Executions, Wait
@@ -108,7 +109,9 @@ class Compensation:
         again = before is not None and before.step == ended.step
         saga.status = "compensating"
         saga.step, saga.error, saga.failed_at = ended.step, row, self._sagas.clock()
-        saga.attempts = before.place.attempts + 1 if before is not None and again else 1
+        saga.attempts = 1
+        if before is not None and again:
+            saga.attempts = before.place.attempts + (0 if ended_untried(error) else 1)
 
     def _set_aside(self, executions: Executions, index: int, saga: Saga) -> bool:
         """Note that a step which failed is tried again, at the saga's deadline at the latest."""

@@ -182,9 +182,14 @@ def parked_record(
             message=redact(wait.error.message),
             after=wait.seconds,
         )
+    begun = wait.step > 0 or wait.attempts > 0
     return Parked(
         place=place,
-        step=steps[wait.step] if wait.step or wait.attempts else None,
+        step=steps[wait.step] if begun else None,
+        # A replay that comes to be parked for the first time begins when it goes on.
+        started_at=executions.started_at(index)
+        if begun and (before is not None or link is None)
+        else None,
         parked_at=now if before is None else before.parked_at,
         event_id=batch.column("id")[index] or "",
         event_type=batch.column("type")[index] or "",

@@ -139,6 +139,8 @@ def rebuilt(chosen: Sequence[Parked], pipeline: PipelinePlan, flow: str) -> Exec
         resumed=dict(enumerate(chosen)),
     )
     for index, parked in enumerate(chosen):
+        if parked.started_at is not None:
+            executions.starts[index] = parked.started_at
         if parked.place.replay is not None and parked.letter is not None:
             link = ReplayLink(parked.place.replay, parked.letter)
             executions.replays[index], executions.runs[index] = link, link.run

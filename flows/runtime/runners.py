@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from connectors.contracts import Sink
 from flows.runtime.halt import Halt
 from flows.runtime.stepping import Around, StepRunner
+from flows.runtime.time_limit import TimeLimit
 from transforms.contracts import Step, StepEnvironment
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class RunnerMaker:
     make: Callable[[StepPlan, StepEnvironment], Step]
     around: Callable[[StepPlan], Around | None] = _nothing
     once: Callable[[StepPlan], Around | None] = _nothing
+    limit: TimeLimit | None = None
     common: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Step module → what the steps of this worker that use it have in common."""
 
@@ -65,7 +67,7 @@ class RunnerMaker:
     ) -> list[StepRunner]:
         """Return runners of what undoes the pipeline's `steps`: each reads all their outputs."""
         readable = tuple(dict.fromkeys(name for runner in steps for name in runner.outputs))
-        plain = replace(self, around=_nothing)
+        plain = replace(self, around=_nothing, limit=None)
         return [plain.runner(each, {}, readable) for each in pipeline.compensations()]
 
     def runner(
@@ -110,5 +112,6 @@ class RunnerMaker:
             last=step.number == len(numbers) - 1,
             around=self.around(step),
             once=self.once(step),
+            limit=self.limit,
             redact=plan.redact,
         )

@@ -134,6 +134,7 @@ class Sagas:
         elif saga.status != "running":
             return  # of an earlier time: the event was sent once more, and begins anew
         executions.sagas[index] = saga
+        executions.starts.setdefault(index, saga.started_at)
         for name, progress in saga.steps.items():
             self._after_crash(saga, name, progress, resumed=index in executions.resumed)
         if saga.status == "running" and index in executions.resumed and self._is_over(saga):

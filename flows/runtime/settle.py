@@ -18,6 +18,7 @@ from flows.runtime.measures import Histogram
 from flows.runtime.parking import Parking, parked_record
 from flows.runtime.sagas import Sagas
 from flows.runtime.tenants import tenants
+from flows.runtime.time_limit import ended_untried
 from flows.state.history import encode_chunk, encode_each
 from flows.state.letters import dead_letter
 from flows.state.records import (
@@ -239,9 +240,11 @@ class Settle:
         if before is None:
             return letter
         again = before.step == letter.step
+        ended = executions.ended[index]
+        tried = 0 if ended_untried(ended.error) else 1
         return replace(
             letter,
-            attempts=before.place.attempts + 1 if again else 1,
+            attempts=before.place.attempts + tried if again else 1,
             first_failed_at=before.parked_at if before.place.attempts else now,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from random import Random
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from flows.runtime.classifying import Classifier, classifier_of
 from flows.runtime.halt import Halt
 from flows.runtime.measures import StepMeter
 from flows.runtime.retrying import delay_before
+from flows.runtime.time_limit import TimeLimit
 from transforms.contracts import Step, Telling
 from transforms.executions import UNSET, Ended, Executions, Wait
 from transforms.expressions import compile_jq
@@ -56,11 +58,13 @@ class StepRunner:
         last: bool = False,
         around: Around | None = None,
         once: Around | None = None,
+        limit: TimeLimit | None = None,
         redact: Callable[[str], str] = str,
     ) -> None:
         """`last`: no step of the pipeline follows; `around`: what keeps record of its effects.
 
-        `once`: what lets it act once per key. `redact` masks the flow's secrets in errors.
+        `once`: what lets it act once per key; `limit`: the pipeline's `timeout`. `redact` masks the
+        flow's secrets in errors.
         """
         kind = step_type(plan.type)
         assert kind is not None  # noqa: S101 - the plan was checked when it was loaded
@@ -88,6 +92,7 @@ class StepRunner:
         self._last = last
         self._around = around
         self._once = once
+        self._limit = limit
         self._redact = redact
         self._retry = plan.retry if plan.retry and plan.retry.max_attempts > 1 else None
         self._classifier = classifier_of(plan.retry)
@@ -114,10 +119,13 @@ class StepRunner:
         if self._halt.error:
             return False
         started = perf_counter()
-        indexes = executions.going(self.plan.number)
         skipped = failed = retried = 0
+        if self._limit is not None:
+            failed = self._limit.end_overdue(executions, self.plan)
+        indexes = executions.going(self.plan.number)
         if self._if is not None or self._skip_if is not None:
-            indexes, skipped, failed = self._applicable(executions, indexes)
+            indexes, skipped, refused = self._applicable(executions, indexes)
+            failed += refused
         if not indexes:
             self.meter.ran(failed, failed=failed, retried=0, skipped=skipped, seconds=0.0)
             return True
@@ -302,10 +310,13 @@ class StepRunner:
         """
         delay = FIRST_DELAY
         repeated = 0
+        since = perf_counter()
         while True:
             waiting = [k for k in indexes if _is_away(executions.failures.get(k))]
             if not waiting:
                 self._waiting = ""
+                if repeated:
+                    executions.held_back.append(perf_counter() - since)
                 return repeated
             error = executions.failures[waiting[0]]
             self._waiting = f"{self.plan.place_in_pipeline}: {error.message}"
@@ -329,7 +340,16 @@ class StepRunner:
             if self.plan.timeout is not None and error.code.endswith("_timeout"):
                 error = self._overran(error)  # noqa: PLW2901 - the same error, as this step's
             if self._tries_again(executions, index, error):
-                self._park(executions, index, self._wait(executions, index, error))
+                wait = self._wait(executions, index, error)
+                if self._limit is not None and self._has_begun(wait):
+                    left = self._limit.left(executions, index)
+                    if not left:
+                        over = self._limit.given_up(self.plan, error)
+                        self._give_up(executions, index, over, error)
+                        gave_up += 1
+                        continue
+                    wait = replace(wait, seconds=min(wait.seconds, left))
+                self._park(executions, index, wait)
                 self._hold_back(executions, index)
                 parked += 1
                 continue
@@ -348,6 +368,19 @@ class StepRunner:
         assert self._retry is not None  # noqa: S101 - it would not try again
         seconds = delay_before(self._retry, attempts, asked, self._random)
         return Wait(self.plan.number, attempts, seconds, error)
+
+    def _has_begun(self, wait: Wait) -> bool:
+        """Whether an execution's time runs: not while its first step has not been tried."""
+        return wait.step > 0 or wait.attempts > 0 or bool(self.plan.within)
+
+    def _give_up(
+        self, executions: Executions, index: int, over: PenstockError, error: PenstockError
+    ) -> None:
+        """End an execution whose time is over, which has failed by `error` just now."""
+        if self.plan.on_error == "skip" and not isinstance(error, HeldError):
+            self._fail(executions, index, error)
+        else:
+            self._fail_at(executions, index, over)
 
     def _overran(self, error: PenstockError) -> PenstockError:
         """Return an error of a step's own timeout, which was this step's `timeout:`."""
@@ -368,8 +401,11 @@ class StepRunner:
         if self.plan.on_error == "skip" and not isinstance(error, HeldError):
             executions.passed_over.setdefault(self.plan.name, {})[index] = error
         else:
-            place = executions.failed_at.get(index, self.plan.name)
-            executions.end(index, Ended("failed", place, error))
+            self._fail_at(executions, index, error)
+
+    def _fail_at(self, executions: Executions, index: int, error: PenstockError) -> None:
+        place = executions.failed_at.get(index, self.plan.name)
+        executions.end(index, Ended("failed", place, error))
 
 
 def _is_away(error: PenstockError | None) -> bool:

@@ -69,8 +69,6 @@ def _pipelines(flow: CheckedFlow) -> Iterator[Use]:
             continue
         if not _is_empty(node.get("partition_by")) and _retries(node):
             yield _at(node, "partition_by", "partition_by with retry")
-        if not _is_empty(node.get("timeout")):
-            yield _at(node, "timeout", "timeout")
         if not _is_empty(node.get("partition_by")) and _keeps_keys(flow, pipeline, node):
             yield _at(node, "partition_by", "partition_by with idempotency")
         saga = node.mapping("saga")

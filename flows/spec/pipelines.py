@@ -216,8 +216,8 @@ class Pipeline(Settings):
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
     """`exactly_once`: outputs and positions in one Kafka transaction (from Kafka to the same
     cluster); what else steps do is at least once all the same."""
-    timeout: Duration | None = None
-    """How long an execution may take."""
+    timeout: Annotated[Duration, Ge(0.01)] | None = None
+    """How long an execution may take, its waits between tries included; then it has failed."""
     retry: Retry | None = None
     """How often steps are tried, where they don't say."""
     dead_letter: DeadLetters = DeadLetters()

@@ -61,6 +61,10 @@ def _add_tries(connection: Connection) -> None:
         index.create(connection, checkfirst=True)
 
 
+def _add_starts(connection: Connection) -> None:
+    _add_columns(connection, tables.parked, "started_at")
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -68,6 +72,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_idempotency,
     _add_prepared,
     _add_tries,
+    _add_starts,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

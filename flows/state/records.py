@@ -115,6 +115,8 @@ class Parked:
     """The dead letter that is being replayed."""
     tries: str = "[]"
     """JSON list of the tries so far: flows.state.tries."""
+    started_at: float | None = None
+    """When its first step was first tried; None: it was not yet."""
 
 
 @dataclass(frozen=True, slots=True)

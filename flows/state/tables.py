@@ -135,6 +135,7 @@ parked = Table(
     Column("replay", BigInteger),
     Column("letter", _Ascii),
     Column("tries", Text, nullable=False, server_default="[]"),
+    Column("started_at", Float),
     # Holds all that a starting worker asks for but the lane, so it reads no bodies.
     Index("penstock_parked_turns", "flow", "source", "turn"),
 )

@@ -88,6 +88,8 @@ class PipelineText:
     steps: list[StepText]
     publishes: list[PublishText]
     after_crash: str
+    timeout: float | None = None
+    """Seconds that an execution may take."""
     saga: SagaText | None = None
 
 
@@ -232,6 +234,7 @@ def _pipeline(
                 if step.is_idempotent
             ],
         ),
+        timeout=pipeline.timeout,
         saga=saga,
     )
 

@@ -59,6 +59,8 @@ def _pipeline(tree: Tree, pipeline: PipelineText) -> None:
         node.add(Text(f"events of type {pipeline.event_type}"))
     if pipeline.schema:
         node.add(Text(f"that fit schema {pipeline.schema}"))
+    if pipeline.timeout is not None:
+        node.add(Text(f"an execution may take {pipeline.timeout:g}s, its waits included"))
     _expressions(node, pipeline.expressions)
     for number, step in enumerate(pipeline.steps, 1):
         _step(node, number, step)

@@ -114,6 +114,12 @@ def passes_of(
         outputs=spread(executions.outputs, hidden),
         details=spread(executions.details, hidden),
         started=executions.started,
+        starts={
+            place: executions.starts[k] for place, k in enumerate(origins) if k in executions.starts
+        }
+        if executions.starts
+        else {},
+        held_back=executions.held_back,
         keys=None if executions.keys is None else [executions.keys[k] for k in origins],
         base_meta=executions.base_meta,
         scope=spread(executions.scope),

@@ -51,7 +51,6 @@ def test_defaults_may_be_written_down(load):
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("timeout: 1m", "timeout"),
         ("dead_letter: {sink: out}", "dead_letter.sink"),
     ],
 )

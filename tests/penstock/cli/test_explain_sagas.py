@@ -13,6 +13,7 @@ modules:
 pipelines:
   p:
     trigger: {source: jobs}
+    timeout: 90s
     saga: {enabled: true, timeout: 30s}
     steps:
       - name: reserve
@@ -57,3 +58,9 @@ def test_the_json_has_them_too(tmp_path, capsys):
         ("charge", 3, True),
         ("reserve", 9, True),
     ]
+
+
+def test_it_says_how_long_an_execution_may_take(tmp_path, capsys):
+    assert "an execution may take 90s, its waits included" in explained(tmp_path, capsys)
+    (shown,) = json.loads(explained(tmp_path, capsys, "-o", "json"))["pipelines"]
+    assert shown["timeout"] == 90.0

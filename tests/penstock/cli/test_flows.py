@@ -100,17 +100,17 @@ def test_problems_as_json_are_on_stdout_for_programs(folder, capsys):
 
 
 def test_what_run_would_refuse_is_listed_by_validate_and_refused_by_run(folder, capsys):
-    change(folder, "    steps:\n", "    timeout: 1m\n    steps:\n")
+    change(folder, "    steps:\n", "    steps:\n      - {name: asked, type: step.request_parse}\n")
     code, out, _ = run(capsys, "validate", "shop.yaml")
     assert code == 0
     assert out.startswith("ok: ")
-    assert "shop.yaml:18:" in out
+    assert "shop.yaml:19:" in out
     code, out, err = run(capsys, "run", "shop.yaml")
     assert (code, out) == (2, "")
-    assert "shop.yaml:18:" in err
+    assert "shop.yaml:19:" in err
     shown = json.loads(run(capsys, "validate", "shop.yaml", "-o", "json")[1])
     assert shown["ok"] is True
-    assert shown["not_built"][0]["line"] == 18
+    assert shown["not_built"][0]["line"] == 19
 
 
 @pytest.mark.parametrize("command", ["validate", "explain", "run"])
