@@ -113,7 +113,7 @@ class Program:
         arguments: Sequence[Any] = columns or [indexes]
         try:
             bounded(lambda: run(found, *arguments), SECONDS + PER_EVENT * len(indexes))
-        except (JqError, OverLimit, OverflowError):
+        except (JqError, OverLimit, OverflowError, TypeError):
             return None  # one by one, to tell which
         return self._compiled.printable(found)
 

@@ -56,7 +56,7 @@ def _sources() -> dict[str, Any]:
         "NOTHING": runtime.NOTHING,
         "ONCE": runtime.ONCE,
         "all_names": lambda: [f"{name}/{arity}" for name, arity in sorted(known_functions())],
-        "__builtins__": {"type": type, "dict": dict, "list": list, "int": int, "float": float, "bool": bool, "str": str, "len": len, "range": range, "enumerate": enumerate, "zip": zip},
+        "__builtins__": {"type": type, "dict": dict, "list": list, "int": int, "float": float, "bool": bool, "str": str, "len": len, "range": range, "enumerate": enumerate, "zip": zip, "TypeError": TypeError},
     }  # fmt: skip
     return found
 
@@ -74,6 +74,7 @@ class Compiled:
 
     __slots__ = (
         "_careful",
+        "_is_careful",
         "_is_context",
         "_is_deep",
         "_is_wild",
@@ -99,6 +100,7 @@ class Compiled:
         breaks = any(isinstance(node, BreakNode) for node in nodes)
         made = _generate(tree, context=context, careful=careful, breaks=breaks)
         self._is_context = context
+        self._is_careful = careful
         self._careful: Compiled | None = None
         self.source = made.source
         """The generated Python."""
@@ -136,8 +138,11 @@ class Compiled:
             raise failed(error, self.text, self.position(error)) from None
         except OverLimit as error:
             raise over_limit(error, self.text) from None
-        except OverflowError:
-            # An integer that no double can hold met a double: the arithmetic of functions knows it.
+        except (OverflowError, TypeError):
+            # An integer that no double can hold met a double, or what should have been a number is
+            # none: the arithmetic of functions knows it.
+            if self._is_careful:
+                raise
             if self._careful is None:
                 self._careful = Compiled(
                     self.text, self.tree, context=self._is_context, careful=True

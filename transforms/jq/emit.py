@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from transforms.jq.counting import MANY, MAYBE, ONE, Counter
 from transforms.jq.invalid import ExpressionError
 from transforms.jq.scope import Scope
-from transforms.jq.shapes import Items, Keys, Shape
+from transforms.jq.shapes import RESULT, Items, Keys, Shape
 from transforms.jq.syntax import Call, Format, Identity, Index, Literal, Node
 from transforms.jq.writer import Writer, mark, unmarked
 
@@ -264,6 +264,8 @@ class Base:
         if key[:1] == '"':
             if isinstance(shape, Keys) and is_atom(base):
                 text = f"{base}[{key}]" if key in shape.names else "None"
+                if key in shape.results:
+                    self.shapes[text] = RESULT
                 return self.w.named.get(text, text)
             if is_atom(base):
                 text = self._field(at, base, base, key)

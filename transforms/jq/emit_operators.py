@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from transforms.jq.emit import Base, can_fail, is_atom
 from transforms.jq.scope import Scope
+from transforms.jq.shapes import RESULT
 from transforms.jq.syntax import Alternative, Binary, Call, If, Literal, Logic, Node, Pipe
 from transforms.jq.writer import mark
 
@@ -70,43 +71,61 @@ class Operators(Base):
         """Return + - * with numbers in place.
 
         A whole result of doubles is left to the function, which makes an integer of it; an integer
-        too large for a double raises OverflowError, upon which the program runs without this.
+        too large for a double raises OverflowError, and what is no number may raise TypeError: upon
+        either the program runs without this.
         """
         name = FUNCTIONS[operator]
         if can_fail(one) and can_fail(two):
             two = self.atom(two)
         if self.careful or is_text(one) or is_text(two) or (is_number(one) and is_number(two)):
             return self.short(mark(at, f"{name}({one}, {two})"))
-        one, two = self.atom(one), self.atom(two)
+        one, two = self.names_of(one, two)
         same = f"{one} {operator} {two}"
         known = self.w.named.get(same)
         if known is not None:
             return known
         made = self.w.name()
-        tests = [
+        tests = self.are_numbers(one, two)
+        constants = [text.strip("()") for text in (one, two) if is_number(text)]
+        if any("." in text and "e" not in text for text in constants):
+            # A double for sure; finite too, unless it is multiplied by more than 1.
+            tests = [] if self.are_results(one, two) else tests
+            fails = f"({made} := {same}).is_integer()"
+            if operator == "*" and not all(abs(float(text)) <= 1 for text in constants):
+                fails += f" or not -{_WIDE} < {made} < {_WIDE}"
+        else:
+            fails = (
+                f"not (type({made} := {same}) is float"
+                f" and not {made}.is_integer() and -{_WIDE} < {made} < {_WIDE}"
+                f" or type({made}) is int and -{_LIMIT} < {made} < {_LIMIT})"
+            )
+        others = [f"not {test}" for test in tests]
+        with self.w.block(f"if {' or '.join([*others, fails])}:"):
+            self.w.write(f"{made} = {mark(at, f'{name}({one}, {two})')}")
+        if "s" not in {one[0], two[0]}:
+            self.w.named[same] = made
+        if operator != "+":  # null + true is true
+            self.shapes[made] = RESULT
+        return made
+
+    def names_of(self, one: str, two: str) -> tuple[str, str]:
+        """Return operands by name, the right one evaluated first."""
+        if can_fail(one) and can_fail(two):
+            two = self.atom(two)
+        return self.atom(one), self.atom(two)
+
+    def are_results(self, *texts: str) -> bool:
+        """Whether operands are results of arithmetic, or numbers written out."""
+        return all(is_number(text) or self.shapes.get(text) is RESULT for text in texts)
+
+    @staticmethod
+    def are_numbers(one: str, two: str) -> list[str]:
+        """Return conditions on which operands are numbers."""
+        return [
             f"(type({text}) is float or type({text}) is int)"
             for text in dict.fromkeys((two, one))
             if not is_number(text)
         ]
-        constants = [text.strip("()") for text in (one, two) if is_number(text)]
-        if any("." in text and "e" not in text for text in constants):
-            # A double for sure; finite too, unless it is multiplied by more than 1.
-            result = f"not ({made} := {same}).is_integer()"
-            if operator == "*" and not all(abs(float(text)) <= 1 for text in constants):
-                result += f" and -{_WIDE} < {made} < {_WIDE}"
-        else:
-            result = (
-                f"(type({made} := {same}) is float"
-                f" and not {made}.is_integer() and -{_WIDE} < {made} < {_WIDE}"
-                f" or type({made}) is int and -{_LIMIT} < {made} < {_LIMIT})"
-            )
-        self.w.write(
-            f"{made} = {made} if {' and '.join([*tests, result])}"
-            f" else {mark(at, f'{name}({one}, {two})')}"
-        )
-        if "s" not in {one[0], two[0]}:
-            self.w.named[same] = made
-        return made
 
     def _equality(self, operator: str, one: str, two: str, at: int) -> str:
         for this, other in ((one, two), (two, one)):

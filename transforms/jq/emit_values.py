@@ -10,10 +10,11 @@ from typing import Any
 from transforms.jq.builtins import FUNCTIONS
 from transforms.jq.counting import ONE
 from transforms.jq.emit import Then, can_fail
-from transforms.jq.emit_operators import Operators, is_text
+from transforms.jq.emit_operators import is_text
+from transforms.jq.emit_sums import Sums
 from transforms.jq.errors import LARGEST_TEXT
 from transforms.jq.scope import Scope
-from transforms.jq.shapes import Items, Keys, Shape, common
+from transforms.jq.shapes import RESULT, Items, Keys, Shape, common
 from transforms.jq.syntax import (
     Alternative,
     Array,
@@ -42,7 +43,7 @@ from transforms.jq.syntax import (
 from transforms.jq.writer import mark, quoted
 
 
-class Values(Operators):
+class Values(Sums):
     """Single outputs."""
 
     def value(self, node: Node, scope: Scope, given: str) -> str:
@@ -189,8 +190,16 @@ class Values(Operators):
         return "None" if node is None else self.value(node, scope, given)
 
     def _pipe(self, parts: Sequence[Node], scope: Scope, given: str) -> str:
-        for part in parts:
-            given = self.value(part, scope, self.handed(part, given))
+        place = 0
+        while place < len(parts):
+            total = self.sum_of(parts[place : place + 2], scope, given)
+            if total is None:
+                part = parts[place]
+                given = self.value(part, scope, self.handed(part, given))
+            else:
+                given = total
+                place += 1
+            place += 1
         return given
 
     # --- construction -------------------------------------------------------------------------
@@ -229,7 +238,10 @@ class Values(Operators):
         pairs = zip(texts[::2], texts[1::2], strict=True)
         made = f"{{{', '.join(f'{key}: {value}' for key, value in pairs)}}}"
         if all(is_text(key) for key in texts[::2]):
-            self.shapes[made] = Keys(frozenset(texts[::2]))
+            known = zip(texts[::2], map(self.shapes.get, texts[1::2]), strict=True)
+            self.shapes[made] = Keys(
+                frozenset(texts[::2]), frozenset(key for key, shape in known if shape is RESULT)
+            )
         return self.short(made)
 
     def key(self, node: Node, scope: Scope, given: str) -> str:

@@ -34,6 +34,8 @@ _PLAIN = frozenset({int, str})
 """Types whose values Python orders as jq does; among doubles NaN is not."""
 
 _SMALL = 1 << 62
+_EXACT = 2.0**53
+"""Sums of doubles below it are the same whether whole ones among them are integers or not."""
 
 _DOUBLES, _TEXTS = {float}, {str}
 
@@ -150,10 +152,25 @@ def add_all(values: Any) -> Any:
                     break
                 total += value
             else:
-                return add(total, 0) if type(total) is float else bounded(total)
+                if type(total) is int:
+                    return bounded(total)
+                if -_EXACT < total < _EXACT:
+                    return whole(total)
         elif kinds == _TEXTS:
             return joined(values)
     return _add(values)
+
+
+def no_sum(value: Any) -> float:  # noqa: ARG001 - it was made to see whether it can be
+    """Return what makes a sum no number: an element is none."""
+    return math.nan
+
+
+def sum_of_numbers(total: int | float) -> int | float | None:  # noqa: PYI041 - as it is
+    """Return a sum as `add` has it; None where its elements are to be looked at, or are none."""
+    if type(total) is float:
+        return whole(total) if total and -_EXACT < total < _EXACT else None
+    return bounded(total) if total else None
 
 
 def joined(parts: Sequence[Any]) -> str:

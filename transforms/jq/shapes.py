@@ -14,6 +14,8 @@ class Keys:
     """An object that has these keys, each as the code writes it."""
 
     names: frozenset[str]
+    results: frozenset[str] = frozenset()
+    """Those whose values are results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,17 @@ class Items:
     of: Shape | None = None
 
 
-Shape = Keys | Items
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What `-` or `*` puts out: a number as a rule, and never true or false.
+
+    So where Python makes a double of it, jq does. Of anything else Python makes a TypeError.
+    """
+
+
+Shape = Keys | Items | Result
+
+RESULT = Result()
 
 _ENTRY = Keys(frozenset({'"key"', '"value"'}))
 _ARRAY = Items()

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 _MARK = re.compile("\x00([0-9]+)\x00")
@@ -214,13 +215,36 @@ class Writer:
                 out.append(f"# {one.comment}")
             parameters = [*one.parameters, *free[one.name]]
             out.append(f"def {one.name}({', '.join(parameters)}):")
-            for indent, text in one.lines:
+            for indent, text in _together(one.lines):
                 add(indent, text)
             out.extend(["", ""])
         out.append(head)
-        for indent, text in lines:
+        for indent, text in _together(lines):
             add(indent, text)
         return "\n".join([*out, ""]), places
+
+
+_READ = re.compile(r'(\w+) = \((\w+)(\.get\("(?:[^"\\]|\\.)*"\)) if type\(\2\) is dict else (.+)\)')
+"""A line that reads a field: its name, the value read, how, and what is done where that is no object."""
+
+
+def _together(lines: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Yield lines, with reads of one value's fields that follow each other under one question."""
+    for (indent, value), group in groupby(lines, _read_value):
+        reads = list(group)
+        if value is None or len(reads) == 1:
+            yield from reads
+            continue
+        found = [match for match in (_READ.fullmatch(text) for _, text in reads) if match]
+        yield indent, f"if type({value}) is dict:"
+        yield from ((indent + 1, f"{match[1]} = {value}{match[3]}") for match in found)
+        yield indent, "else:"
+        yield from ((indent + 1, f"{match[1]} = {match[4]}") for match in found)
+
+
+def _read_value(line: tuple[int, str]) -> tuple[int, str | None]:
+    match = _READ.fullmatch(line[1])
+    return line[0], match[2] if match else None
 
 
 def _more(text: str, match: re.Match[str], names: list[str]) -> str:

@@ -1,0 +1,91 @@
+"""`map(… * …) | add`: one loop that adds numbers up, instead of an array of checked numbers.
+
+What jq does is to make an array and to add its elements. That shows where an element is no number, or
+where the sum is zero or nothing: then it is done that way, by a function that is written beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeGuard
+
+from transforms.jq.counting import ONE
+from transforms.jq.emit import Then
+from transforms.jq.emit_operators import FUNCTIONS, Operators
+from transforms.jq.scope import Scope
+from transforms.jq.syntax import Array, Binary, Call, Identity, Iterate, Literal, Node, Pipe
+from transforms.jq.writer import mark
+
+
+class Sums(Operators):
+    """Sums of arithmetic."""
+
+    def sum_of(self, parts: Sequence[Node], scope: Scope, given: str) -> str | None:
+        """Return `parts[0] | parts[1]` as the name of a sum; None where it is none of arithmetic."""
+        if self.careful or len(parts) < 2 or not self._is_builtin(parts[1], "add", 0, scope):
+            return None
+        body = self._gathered(parts[0], scope)
+        if not isinstance(body, Pipe) or not isinstance(body.parts[-1], Binary):
+            return None
+        last, source = body.parts[-1], Pipe(body.at, body.parts[:-1])
+        if not self._is_sum(last, scope) or self.count(source, scope) == ONE:
+            return None
+        given = self.atom(given)
+        total, made = self.w.name("s"), self.w.name()
+        self.w.write(f"{total} = 0")
+
+        unchecked = False
+
+        def add(text: str) -> None:
+            nonlocal unchecked
+            one, two = self.operands(last.left, last.right, scope, self.atom(text))
+            both = f"{total} + ({one} {last.operator} {two})"
+            if last.operator != "*" and self.are_results(one, two):
+                unchecked = True
+                self.w.write(f"{total} = {both}")
+                return
+            one, two = self.names_of(one, two)
+            both = f"{total} + ({one} {last.operator} {two})"
+            call = mark(last.at, f"no_sum({FUNCTIONS[last.operator]}({one}, {two}))")
+            tests = " and ".join(self.are_numbers(one, two)) or "True"
+            self.w.write(f"{total} = {both} if {tests} else {call}")
+
+        with self.w.aside(1) as lines:
+            self.each(source, scope, given, Then(add))
+        if unchecked:
+            self.w.write("try:")
+            self.w.put(lines)
+            with self.w.block("except TypeError:"):
+                self.w.write(f"{total} = 0")
+        else:
+            self.w.put([(indent - 1, text) for indent, text in lines])
+        self.w.write(f"{made} = sum_of_numbers({total})")
+        with self.w.block(f"if {made} is None:"):
+            one_by_one = f"add_all(list({self.lift(body, scope, given)}))"
+            self.w.write(f"{made} = {mark(parts[1].at, one_by_one)}")
+        return made
+
+    def _gathered(self, node: Node, scope: Scope) -> Node | None:
+        """Return the program whose outputs an array is made of, None for what is no array."""
+        if isinstance(node, Array):
+            return node.body
+        if self._is_builtin(node, "map", 1, scope):
+            body = node.arguments[0]
+            parts = body.parts if isinstance(body, Pipe) else (body,)
+            return Pipe(node.at, (Iterate(node.at, Identity(node.at)), *parts))
+        return None
+
+    def _is_sum(self, node: Binary, scope: Scope) -> bool:
+        """Whether numbers are likely: each side has one output, and neither is a text."""
+        return node.operator in {"+", "-", "*"} and all(
+            self.count(side, scope) == ONE
+            and not (isinstance(side, Literal) and isinstance(side.value, str))
+            for side in (node.left, node.right)
+        )
+
+    def _is_builtin(self, node: Node, name: str, arity: int, scope: Scope) -> TypeGuard[Call]:
+        return (
+            isinstance(node, Call)
+            and (node.name, len(node.arguments)) == (name, arity)
+            and (name, arity) not in scope.functions
+        )
