@@ -166,7 +166,7 @@ def no_sum(value: Any) -> float:  # noqa: ARG001 - it was made to see whether it
     return math.nan
 
 
-def sum_of_numbers(total: int | float) -> int | float | None:  # noqa: PYI041 - as it is
+def sum_of_numbers(total: Any) -> Any:
     """Return a sum as `add` has it; None where its elements are to be looked at, or are none."""
     if type(total) is float:
         return whole(total) if total and -_EXACT < total < _EXACT else None
