@@ -361,8 +361,8 @@ def test_data_that_is_no_json_passes_where_it_passes_in_a_run(project):
 
 
 def test_what_run_would_refuse_is_refused(project):
+    steps = "- { name: asked, type: step.request_parse }"
     with pytest.raises(FlowErrors, match="not built"):
-        steps = "- { name: asked, type: step.request_parse }"
         project.check(steps, {"data": 1})
 
 
