@@ -11,6 +11,7 @@ from typing import Any, Literal
 from dlq.query import summary, when
 from flows.state.contracts import StateStore
 from flows.state.letter_filter import LetterFilter
+from flows.state.letter_store import LetterTally
 from flows.state.records import DeadLetter
 
 Trend = Literal["new", "growing", "steady", "quiet"]
@@ -154,33 +155,32 @@ def _groups(
 ) -> list[Group]:
     letters = store.letters
     counted: dict[tuple[str, str | None, str], list[int]] = {}
-    members: dict[tuple[str, str | None, str], list[Any]] = {}
-    for each in letters.groups(wanted):
-        step = None if each.step is None else _PASS.sub("[]", each.step)
-        name = (each.pipeline, step, each.error_code)
-        histogram = letters.histogram(wanted, each, edges)
-        if any(histogram):
-            before = counted.get(name, [0] * len(histogram))
-            counted[name] = [a + b for a, b in zip(before, histogram, strict=True)]
-            members.setdefault(name, []).append(each)
+    newest: dict[tuple[str, str | None, str], LetterTally] = {}
+    for tally in letters.tallies(wanted, edges):
+        group, histogram = tally.group, tally.histogram
+        step = None if group.step is None else _PASS.sub("[]", group.step)
+        name = (group.pipeline, step, group.error_code)
+        before = counted.get(name, [0] * len(histogram))
+        counted[name] = [a + b for a, b in zip(before, histogram, strict=True)]
+        if name not in newest or tally.last > newest[name].last:
+            newest[name] = tally
     largest = sorted(counted, key=lambda name: -sum(counted[name]))[:most]
     found = []
     for name in largest:
-        newest = [letters.newest(wanted, each) for each in members[name][:most]]
-        samples = [sample for sample in newest if sample is not None]
-        if not samples:
+        sample = letters.newest(wanted, newest[name])
+        if sample is None:
             continue  # replayed or discarded meanwhile
-        histogram = counted[name]
+        histogram = tuple(counted[name])
         begun = next(k for k, count in enumerate(histogram) if count)
         found.append(
             Group(
-                flow=samples[0].flow,
+                flow=sample.flow,
                 pipeline=name[0],
                 step=name[1],
                 error_code=name[2],
-                histogram=tuple(histogram),
+                histogram=histogram,
                 first=edges[begun],
-                sample=max(samples, key=lambda sample: sample.last_failed_at),
+                sample=sample,
                 trend=trend_of(histogram),
             )
         )

@@ -54,16 +54,20 @@ class LetterFilter:
         glob = self.event_type
         return glob is None or re.match(_regex(glob), event_type, re.DOTALL) is not None
 
-    def conditions(self, dialect: str) -> list[ColumnElement[bool]]:
-        """Return it as conditions on the table of dead letters."""
+    def conditions(self, dialect: str, *, by: str | None = None) -> list[ColumnElement[bool]]:
+        """Return it as conditions on the table of dead letters.
+
+        `by`: the one column besides flow and time whose index is to be used.
+        """
         table = dead_letters.c
         found: list[ColumnElement[bool]] = []
         for name in ("flow", "pipeline", "step", "error_code", "tenant", "status"):
             value = getattr(self, name)
             if value is not None:
-                found.append(table[name] == value)
+                usable = by in {None, name} or name == "flow"
+                found.append((table[name] if usable else _expression(table[name])) == value)
         if self.event_type is not None:
-            found.append(_matches(self.event_type, dialect))
+            found.append(_matches(self.event_type, dialect, by=by))
         if self.since is not None:
             found.append(table.last_failed_at >= self.since)
         if self.until is not None:
@@ -73,15 +77,20 @@ class LetterFilter:
         return found
 
 
-def _matches(glob: str, dialect: str) -> ColumnElement[bool]:
+def _matches(glob: str, dialect: str, *, by: str | None) -> ColumnElement[bool]:
     column: ColumnElement[str] = dead_letters.c.event_type
     if not _WILD.search(glob):
-        return column == glob
-    # An expression, or SQLite takes the glob for a range of the index by type, which is the worst one.
-    column = column.concat("")
+        return (column if by in {None, "event_type"} else _expression(column)) == glob
+    # Or SQLite takes the glob for a range of the index by type, which is the worst one.
+    column = _expression(column)
     if dialect == "sqlite":
         return column.op("GLOB", is_comparison=True)(glob.replace("[!", "[^"))
     return column.op("~", is_comparison=True)(_regex(glob))
+
+
+def _expression(column: ColumnElement[str]) -> ColumnElement[str]:
+    """Return the column such that no index is used for it."""
+    return column.concat("")
 
 
 def _regex(glob: str) -> str:

@@ -1,29 +1,26 @@
 """Reads, counts and removes the dead letters of a state store, a million of them as well as ten.
 
-One index (`penstock_dead_letters_groups`) holds everything that filters ask for, sorted by *group*
-(pipeline, step, error code) and time. There are few groups, and they are found by leaping from one
-to the next. So a question with several conditions is asked of each group that can answer it, and a
-statistic is a count between two places of the index. Neither reads the entries.
+A question with several conditions is asked of each group that can answer it (`letter_groups.py`), and
+a statistic is a count between two places of an index. Neither reads the entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, or_, select
 
+from flows.state import letter_groups
 from flows.state.database import Database, transaction
 from flows.state.letter_filter import LetterFilter
+from flows.state.letter_groups import Conditions, LetterGroup, groups_of, leap
 from flows.state.queries import upsert_of
 from flows.state.records import DeadLetter
 from flows.state.rows import LETTER_FIELDS, letter_of, letter_row, read_cursor
-from flows.state.tables import dead_letters, pipeline_totals
-
-_MANY = 200
-"""Groups, or types of events: beyond, one query over all of them is the better one."""
+from flows.state.tables import dead_letters, pipeline_totals, whole
 
 _FEW = 3_000
 """A tenant with no more than this is looked through entry by entry."""
@@ -33,12 +30,12 @@ _Key: Select[Any] = select(dead_letters.c.last_failed_at, dead_letters.c.id)
 
 
 @dataclass(frozen=True, slots=True)
-class LetterGroup:
-    """Where and how executions failed; dead letters alike in this are counted together."""
+class LetterTally:
+    """How many of a group failed last between each edge and the next, and when the last one did."""
 
-    pipeline: str
-    step: str | None
-    error_code: str
+    group: LetterGroup
+    histogram: tuple[int, ...]
+    last: float
 
 
 class Letters:
@@ -56,9 +53,9 @@ class Letters:
             query = _newest_first(_Letter.where(*self._conditions(wanted)), after).limit(limit)
             return list(map(letter_of, self._rows(query)))
         keys: list[tuple[float, str]] = []
-        for conditions in parts:
-            query = _Key.where(*conditions)
-            keys += [tuple(row) for row in self._rows(_newest_first(query, after).limit(limit))]
+        for conditions, order in parts:
+            query = _newest_first(_Key.where(*conditions), after, order)
+            keys += [tuple(row) for row in self._rows(query.limit(limit))]
         newest = sorted(keys, reverse=True)[:limit]
         if not newest:
             return []
@@ -76,51 +73,40 @@ class Letters:
         query = select(table.pipeline, func.count()).where(table.flow == flow)
         return {name: int(count) for name, count in self._rows(query.group_by(table.pipeline))}
 
-    def groups(self, wanted: LetterFilter) -> list[LetterGroup]:
-        """Return the groups of `wanted.flow` that its pipeline, step and error code leave."""
-        found = []
-        flow = dead_letters.c.flow == wanted.flow
-        for pipeline in self._leap("pipeline", wanted.pipeline, flow):
-            in_pipeline = dead_letters.c.pipeline == pipeline
-            steps: list[str | None] = [*self._leap("step", wanted.step, flow, in_pipeline)]
-            if wanted.step is None:
-                steps.append(None)
-            for step in steps:
-                at_step = _is(dead_letters.c.step, step)
-                codes = self._leap("error_code", wanted.error_code, flow, in_pipeline, at_step)
-                found += [LetterGroup(pipeline, step, code) for code in codes]
-        return found
-
     def span(self, wanted: LetterFilter) -> tuple[float, float] | None:
         """Return the times of the first and the last failure; None where there is none."""
         at = dead_letters.c.last_failed_at
-        # Apart, each is one place of an index.
-        ends = [
-            self._rows(select(end(at)).where(*self._conditions(wanted)))[0][0]
-            for end in (func.min, func.max)
-        ]
-        return None if ends[0] is None else (ends[0], ends[1])
+        parts = self._parts(wanted) or [(self._conditions(wanted), [])]
+        firsts: list[float] = []
+        lasts: list[float] = []
+        for conditions, order in parts:
+            query = select(at).where(*conditions).limit(1)
+            upwards = [each.element for each in order]
+            firsts += [row[0] for row in self._rows(query.order_by(*upwards, at))]
+            lasts += [row[0] for row in self._rows(query.order_by(*order, at.desc()))]
+        return (min(firsts), max(lasts)) if firsts and lasts else None
 
-    def histogram(
-        self, wanted: LetterFilter, group: LetterGroup, edges: Sequence[float]
-    ) -> list[int]:
-        """Return how many of a group failed last between each edge and the next."""
-        conditions = self._conditions(wanted, group)
-        at = dead_letters.c.last_failed_at
-        counts = [
-            select(func.count())
-            .select_from(dead_letters)
-            .where(*conditions, at >= start, at < end)
-            .scalar_subquery()
-            for start, end in pairwise(edges)
-        ]
-        return list(map(int, self._rows(select(*counts))[0]))
+    def tallies(self, wanted: LetterFilter, edges: Sequence[float]) -> list[LetterTally]:
+        """Return what there is of each group of `wanted.flow`; `edges` are as far apart everywhere.
 
-    def newest(self, wanted: LetterFilter, group: LetterGroup) -> DeadLetter | None:
-        """Return the last one of a group."""
-        query = _newest_first(_Letter.where(*self._conditions(wanted, group)), None).limit(1)
-        rows = self._rows(query)
-        return letter_of(rows[0]) if rows else None
+        A group may come in parts: one for each type of event.
+        """
+        groups = groups_of(self._rows, wanted, typed=True)
+        if groups is None:
+            return self._tallied_at_once(wanted, edges)
+        tallies = (self._tally(wanted, group, edges) for group in groups)
+        return [tally for tally in tallies if tally is not None]
+
+    def newest(self, wanted: LetterFilter, tally: LetterTally) -> DeadLetter | None:
+        """Return the last one that a tally has counted; if that is gone, one before it."""
+        group, at = tally.group, dead_letters.c.last_failed_at
+        query = _Key.where(*group.conditions(wanted, self._database.dialect))
+        newest_first = _newest_first(query, None, group.order).limit(1)
+        found: Sequence[Any] = ()
+        if group.event_type is None:  # its place in time is in no index, unless it is known
+            found = self._rows(newest_first.where(at >= tally.last))
+        found = found or self._rows(newest_first)
+        return self._by_id(wanted.flow, [found[0].id]).get(found[0].id) if found else None
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -170,8 +156,8 @@ class Letters:
 
     # --- the queries --------------------------------------------------------------------------
 
-    def _parts(self, wanted: LetterFilter) -> list[list[ColumnElement[bool]]] | None:
-        """Return the conditions of the parts to ask one by one, each of one place in an index.
+    def _parts(self, wanted: LetterFilter) -> list[tuple[Conditions, list[Any]]] | None:
+        """Return the parts to ask one by one, each of one place in an index: conditions and order.
 
         None where one of the indexes has all that is asked for.
         """
@@ -184,28 +170,28 @@ class Letters:
         if not wanted.has_glob and of_group + beside < 2:
             return None
         if wanted.tenant is not None and self._has_few(wanted.flow, wanted.tenant):
-            return None
-        typed: list[list[ColumnElement[bool]]] = [[]]
-        if wanted.has_glob:
+            return [(wanted.conditions(self._database.dialect, by="tenant"), [])]
+        if not of_group and wanted.tenant is None:
             types = self._types(wanted)
             if types is None:
                 return None
-            # What they have in place of the glob; a type may itself look like one.
-            typed = [[dead_letters.c.event_type == each] for each in types]
-            wanted = replace(wanted, event_type=None)
-        if not of_group and wanted.tenant is None:
-            return [self._conditions(wanted) + each for each in typed]
-        groups = self.groups(wanted)
-        if len(groups) * len(typed) > _MANY:
+            # In place of the glob; a type may itself look like one.
+            rest = self._conditions(replace(wanted, event_type=None))
+            return [([*rest, dead_letters.c.event_type == each], []) for each in types]
+        groups = groups_of(self._rows, wanted, typed=True)
+        if groups is None:
+            groups = groups_of(self._rows, wanted, typed=False)
+        if groups is None:
             return None
-        return [self._conditions(wanted, group) + each for group in groups for each in typed]
+        dialect = self._database.dialect
+        return [(group.conditions(wanted, dialect), group.order) for group in groups]
 
     def _types(self, wanted: LetterFilter) -> list[str] | None:
         """Return the types of events that the glob stands for; None where they are too many."""
         found = []
         flow = dead_letters.c.flow == wanted.flow
-        for number, each in enumerate(self._leap("event_type", None, flow)):
-            if number == _MANY:
+        for number, each in enumerate(leap(self._rows, "event_type", None, flow)):
+            if number == letter_groups.MANY:
                 return None
             if wanted.takes_type(each):
                 found.append(each)
@@ -217,35 +203,46 @@ class Letters:
         counted = select(func.count()).select_from(some.limit(_FEW + 1).subquery())
         return int(self._rows(counted)[0][0]) <= _FEW
 
-    def _conditions(
-        self, wanted: LetterFilter, group: LetterGroup | None = None
-    ) -> list[ColumnElement[bool]]:
-        if group is None:
-            return wanted.conditions(self._database.dialect)
-        rest = replace(wanted, pipeline=None, step=None, error_code=None)
-        table = dead_letters.c
-        return [
-            table.pipeline == group.pipeline,
-            _is(table.step, group.step),
-            table.error_code == group.error_code,
-            *rest.conditions(self._database.dialect),
-        ]
+    def _conditions(self, wanted: LetterFilter) -> Conditions:
+        return wanted.conditions(self._database.dialect)
 
-    def _leap(self, name: str, only: str | None, *within: ColumnElement[bool]) -> Iterator[str]:
-        """Yield each value that a column of the index has there, or `only` where it has that."""
-        column = dead_letters.c[name]
-        query = select(func.min(column)).where(*within)
-        if only is not None:
-            query = query.where(column == only)
-        last: str | None = None
-        while True:
-            ((found,),) = self._rows(query if last is None else query.where(column > last))
-            if found is None:
-                return
-            yield found
-            if only is not None:
-                return
-            last = found
+    def _tally(
+        self, wanted: LetterFilter, group: LetterGroup, edges: Sequence[float]
+    ) -> LetterTally | None:
+        at = dead_letters.c.last_failed_at
+        conditions = group.conditions(wanted, self._database.dialect)
+        counts = [
+            select(func.count())
+            .select_from(dead_letters)
+            .where(*conditions, at >= start, at < end)
+            .scalar_subquery()
+            for start, end in pairwise(edges)
+        ]
+        newest = select(at).where(*conditions).order_by(*group.order, at.desc()).limit(1)
+        ((*histogram, last),) = self._rows(select(*counts, newest.scalar_subquery()))
+        return LetterTally(group, tuple(histogram), last) if any(histogram) else None
+
+    def _tallied_at_once(self, wanted: LetterFilter, edges: Sequence[float]) -> list[LetterTally]:
+        """Return the tallies of groups that are too many to be asked one by one."""
+        table = dead_letters.c
+        at = table.last_failed_at
+        names = (table.pipeline, table.step, table.error_code)
+        bar = whole((at - edges[0]) / (edges[1] - edges[0])).label("bar")
+        query = (
+            select(*names, bar, func.count(), func.max(at))
+            .where(*self._conditions(wanted), at >= edges[0], at < edges[-1])
+            .group_by(*names, bar)
+        )
+        counted: dict[tuple[str, str | None, str], list[int]] = {}
+        lasts: dict[tuple[str, str | None, str], float] = {}
+        for pipeline, step, code, place, count, last in self._rows(query):
+            name = (pipeline, step, code)
+            counted.setdefault(name, [0] * (len(edges) - 1))[place] += count
+            lasts[name] = max(last, lasts.get(name, last))
+        return [
+            LetterTally(LetterGroup(*name), tuple(histogram), lasts[name])
+            for name, histogram in counted.items()
+        ]
 
     def _by_id(self, flow: str | None, ids: Sequence[str]) -> Mapping[str, DeadLetter]:
         table = dead_letters.c
@@ -256,14 +253,12 @@ class Letters:
         return self._database.run(lambda connection: connection.execute(query).all())
 
 
-def _is(column: Any, value: str | None) -> ColumnElement[bool]:
-    condition: ColumnElement[bool] = column.is_(None) if value is None else column == value
-    return condition
-
-
-def _newest_first(query: Select[Any], after: str | None) -> Select[Any]:
+def _newest_first(
+    query: Select[Any], after: str | None, before: Sequence[ColumnElement[Any]] = ()
+) -> Select[Any]:
+    """Return it in order of time; `before`: what the order begins with, the same for all."""
     table = dead_letters.c
-    query = query.order_by(table.last_failed_at.desc(), table.id.desc())
+    query = query.order_by(*before, table.last_failed_at.desc(), table.id.desc())
     if after is None:
         return query
     at, letter = read_cursor(after)

@@ -65,6 +65,13 @@ def _add_starts(connection: Connection) -> None:
     _add_columns(connection, tables.parked, "started_at")
 
 
+def _add_kinds(connection: Connection) -> None:
+    """Replace an index of dead letters by one that also tells the types of events apart."""
+    connection.exec_driver_sql("DROP INDEX IF EXISTS penstock_dead_letters_groups")
+    for index in tables.dead_letters.indexes:
+        index.create(connection, checkfirst=True)
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -73,6 +80,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_prepared,
     _add_tries,
     _add_starts,
+    _add_kinds,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

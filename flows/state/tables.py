@@ -100,13 +100,13 @@ dead_letters = Table(
     Index("penstock_dead_letters_tenant", "flow", "tenant", "last_failed_at"),
     # Holds all that filters and statistics ask for, so neither reads the entries.
     Index(
-        "penstock_dead_letters_groups",
+        "penstock_dead_letters_kinds",
         "flow",
         "pipeline",
         "step",
         "error_code",
-        "last_failed_at",
         "event_type",
+        "last_failed_at",
         "tenant",
         "status",
         "id",
@@ -325,3 +325,20 @@ def _sqlite_now(_element: server_now, _compiler: Any, **_options: Any) -> str:
 @compiles(server_now, "postgresql")
 def _postgresql_now(_element: server_now, _compiler: Any, **_options: Any) -> str:
     return "extract(epoch from clock_timestamp())::float8"
+
+
+class whole(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it is
+    """The whole part of a number that is not negative."""
+
+    inherit_cache = True
+    type = Integer()
+
+
+@compiles(whole, "sqlite")
+def _sqlite_whole(element: whole, compiler: Any, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"
+
+
+@compiles(whole, "postgresql")
+def _postgresql_whole(element: whole, compiler: Any, **options: Any) -> str:
+    return f"CAST(floor({compiler.process(element.clauses, **options)}) AS INTEGER)"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import inspect
 
 from connectors.errors import FatalError, RetryableError
 from flows.state import database as database_module
@@ -447,3 +448,20 @@ def opening_postgres():
     yield open_at
     for store in opened:
         store.close()
+
+
+def test_an_older_state_gets_the_index_that_statistics_read(opening):
+    table, old, new = "penstock_dead_letters", "penstock_dead_letters_groups", "_kinds"
+    before = migrations.STEPS.index(migrations._add_kinds) + migrations.FIRST_VERSION
+    store = opening()
+    for statement in (
+        f"DROP INDEX {table}{new}",
+        f"CREATE INDEX {old} ON {table} (flow)",
+        f"UPDATE penstock_schema SET version = {before}",
+    ):
+        store._database.run(lambda c, text=statement: c.exec_driver_sql(text))
+    found = opening()._database.run(
+        lambda c: {each["name"] for each in inspect(c).get_indexes(table)}
+    )
+    assert f"{table}{new}" in found
+    assert old not in found

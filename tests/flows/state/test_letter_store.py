@@ -8,9 +8,8 @@ from random import Random
 
 import pytest
 
-from flows.state import letter_store
+from flows.state import letter_groups, letter_store
 from flows.state.letter_filter import LetterFilter
-from flows.state.letter_store import LetterGroup
 from flows.state.letters import shortened
 from flows.state.replays import Chosen
 from flows.state.rows import cursor
@@ -89,7 +88,7 @@ def test_every_filter_gives_what_it_asks_for_newest_first(few, store, letters, m
 
 
 def test_with_too_many_groups_one_query_gives_the_same(store, letters, monkeypatch):
-    monkeypatch.setattr(letter_store, "_MANY", 2)
+    monkeypatch.setattr(letter_groups, "MANY", 2)
     for asked in _ASKED[::7]:
         found = store.letters.page(LetterFilter(flow="shop", **asked), 1000)
         assert [each.id for each in found] == _expected(letters, asked), asked
@@ -110,14 +109,50 @@ def test_a_type_that_looks_like_a_glob_is_found_by_one(store, letters):
     assert {each.event_type for each in found} == {"odd[1]*"}
 
 
-def test_groups_are_what_failed_where(store, letters):
-    found = store.letters.groups(LetterFilter(flow="shop"))
-    assert {(each.pipeline, each.step, each.error_code) for each in found} == set(_PLACES)
-    found = store.letters.groups(LetterFilter(flow="shop", error_code="schema_invalid"))
-    assert found == [
-        LetterGroup("billing", None, "schema_invalid"),
-        LetterGroup("enrich", None, "schema_invalid"),
-    ]
+def _tallied(store, edges, **asked):
+    """Return (pipeline, step, code) → the histogram."""
+    found = {}
+    for tally in store.letters.tallies(LetterFilter(flow="shop", **asked), edges):
+        group = tally.group
+        name = (group.pipeline, group.step, group.error_code)
+        before = found.get(name, [0] * len(tally.histogram))
+        found[name] = [a + b for a, b in zip(before, tally.histogram, strict=True)]
+    return found
+
+
+@pytest.mark.parametrize("many", [200, 2], ids=["few groups", "many groups"])
+def test_every_tally_counts_what_failed_there_between_the_edges(many, store, letters, monkeypatch):
+    monkeypatch.setattr(letter_groups, "MANY", many)
+    edges = [1000.0, 1015.0, 1030.0, 1045.0]
+    for asked in _ASKED:
+        expected = {}
+        chosen = set(_expected(letters, asked))
+        for each in letters:
+            if each.id in chosen:
+                name = (each.pipeline, each.step, each.error_code)
+                expected.setdefault(name, [0, 0, 0])[int(each.last_failed_at - 1000) // 15] += 1
+        assert _tallied(store, edges, **asked) == expected, asked
+
+
+@pytest.mark.parametrize("many", [200, 2], ids=["few groups", "many groups"])
+def test_the_newest_of_a_tally_is_the_one_before_when_that_is_gone(
+    many, store, letters, monkeypatch
+):
+    monkeypatch.setattr(letter_groups, "MANY", many)
+    wanted = LetterFilter(flow="shop", step="charge", event_type="odd[[]1]*")
+    (tally,) = store.letters.tallies(wanted, [1000.0, 1020.0, 1040.0])
+    for expected in _expected(letters, {"step": "charge", "event_type": "odd[[]1]*"}):
+        assert store.letters.newest(wanted, tally).id == expected
+        store.letters.remove("shop", [expected])
+    assert store.letters.newest(wanted, tally) is None
+
+
+def test_the_span_of_a_filter_is_from_its_first_to_its_last_failure(store, letters):
+    times = {each.id: each.last_failed_at for each in letters}
+    for asked in _ASKED:
+        chosen = [times[each] for each in _expected(letters, asked)]
+        expected = (min(chosen), max(chosen)) if chosen else None
+        assert store.letters.span(LetterFilter(flow="shop", **asked)) == expected, asked
 
 
 def test_the_depth_of_each_pipeline_is_exact(store, letters):
