@@ -25,6 +25,7 @@ from flows.runtime.halt import Halt
 from flows.runtime.key_keeper import KeyKeeper
 from flows.runtime.parking import Parking
 from flows.runtime.tenants import tenants
+from flows.state.idempotency import digest_of
 from flows.state.jsontext import json_text
 from flows.state.records import Claim, Held, KeyOutcome, Settlement
 from transforms.executions import UNSET, Duplicate, Ended, Executions, Wait
@@ -123,6 +124,8 @@ class OncePerKey:
                 self._pipeline,
                 holder,
                 fingerprint(data[index]),
+                key,
+                tenant,
             )
         return claims
 
@@ -211,12 +214,6 @@ class _Results:
                 text = encoded[index] if encoded and len(encoded) == len(column) else None
                 return (json_text(value) if text is None else text).decode()
         return None
-
-
-def digest_of(*parts: str) -> bytes:
-    """Return the 16 bytes by which a key is known: a hash of it, and of what it is a key of."""
-    text = "\x00".join(parts)
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def fingerprint(data: Any) -> bytes:

@@ -16,9 +16,10 @@ from connectors.batch import Column
 from connectors.errors import HeldError, PermanentError, RetryableError
 from connectors.failpoints import fail_point
 from flows.plan import compensation_name
-from flows.runtime.idempotency import HELD_ON, digest_of, in_flight, pause
+from flows.runtime.idempotency import HELD_ON, in_flight, pause
 from flows.runtime.key_keeper import KeyKeeper
 from flows.runtime.stepping import Around, Attempt
+from flows.state.idempotency import digest_of
 from flows.state.jsontext import json_text
 from flows.state.records import Claim, KeyOutcome, Settlement
 from flows.state.sagas import Saga
@@ -132,7 +133,8 @@ class _Once:
         return self._claim(keys[0], executions, index)
 
     def _claim(self, key: str, executions: Executions, index: int) -> Claim:
-        return Claim(digest_of(*self._scope, key), self._place, executions.execution_id(index))
+        digest = digest_of(*self._scope, key)
+        return Claim(digest, self._place, executions.execution_id(index), key=key)
 
     def _claims(self, executions: Executions, indexes: Sequence[int]) -> dict[int, Claim]:
         keys, errors = self._key.column(executions, indexes)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectors.batch import Column
+from flows.state.records import DEFAULT_TENANT
 from transforms.executions import Executions
 from transforms.expressions import Program
-
-DEFAULT = "default"
 
 
 def tenants(program: Program | None, executions: Executions, indexes: Sequence[int]) -> Column:
@@ -24,4 +23,4 @@ def tenants(program: Program | None, executions: Executions, indexes: Sequence[i
 
 def _own(executions: Executions, index: int) -> str:
     extensions = executions.events.column("extensions")[index]
-    return str(extensions.get("tenant", DEFAULT)) if extensions else DEFAULT
+    return str(extensions.get("tenant", DEFAULT_TENANT)) if extensions else DEFAULT_TENANT

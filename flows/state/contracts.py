@@ -23,6 +23,7 @@ from flows.state.records import (
 
 if TYPE_CHECKING:
     # `penstock test` asks a store for nothing, and starts without SQLAlchemy.
+    from flows.state.kept_keys import StateShelf
     from flows.state.letter_store import Letters
     from flows.state.prepared import PreparedOutcomes
     from flows.state.replays import Replays
@@ -38,6 +39,9 @@ class StateStore(Protocol):
     """Replays of dead letters: asking for them, taking them, their outcome."""
     sagas: SagaStore
     """Sagas: their progress, and what operators ask of them."""
+
+    def kept_keys(self, flow: str | None) -> StateShelf:
+        """Return the idempotency keys of a flow, or of all, to look at and to free."""
 
     prepared: PreparedOutcomes
     """Outcomes of transactions that are about to be committed."""

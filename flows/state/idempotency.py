@@ -13,6 +13,7 @@ database's, one clock for all workers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from operator import itemgetter
 from threading import Lock
 from typing import Any, Protocol
@@ -66,6 +67,8 @@ def _reserving(dialect: str) -> Any:
             "scope": new.excluded.scope,
             "holder": new.excluded.holder,
             "fingerprint": new.excluded.fingerprint,
+            "key": new.excluded.key,
+            "tenant": new.excluded.tenant,
             "done": 0,
             "result": None,
             # A parked execution's key is held for longer than a running one's.
@@ -75,7 +78,20 @@ def _reserving(dialect: str) -> Any:
     )
 
 
-_RESERVED = ("flow", "digest", "scope", "holder", "fingerprint", "done", "expires_at")
+_RESERVED = (
+    "flow",
+    "digest",
+    "scope",
+    "holder",
+    "fingerprint",
+    "key",
+    "tenant",
+    "done",
+    "expires_at",
+)
+
+_SHOWN = 200
+"""Characters of a key that are kept for people."""
 
 _now = select(server_now())
 
@@ -139,6 +155,8 @@ class StateKeys:
                 "scope": storable(claim.scope),
                 "holder": claim.holder,
                 "fingerprint": claim.fingerprint,
+                "key": None if claim.key is None else shown_text(claim.key),
+                "tenant": None if claim.tenant is None else shown_text(claim.tenant),
                 "done": 0,
             }
             for claim in claims
@@ -188,6 +206,17 @@ class StateKeys:
     def close(self) -> None:
         """Close the connection."""
         self._database.close()
+
+
+def digest_of(*parts: str) -> bytes:
+    """Return the 16 bytes by which a key is known: a hash of it, and of what it is a key of."""
+    text = "\x00".join(parts)
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def shown_text(text: str) -> str:
+    """Return what is kept of a key's text, or a tenant's, for people."""
+    return storable(text[:_SHOWN])
 
 
 def _unless_own(claim: Claim, held: Held | None) -> Held | None:

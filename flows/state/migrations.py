@@ -72,6 +72,10 @@ def _add_kinds(connection: Connection) -> None:
         index.create(connection, checkfirst=True)
 
 
+def _add_key_texts(connection: Connection) -> None:
+    _add_columns(connection, tables.idempotency_keys, "key", "tenant")
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -81,6 +85,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_tries,
     _add_starts,
     _add_kinds,
+    _add_key_texts,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

@@ -9,6 +9,9 @@ from typing import Literal
 from connectors.batch import Position
 from flows.state.sagas import Saga
 
+DEFAULT_TENANT = "default"
+"""Whose an event is that says nothing of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
@@ -171,6 +174,9 @@ class Claim:
     """The execution's id; the same one may claim again."""
     fingerprint: bytes = b""
     """The hash of the event's data; empty where nobody compares it."""
+    key: str | None = None
+    """Its text and its tenant, for people; the state store shows them."""
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

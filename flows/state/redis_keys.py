@@ -96,7 +96,7 @@ class RedisKeys:
     def __init__(self, url: str, flow: str) -> None:
         """Connect to nothing yet. Raises FatalError for a URL that is none."""
         try:
-            self._client = redis.Redis.from_url(
+            self.client = redis.Redis.from_url(
                 url,
                 socket_timeout=TIMEOUT,
                 socket_connect_timeout=TIMEOUT,
@@ -112,11 +112,11 @@ class RedisKeys:
                 code="idempotency_url",
                 hint="Write redis://user:password@host:6379/0, or rediss:// for TLS.",
             ) from None
-        self._label = _label(url)
-        self._prefix = f"penstock:{flow}:"
-        self._reserve = self._client.register_script(_RESERVE)
-        self._settle = self._client.register_script(_SETTLE)
-        self._prolong = self._client.register_script(_PROLONG)
+        self.label = _label(url)
+        self.prefix = f"penstock:{flow}:"
+        self._reserve = self.client.register_script(_RESERVE)
+        self._settle = self.client.register_script(_SETTLE)
+        self._prolong = self.client.register_script(_PROLONG)
 
     def reserve(self, claims: Sequence[Claim], seconds: float) -> list[Held | None]:
         """Take the keys that are free or the claimants' own; see KeyStore."""
@@ -125,7 +125,7 @@ class RedisKeys:
         arguments: list[str | int] = [_milliseconds(seconds)]
         for claim in claims:
             arguments += (claim.holder, _value("h", claim))
-        found = self._call(lambda: self._reserve(keys=self._names(claims), args=arguments))
+        found = self.call(lambda: self._reserve(keys=self._names(claims), args=arguments))
         return [None if not value else _held(value) for value in found]
 
     def settle(self, outcomes: Sequence[KeyOutcome]) -> None:
@@ -142,22 +142,22 @@ class RedisKeys:
                 _value("d" if is_done else "h", each.claim) + (each.result or ""),
             )
         names = self._names([each.claim for each in outcomes])
-        self._call(lambda: self._settle(keys=names, args=arguments))
+        self.call(lambda: self._settle(keys=names, args=arguments))
 
     def prolong(self, claims: Sequence[Claim], seconds: float) -> None:
         """Let what is still held end later; see KeyStore."""
         if claims:
             arguments: list[str | int] = [_milliseconds(seconds)]
             arguments += [claim.holder for claim in claims]
-            self._call(lambda: self._prolong(keys=self._names(claims), args=arguments))
+            self.call(lambda: self._prolong(keys=self._names(claims), args=arguments))
 
     def preflight(self) -> list[Check]:
         """Ask for all that keys need, and change nothing. Raises RetryableError, FatalError."""
         self.prolong([Claim(b"", "", "")], 1.0)
-        policy = self._call(lambda: self._client.info("memory")).get("maxmemory_policy")
+        policy = self.call(lambda: self.client.info("memory")).get("maxmemory_policy")
         keeps = policy in {None, "noeviction"}
         return [
-            Check("idempotency store", ok=True, found=f"{self._label} answers and runs scripts"),
+            Check("idempotency store", ok=True, found=f"{self.label} answers and runs scripts"),
             Check(
                 "keys are kept",
                 ok=keeps,
@@ -172,16 +172,22 @@ class RedisKeys:
     def close(self) -> None:
         """Close the connections."""
         with suppress(RedisError):
-            self._client.close()
+            self.client.close()
+
+    @staticmethod
+    def held(value: bytes) -> Held:
+        """Return what a key's value says."""
+        return _held(value)
 
     def _names(self, claims: Sequence[Claim]) -> list[str]:
-        return [self._prefix + claim.digest.hex() for claim in claims]
+        return [self.prefix + claim.digest.hex() for claim in claims]
 
-    def _call(self, script: Callable[[], Result]) -> Result:
+    def call(self, script: Callable[[], Result]) -> Result:
+        """Ask Redis. Raises RetryableError, FatalError."""
         try:
             return script()
         except RedisError as error:
-            raise _translated(error, self._label) from None
+            raise _translated(error, self.label) from None
 
 
 def _value(state: str, claim: Claim) -> str:

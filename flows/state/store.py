@@ -18,6 +18,7 @@ from connectors.failpoints import fail_point
 from flows.state.contracts import StateStore
 from flows.state.database import Database, transaction
 from flows.state.idempotency import record_keys
+from flows.state.kept_keys import StateShelf
 from flows.state.leases import lease_lost, of_lease, under
 from flows.state.letter_store import Letters
 from flows.state.migrations import prepare
@@ -93,6 +94,10 @@ class SqlStateStore:
         self.prepared = PreparedOutcomes(database)
         self.letters = Letters(database)
         self._unanswered: _Commit | None = None
+
+    def kept_keys(self, flow: str | None) -> StateShelf:
+        """Return the idempotency keys of a flow, or of all, to look at and to free."""
+        return StateShelf(self._database, flow)
 
     # --- leases -------------------------------------------------------------------------------
 

@@ -281,6 +281,9 @@ idempotency_keys = Table(
     Column("fingerprint", LargeBinary, nullable=False),
     Column("done", Integer, nullable=False),
     Column("result", Text),
+    # For people; what counts is the digest.
+    Column("key", Text),
+    Column("tenant", Text),
     # Until then it is held, or remembered; a key that has expired is as good as none.
     Column("expires_at", Float, nullable=False),
     Index("penstock_idempotency_keys_expiry", "flow", "expires_at"),

@@ -15,6 +15,7 @@ from penstock.cli import (
     demo,
     dlq,
     explain,
+    idempotency,
     init,
     run,
     saga,
@@ -61,6 +62,7 @@ app.add_typer(schema.schema, name="schema")
 app.add_typer(state.state, name="state")
 app.add_typer(dlq.dlq, name="dlq")
 app.add_typer(saga.saga, name="saga")
+app.add_typer(idempotency.idempotency, name="idempotency")
 
 
 def _print_version(wanted: bool) -> None:

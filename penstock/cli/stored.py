@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import make_url
 
@@ -13,6 +14,9 @@ from connectors.errors import FlowFileError, PenstockError
 from flows.spec.problems import did_you_mean
 from flows.state.contracts import StateStore
 from flows.state.store import open_store
+
+if TYPE_CHECKING:
+    from flows.plan import FlowPlan
 
 DEFAULT_URL = "sqlite:///penstock.db"
 
@@ -25,6 +29,8 @@ class Stored:
     place: str
     """Its URL without the password."""
     flow: str | None
+    plan: FlowPlan | None = None
+    """The flow, where its file was named."""
 
     def check_pipeline(self, name: str) -> None:
         """Raise FlowFileError `unknown_pipeline` when no flow that was asked for has it."""
@@ -49,6 +55,7 @@ def open_stored(
     Raises FlowFileError for a store or a flow that is not there, FatalError.
     """
     url = state or DEFAULT_URL
+    plan = None
     if files:
         from flows.plan import load_flow  # noqa: PLC0415 - loads every connector that is named
 
@@ -63,7 +70,7 @@ def open_stored(
                 code="state_no_flow",
                 hint=did_you_mean(flow, known, none="No flow has: has it run yet?"),
             )
-        yield Stored(store, _shown(url), flow)
+        yield Stored(store, _shown(url), flow, plan)
     finally:
         store.close()
 

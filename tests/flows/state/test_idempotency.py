@@ -282,7 +282,7 @@ def test_keys_do_what_the_model_does(hands, actions):
 def expire(keys, digest):
     """Let a key's time be over at once."""
     if isinstance(keys, RedisKeys):
-        keys._client.delete(f"{keys._prefix}{digest.hex()}")
+        keys.client.delete(f"{keys.prefix}{digest.hex()}")
         return
     keys._database.run(
         lambda connection: connection.exec_driver_sql(
