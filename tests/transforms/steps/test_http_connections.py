@@ -198,6 +198,30 @@ def test_connections_are_kept_for_later_batches_as_long_as_the_flow_says(call, s
     assert server.connections == 3
 
 
+def test_a_connection_that_its_server_has_closed_is_not_used_again(call):
+    closed = threading.Semaphore(0)
+
+    def answer_once_each(listening):
+        for _ in range(3):
+            connection, _ = listening.accept()
+            with connection:
+                while not connection.recv(65536).endswith(b"\r\n\r\n"):
+                    pass
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+            closed.release()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer_once_each, args=[listening])
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        for number in range(3):
+            step = call.steps[0] if number else None
+            found, executions = call({"url": url, "method": "GET"}, [{}], step=step)
+            assert (found, executions.failures) == ([{}], {})
+            assert closed.acquire(timeout=20)
+        thread.join(20)
+
+
 def test_a_server_that_falls_silent_is_given_up_on_after_read_timeout(call, server):
     server.answer = lambda seen: Answer(wait=server.released)
 
