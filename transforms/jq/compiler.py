@@ -21,6 +21,7 @@ from transforms.jq.finite import finite, is_too_deep, makes_deep_values, makes_w
 from transforms.jq.invalid import ExpressionError
 from transforms.jq.limits import MOST_OUTPUTS, OverLimit, bounded
 from transforms.jq.names import check_names, known_functions
+from transforms.jq.owning import growing, put
 from transforms.jq.parser import parse
 from transforms.jq.scope import Scope
 from transforms.jq.syntax import Break as BreakNode
@@ -53,6 +54,8 @@ def _sources() -> dict[str, Any]:
     found |= {
         "JqError": JqError,
         "Break": runtime.Break,
+        "put": put,
+        **growing(arithmetic.add),
         "NOTHING": runtime.NOTHING,
         "ONCE": runtime.ONCE,
         "all_names": lambda: [f"{name}/{arity}" for name, arity in sorted(known_functions())],
@@ -66,6 +69,7 @@ _QUICK = {
     name: runtime.refusing_infinity(_NAMES[name])
     for name in ("add", "subtract", "multiply", "divide", "add_all")
 }
+_QUICK |= growing(_QUICK["add"])
 """Arithmetic of programs whose numbers are all in range: beyond it they are run again, carefully."""
 
 

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from transforms.jq.counting import MANY, ONE
-from transforms.jq.emit import Then
+from transforms.jq.builtins import FUNCTIONS
+from transforms.jq.counting import MANY, ONE, walk
+from transforms.jq.emit import Then, is_atom
 from transforms.jq.emit_values import Values
 from transforms.jq.scope import Scope
 from transforms.jq.syntax import (
+    Alternative,
+    Array,
+    Assign,
+    Binary,
     Bind,
+    Call,
     Foreach,
+    Format,
+    Identity,
+    If,
+    Index,
     Literal,
+    Logic,
+    Negate,
     Node,
+    Object,
     Pattern,
     PatternArray,
     PatternObject,
     PatternVariable,
+    Pipe,
     Reduce,
+    Slice,
+    Text,
+    Variable,
     pattern_names,
 )
+from transforms.jq.writer import mark
 
 
 class Bindings(Values):
@@ -220,7 +238,7 @@ class Bindings(Values):
 
             def step(inner: Scope) -> None:
                 if self.count(node.update, inner) == ONE:
-                    self.w.write(f"{state} = {self.value(node.update, inner, state)}")
+                    self._replace(state, node.update, inner)
                     return
                 # Its last output is the state; without one the state is null.
                 before = self.w.name()
@@ -239,6 +257,35 @@ class Bindings(Values):
             then(state)
 
         self.each(node.initial, scope, given, Then(started))
+
+    def _replace(self, state: str, update: Node, scope: Scope) -> None:
+        """Write `state = update`, in place where it is one change of what nobody else may see."""
+        match update:
+            case Binary(at, "+", Identity(), more) if _is_plain(more, scope):
+                right = self.atom(self.value(more, scope, state))
+                new = self.binary(at, "+", state, right, instead=f"grow({state}, {right})")
+                made = new
+            case Assign(at, "+=", Index(place, Identity(), key, False), value) if _is_plain(
+                key, scope
+            ) and _is_plain(value, scope):
+                right = self.atom(self.value(value, scope, state))
+                index = self.atom(self.value(key, scope, state))
+                old = self.atom(self.indexed(place, state, index))
+                call = f"grow_at({state}, {index}, {old}, {right})"
+                new = self.atom(self.binary(at, "+", old, right, instead=call))
+                made = mark(place, f"put({state}, {index}, {new})")
+            case Assign(_, _, Index(_, Identity(), key, False), value) if _is_plain(
+                key, scope
+            ) and _is_plain(value, scope):
+                self.state = state
+                new = made = self.value(update, scope, state)
+                self.state = None
+            case _:
+                self.w.write(f"{state} = {self.value(update, scope, state)}")
+                return
+        self.w.write(f"{state} = {made}")
+        if is_atom(new):
+            self.w.write(f"{new} = None")  # now only the state holds it
 
     def _foreach(self, node: Foreach, scope: Scope, given: str, then: Then) -> None:
         def started(initial: str) -> None:
@@ -281,3 +328,24 @@ class Bindings(Values):
 
 
 __all__ = ["MANY", "Bindings"]
+
+
+_PLAIN = (
+    Identity, Literal, Text, Format, Variable, Index, Slice, Negate, Array, Object, Binary, Logic,
+    Alternative, Pipe, If, Call,
+)  # fmt: skip
+
+
+def _is_plain(node: Node, scope: Scope) -> bool:
+    """Whether a program is made of what changes nothing and calls nothing but builtins of values."""
+    return all(
+        isinstance(one, _PLAIN)
+        and (
+            not isinstance(one, Call)
+            or (
+                (one.name, len(one.arguments)) in FUNCTIONS
+                and (one.name, len(one.arguments)) not in scope.functions
+            )
+        )
+        for one in walk(node)
+    )

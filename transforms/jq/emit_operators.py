@@ -55,31 +55,33 @@ class Operators(Base):
         )
         return one, two
 
-    def binary(self, at: int, operator: str, one: str, two: str) -> str:
-        """Return `one operator two` of jq."""
+    def binary(
+        self, at: int, operator: str, one: str, two: str, *, instead: str | None = None
+    ) -> str:
+        """Return `one operator two` of jq, `instead` where they are no numbers."""
         if operator in {"==", "!="}:
             return self._equality(operator, one, two, at)
         if operator in _ORDERS:
             return self._order(at, operator, one, two)
         if operator in {"+", "-", "*"}:
-            return self._arithmetic(at, operator, one, two)
+            return self._arithmetic(at, operator, one, two, instead)
         if can_fail(one) and can_fail(two):
             two = self.atom(two)
         return self.short(mark(at, f"{FUNCTIONS[operator]}({one}, {two})"))
 
-    def _arithmetic(self, at: int, operator: str, one: str, two: str) -> str:
+    def _arithmetic(self, at: int, operator: str, one: str, two: str, instead: str | None) -> str:
         """Return + - * with numbers in place.
 
         A whole result of doubles is left to the function, which makes an integer of it; an integer
         too large for a double raises OverflowError, and what is no number may raise TypeError: upon
         either the program runs without this.
         """
-        name = FUNCTIONS[operator]
         if can_fail(one) and can_fail(two):
             two = self.atom(two)
         if self.careful or is_text(one) or is_text(two) or (is_number(one) and is_number(two)):
-            return self.short(mark(at, f"{name}({one}, {two})"))
+            return self.short(mark(at, instead or f"{FUNCTIONS[operator]}({one}, {two})"))
         one, two = self.names_of(one, two)
+        call = mark(at, instead or f"{FUNCTIONS[operator]}({one}, {two})")
         same = f"{one} {operator} {two}"
         known = self.w.named.get(same)
         if known is not None:
@@ -101,7 +103,7 @@ class Operators(Base):
             )
         others = [f"not {test}" for test in tests]
         with self.w.block(f"if {' or '.join([*others, fails])}:"):
-            self.w.write(f"{made} = {mark(at, f'{name}({one}, {two})')}")
+            self.w.write(f"{made} = {call}")
         if "s" not in {one[0], two[0]}:
             self.w.named[same] = made
         if operator != "+":  # null + true is true
