@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection
 import structlog
 
 from connectors.contracts import Undoing
-from connectors.errors import RetryableError
+from connectors.errors import FatalError, RetryableError
 from flows.plan import FlowPlan
-from flows.runtime.assemble import make_sink
+from flows.runtime.assemble import IN_USE, make_sink
 from flows.state.contracts import StateStore
 from flows.state.records import Lease
 
@@ -48,6 +48,10 @@ def undo_abandoned(
                 return True
         except RetryableError as error:
             reason = f"state store: {error.message}"
+        except FatalError as error:
+            if error.code != IN_USE:
+                raise
+            reason = error.message  # its worker was taken over from, and does not know yet
         if wait(reason):
             return False
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from connectors.contracts import Opening, Reader, Sink, SinkOpening, Source
+from connectors.errors import FatalError
 from connectors.registry import connector_type
 from flows.runtime.branch import Branch
 from flows.runtime.compensating import Compensation
@@ -21,6 +22,7 @@ from flows.runtime.sagas import Sagas
 from flows.runtime.settle import Outcomes, Settle
 from flows.runtime.stepping import Around
 from flows.runtime.time_limit import TimeLimit
+from flows.state.records import Lease
 from schema_registry.validation import Validator
 from transforms.contracts import Step, StepEnvironment
 from transforms.expressions import compile_jq, compile_template
@@ -88,6 +90,35 @@ def open_sinks(
             opened.callback(sink.close)
             sinks[name] = sink
     return sinks
+
+
+IN_USE: Final = "file_in_use"
+"""Code of the error with which a sink is refused whose files another process has open."""
+
+
+def open_sinks_when_free(
+    open_them: Callable[[ExitStack], dict[str, Sink]],
+    lease: Lease,
+    opened: ExitStack,
+    wait: Callable[[str], bool],
+) -> dict[str, Sink] | None:
+    """Open sinks; wait while the worker that the lease was taken from still has their files open.
+
+    It may be stopped, or not know yet: what it writes now is cut back when they are opened, so they are
+    not before it is gone. `wait` gets the reason, and returns whether to give up: then the result is
+    None. Raises PenstockError.
+    """
+    while True:
+        try:
+            with ExitStack() as attempt:
+                sinks = open_them(attempt)
+                opened.push(attempt.pop_all())
+                return sinks
+        except FatalError as error:
+            if error.code != IN_USE or not lease.taken_from:
+                raise
+            if wait(error.message):
+                return None
 
 
 def renderer(text: str) -> Callable[[Mapping[str, Any]], str]:

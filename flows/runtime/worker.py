@@ -28,7 +28,13 @@ from connectors.errors import FatalError, FlowFileError, PenstockError, Retryabl
 from flows.plan import FlowPlan, load_flow
 from flows.runtime import exits
 from flows.runtime.abandoned import undo_abandoned
-from flows.runtime.assemble import assemble_branches, open_sinks, open_source, renderer
+from flows.runtime.assemble import (
+    assemble_branches,
+    open_sinks,
+    open_sinks_when_free,
+    open_source,
+    renderer,
+)
 from flows.runtime.branch import Branch
 from flows.runtime.build import Cluster, build_dataflow
 from flows.runtime.committer import LEASE_TTL, Committer
@@ -148,7 +154,17 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         )
         committer.start()
         opened.callback(committer.close)
-        sinks = open_sinks(plan, source_plan, sink_states, order.writers, opened, before=before)
+        sinks = open_sinks_when_free(
+            lambda opened: open_sinks(
+                plan, source_plan, sink_states, order.writers, opened, before=before
+            ),
+            lease,
+            opened,
+            _outliving(order, plan, halt, reporter),
+        )
+        if sinks is None:
+            return
+        reporter.status = ""
         _announce(plan, lease, sinks, sink_states)
         sagas = open_sagas(plan, source_plan, lease, halt, opened)
         branches = assemble_branches(
@@ -312,14 +328,29 @@ def _standing_by(
     order: WorkerOrder, plan: FlowPlan, store: StateStore, halt: Halt, reporter: Reporter
 ) -> Callable[[str], bool]:
     """Return what waits a moment for a reason, and says whether to stop instead."""
+    outlive = _outliving(order, plan, halt, reporter)
 
     def wait(reason: str) -> bool:
-        if reporter.state != "standby":
-            log.info("standby: waiting", reason=reason, flow=plan.name, shard=order.shard)
-            reporter.state = "standby"
-        reporter.status = f"{reason}; waiting to take over"
         over = order.only_replays and not _is_asked(order, plan, store)
-        return over or halt.wait(LEASE_TTL / 10)
+        return outlive(reason) or over
+
+    return wait
+
+
+def _outliving(
+    order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporter
+) -> Callable[[str], bool]:
+    """Return what waits a moment for another worker's end, and says whether to stop instead."""
+    told = ""
+
+    def wait(reason: str) -> bool:
+        nonlocal told
+        if reason != told:
+            log.info("standby: waiting", reason=reason, flow=plan.name, shard=order.shard)
+            told = reason
+        reporter.state = "standby"
+        reporter.status = f"{reason.removesuffix('.')}; waiting to take over"
+        return halt.wait(LEASE_TTL / 10)
 
     return wait
 

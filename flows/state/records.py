@@ -241,6 +241,8 @@ class Lease:
     shard: str
     holder: str
     fence: int
+    taken_from: str = ""
+    """Another holder, whose time ran out: its process may still be there, and not know yet."""
 
 
 @dataclass(frozen=True, slots=True)

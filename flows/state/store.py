@@ -105,13 +105,18 @@ class SqlStateStore:
         """Take the lease if it is free, expired or ours; its fence grows each time."""
         values = {"flow": flow, "shard": shard, "holder": holder, "ttl": ttl}
 
-        def acquire(connection: Connection) -> int | None:
+        def acquire(connection: Connection) -> Lease | None:
             with transaction(connection):
+                before = connection.execute(
+                    Queries.lease, {"of_flow": flow, "of_shard": shard}
+                ).first()
                 fence: int | None = connection.execute(self._queries.acquire, values).scalar()
-            return fence
+            if fence is None:
+                return None
+            other = before is not None and before.holder != holder
+            return Lease(flow, shard, holder, fence, before.holder if other else "")
 
-        fence = self._database.run(acquire)
-        return None if fence is None else Lease(flow, shard, holder, fence)
+        return self._database.run(acquire)
 
     def renew_lease(self, lease: Lease, ttl: float) -> bool:
         """Prolong it; False when another holder has a newer fence."""

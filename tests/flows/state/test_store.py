@@ -191,6 +191,7 @@ def test_an_expired_lease_is_taken_over_and_its_old_holder_can_store_nothing(sto
     standby = opening()
     new = standby.acquire_lease("shop", "orders/0", "standby", 60.0)
     assert new.fence > old.fence
+    assert new.taken_from == "old"
     with pytest.raises(FatalError, match="taken over orders/0 of flow shop") as caught:
         commit(store, old, [settlement(1, letters=[letter(1)])], {"orders/0": "002"})
     assert caught.value.code == "lease_lost"
@@ -213,6 +214,7 @@ def test_a_restarted_holder_takes_its_own_lease_at_once_and_fences_its_former_se
     before = store.acquire_lease("shop", "orders/0", "me", 60.0)
     after = opening().acquire_lease("shop", "orders/0", "me", 60.0)
     assert after.fence > before.fence
+    assert after.taken_from == ""
     with pytest.raises(FatalError) as caught:
         commit(store, before, [settlement(1)])
     assert caught.value.code == "lease_lost"

@@ -27,6 +27,8 @@ class Answer(NamedTuple):
     """Cut the connection instead of answering."""
     wait: threading.Event | None = None
     """Answer once this is set."""
+    raw: bytes = b""
+    """Send this, which is no HTTP, and cut the connection."""
 
 
 def as_json(value, status=200, **headers):
@@ -37,8 +39,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, port=0):
+        super().__init__(("127.0.0.1", port), _Handler)
         self.seen: list[Seen] = []
         self.scheme = "http"
         self.connections = 0
@@ -94,6 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             self.connection.close()
+            return
+        if answer.raw:
+            self.wfile.write(answer.raw)
+            self.close_connection = True
             return
         self.send_response(answer.status)
         for name, value in answer.headers.items():
