@@ -113,8 +113,8 @@ class SqlStateStore:
                 fence: int | None = connection.execute(self._queries.acquire, values).scalar()
             if fence is None:
                 return None
-            other = before is not None and before.holder != holder
-            return Lease(flow, shard, holder, fence, before.holder if other else "")
+            former = "" if before is None or before.holder == holder else before.holder
+            return Lease(flow, shard, holder, fence, former)
 
         return self._database.run(acquire)
 
