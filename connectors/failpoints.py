@@ -31,6 +31,9 @@ SAGA_NAMES = (
 KEY_NAMES = ("after_idempotent_effect", "before_keys_are_told")
 """Those that only idempotent steps, and keys in Redis, pass."""
 
+OUTBOX_NAMES = ("before_outbox_commit", "after_outbox_commit", "after_outbox_published")
+"""Those that only steps with an outbox, and what publishes from it, pass."""
+
 OTHERS = ("mid_replay_selection",)
 """Off that road: what a command does in several transactions."""
 

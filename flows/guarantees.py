@@ -38,13 +38,17 @@ def edge_guarantee(
     in_transaction: bool = False,
     keyed: bool = False,
     idempotent: bool = False,
+    outbox_of: str | None = None,
 ) -> Guarantee:
     """Return what holds for events of `source` at `sink`.
 
     `in_transaction`: the pipeline says `delivery: exactly_once`. `keyed`: it has `idempotency`.
-    `idempotent`: the publish step is. `skips`: the publish step has `on_error: skip`, so that what the sink refuses goes nowhere.
+    `idempotent`: the publish step is. `outbox_of`: the database step with whose change it publishes.
+    `skips`: the publish step has `on_error: skip`, so that what the sink refuses goes nowhere.
     """
     promise, reason = _IN_TRANSACTION if in_transaction else _PROMISES[sink.delivery]
+    if outbox_of is not None:
+        reason = _OUTBOX.format(step=outbox_of)
     if idempotent:
         promise, reason = "once per key", _IDEMPOTENT
     if keyed:
@@ -54,6 +58,10 @@ def edge_guarantee(
             f"{reason} An event that the sink refuses for good is passed over (on_error: skip)."
         )
     ordered, order_reason = _order(source, sink)
+    if ordered and outbox_of is not None:
+        order_reason = (
+            "In order: events of one key of the pipeline arrive as their changes were made."
+        )
     repeats = sink.delivery == "at_least_once" and not in_transaction
     return Guarantee(promise, reason, ordered, order_reason, repeats)
 
@@ -61,6 +69,10 @@ def edge_guarantee(
 _KEYED = "An event whose idempotency key is done is skipped, and one whose key is held waits."
 
 
+_OUTBOX = (
+    "Together with the change of {step}: one transaction holds both, so both happen or neither. From"
+    " there it is delivered; after a crash what was in flight is again, with the same event id."
+)
 _IDEMPOTENT = (
     "What was published under a key is not published again; only what a crash cut off before that was"
     " stored is, with the same event id."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -72,6 +72,8 @@ class StepPlan:
     """The lists of steps inside it, by their path in its config: `steps`, `branches.gold`."""
     compensate: StepPlan | None = None
     """What undoes it, in a saga: a step of its own, called `<name>.compensate`."""
+    publishes: tuple[StepPlan, ...] = ()
+    """The publish steps right behind it whose events are written in its transaction."""
 
     @property
     def place_in_pipeline(self) -> str:
@@ -98,6 +100,12 @@ class StepPlan:
     def may_hold(self) -> bool:
         """Whether it may have events wait instead of trying them: its circuit is open."""
         return bool(getattr(self.settings, "may_hold", False))
+
+    @property
+    def outbox(self) -> str | None:
+        """Return the table that its events are published from; None for a step without an outbox."""
+        found = getattr(self.settings, "outbox", None)
+        return None if found is None else str(found.table)
 
     def every(self) -> Iterator[StepPlan]:
         """Yield the step, then those inside it, at any depth."""
@@ -367,7 +375,7 @@ def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
         order=model.order,
         max_parked=(model.retry or Retry()).max_parked,
         dead_letter=model.dead_letter,
-        steps=tuple(
+        steps=_with_outboxes(
             replace(
                 _step(
                     step,
@@ -385,6 +393,16 @@ def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
         saga=model.saga if model.saga.enabled else None,
         idempotency=model.idempotency,
     )
+
+
+def _with_outboxes(steps: Iterable[StepPlan]) -> tuple[StepPlan, ...]:
+    """Return the steps, database steps with what is published in their transaction."""
+    found = list(steps)
+    publishes: dict[str, list[StepPlan]] = {}
+    for step in found:
+        if step.outbox is not None:
+            publishes.setdefault(step.settings.outbox.step, []).append(step)
+    return tuple(replace(step, publishes=tuple(publishes.get(step.name, ()))) for step in found)
 
 
 def _compensation(

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from connectors.batch import Column
 from connectors.contracts import Check, Sink
 from connectors.settings import Settings
 from schema_registry.validation import Validator
 from transforms.executions import Executions
+
+if TYPE_CHECKING:
+    from transforms.steps.outbox import Outbox
 
 
 @runtime_checkable
@@ -118,6 +121,11 @@ class StepEnvironment:
     common: dict[str, Any] | None = None
     """Where it uses a step module: what all users of the module in this worker have in common, for
     them to put there. They are made one after another, but may run on different threads."""
+
+    outbox: Outbox | None = None
+    """What is published with the change that it makes, in one transaction."""
+    relayed: bool = False
+    """Its events are published from the outbox of the step before it: it has none to deliver."""
 
     @property
     def place(self) -> str:

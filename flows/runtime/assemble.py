@@ -50,9 +50,16 @@ def make_sink(plan: SinkPlan) -> Sink:
     return found.sink(plan.name, plan.settings)
 
 
-def sinks_of(pipeline: PipelinePlan) -> list[str]:
-    """Return the sink modules that the pipeline publishes to, each once, in order."""
-    used = [s.settings.sink for s in pipeline.everything_run() if s.type == "step.publish"]
+def sinks_of(pipeline: PipelinePlan, *, relayed: bool = True) -> list[str]:
+    """Return the sink modules that the pipeline publishes to, each once, in order.
+
+    Not `relayed`: without those that only outboxes are published to.
+    """
+    used = [
+        step.settings.sink
+        for step in pipeline.everything_run()
+        if step.type == "step.publish" and (relayed or step.outbox is None)
+    ]
     return list(dict.fromkeys(used))
 
 
@@ -76,7 +83,7 @@ def open_sinks(
     """
     sinks = dict(before)
     for pipeline in source.pipelines:
-        for name in sinks_of(pipeline):
+        for name in sinks_of(pipeline, relayed=False):
             if name in sinks:
                 continue
             sink = make_sink(plan.sink(name))
@@ -147,14 +154,15 @@ def assemble_branches(
     parkings: Mapping[str, Parking],
     sagas: Mapping[str, Sagas] = MappingProxyType({}),
     keys: Mapping[str, PipelineKeys] = MappingProxyType({}),
+    relay: Callable[[StepPlan], Callable[[], None]] | None = None,
     make: Callable[[StepPlan, StepEnvironment], Step] = make_step,
 ) -> list[Branch]:
     """Return the branches of the source's pipelines, their steps made; `opened` closes them.
 
     `marks`: pipeline → what this process has settled for others, in a cluster; `parkings`:
     pipeline → what waits of it; `sagas`: pipeline → its sagas, of each that has them; `keys`: pipeline → who
-    keeps its idempotency keys. `make` makes the
-    steps; tests of a flow put others in the place of those that reach outside.
+    keeps its idempotency keys; `relay`: database step → what wakes the relay of its outbox, without
+    which publish steps deliver to `sinks` themselves. `make` makes the steps; tests of a flow put others in the place of those that reach outside.
     """
     common: dict[str, dict[str, Any]] = {}
     branches = [
@@ -171,6 +179,7 @@ def assemble_branches(
             parking=parkings[each.name] if each.name in parkings else Parking(),
             sagas=sagas.get(each.name),
             keys=keys.get(each.name),
+            relay=relay,
         )
         for each in source.pipelines
     ]
@@ -191,11 +200,14 @@ def _branch(
     parking: Parking,
     sagas: Sagas | None,
     keys: PipelineKeys | None,
+    relay: Callable[[StepPlan], Callable[[], None]] | None,
 ) -> Branch:
     limit = None if pipeline.timeout is None else TimeLimit(pipeline.timeout)
-    maker = RunnerMaker(plan, pipeline.name, sinks, halt, opened, make, common=common, limit=limit)
+    maker = RunnerMaker(
+        plan, pipeline.name, sinks, halt, opened, make, common=common, limit=limit, relay=relay
+    )
     validator = _validator(plan, pipeline.schema) if pipeline.schema else None
-    used = {name: sinks[name] for name in sinks_of(pipeline)}
+    used = {name: sinks[name] for name in sinks_of(pipeline, relayed=relay is None)}
     if sagas is not None:
         maker = replace(maker, around=_watching(sagas))
         sagas.published_anew = _published_anew(pipeline, used)

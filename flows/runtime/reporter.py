@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from connectors.contracts import Reader
 from connectors.errors import PenstockError
@@ -16,8 +17,12 @@ from flows.runtime.depths import DeadLetterDepths
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
 from flows.runtime.measures import Measures
+from flows.runtime.outboxes import Outboxes
 from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report, State
 from flows.runtime.resources import cpu_seconds, resident_bytes
+
+if TYPE_CHECKING:
+    from transforms.steps.outbox_table import OutboxDepth
 
 REPORT_EVERY = 0.5
 """Seconds."""
@@ -41,6 +46,7 @@ class Reporter:
         self._progress = (0, time.monotonic())
         """The last ticket that was stored, and since when nothing has been."""
         self._depths: DeadLetterDepths | None = None
+        self._outboxes: Outboxes | None = None
         self._wake = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -55,9 +61,11 @@ class Reporter:
         branches: list[Branch],
         *,
         depths: DeadLetterDepths | None = None,
+        outboxes: Outboxes | None = None,
     ) -> None:
         """Report on these from now on."""
         self._depths = depths
+        self._outboxes = outboxes
         self._source = source
         self._reader, self._intake = reader, intake
         self._committer, self._branches = committer, branches
@@ -122,12 +130,18 @@ class Reporter:
             waits.append(self._committer.status)
         if self._reader is not None:
             waits.append(self._reader.status())
+        outbox: dict[str, OutboxDepth] = {}
+        if self._outboxes is not None:
+            waits.append(self._outboxes.status)
+            outbox = self._outboxes.depths()
         return Report(
             state=state,
             status=self.redact("; ".join(wait for wait in waits if wait)),
             pipelines=counts,
             parked=parked,
             dead_letters=self._depths.found if self._depths is not None else {},
+            outbox={name: depth.waiting for name, depth in outbox.items()},
+            outbox_refused={name: depth.refused for name, depth in outbox.items()},
             lags=dict(self._reader.lag()) if self._reader is not None else {},
             failures=failures,
             error=_error_report(error, self.redact),
@@ -145,12 +159,15 @@ class Reporter:
             found[self._source] = self.redact(self._reader.status())
         for branch in self._branches:
             for runner in branch.every_runner():
-                if runner.plan.type == "step.publish":
+                if runner.plan.type == "step.publish" and runner.plan.outbox is None:
                     sink = runner.plan.settings.sink
                     found[sink] = found.get(sink) or self.redact(runner.status)
                 elif _may_break(runner.plan.settings):
                     name = runner.plan.use or f"{branch.name}/{runner.plan.place_in_pipeline}"
                     found[name] = found.get(name) or self.redact(runner.status)
+        if self._outboxes is not None:
+            for sink, waits in self._outboxes.sinks().items():
+                found[sink] = found.get(sink) or self.redact(waits)
         return found
 
     def _stalled(self, active: bool) -> float:

@@ -12,6 +12,9 @@ from flows.runtime.halt import Halt
 from flows.runtime.stepping import Around, StepRunner
 from flows.runtime.time_limit import TimeLimit
 from transforms.contracts import Step, StepEnvironment
+from transforms.expressions import compile_jq
+from transforms.steps.outbox import Composed, Outbox
+from transforms.steps.publish import Composer
 
 if TYPE_CHECKING:
     from flows.plan import FlowPlan, PipelinePlan, StepPlan
@@ -39,6 +42,8 @@ class RunnerMaker:
     limit: TimeLimit | None = None
     common: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Step module → what the steps of this worker that use it have in common."""
+    relay: Callable[[StepPlan], Callable[[], None]] | None = None
+    """Database step with an outbox → what wakes its relay. None: publish steps deliver themselves."""
 
     def runners(
         self,
@@ -83,26 +88,27 @@ class RunnerMaker:
             inner.extend(made)
             return made
 
-        plan = self.plan
-        made = self.make(
-            step,
-            StepEnvironment(
-                flow=plan.name,
-                pipeline=self.pipeline,
-                name=step.name,
-                number=step.number,
-                numbers=numbers,
-                earlier=earlier,
-                sinks=self.sinks,
-                validator=plan.schemas.validator,
-                folder=plan.folder,
-                inner=make_inner,
-                within=step.within,
-                redact=plan.redact,
-                module=step.use,
-                common=self.common.setdefault(step.use, {}) if step.use else None,
-            ),
+        environment = StepEnvironment(
+            flow=self.plan.name,
+            pipeline=self.pipeline,
+            name=step.name,
+            number=step.number,
+            numbers=numbers,
+            earlier=earlier,
+            sinks=self.sinks,
+            validator=self.plan.schemas.validator,
+            folder=self.plan.folder,
+            inner=make_inner,
+            within=step.within,
+            redact=self.plan.redact,
+            module=step.use,
+            common=self.common.setdefault(step.use, {}) if step.use else None,
+            relayed=self.relay is not None and step.outbox is not None,
         )
+        if step.publishes and self.relay is not None:
+            outbox = self._outbox(step, environment, self.relay(step))
+            environment = replace(environment, outbox=outbox)
+        made = self.make(step, environment)
         self.opened.callback(made.close)
         return StepRunner(
             step,
@@ -113,5 +119,31 @@ class RunnerMaker:
             around=self.around(step),
             once=self.once(step),
             limit=self.limit,
-            redact=plan.redact,
+            redact=self.plan.redact,
+        )
+
+    def _outbox(
+        self, step: StepPlan, environment: StepEnvironment, wake: Callable[[], None]
+    ) -> Outbox:
+        """Return what a database step publishes with its change."""
+        composed = []
+        for each in step.publishes:
+            readable = (*environment.earlier, step.name)
+            own = replace(environment, name=each.name, number=each.number, earlier=readable)
+            composed.append(
+                Composed(
+                    each.settings.sink,
+                    Composer(each.settings, own).compose,
+                    compile_jq(each.if_) if each.if_ else None,
+                    compile_jq(each.skip_if) if each.skip_if else None,
+                )
+            )
+        (table,) = {str(each.outbox) for each in step.publishes}
+        return Outbox(
+            step.name,
+            composed,
+            flow=self.plan.name,
+            pipeline=self.pipeline,
+            table=table,
+            wake=wake,
         )

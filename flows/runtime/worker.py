@@ -44,6 +44,7 @@ from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
 from flows.runtime.key_keeping import open_keys, teller
 from flows.runtime.logs import Level, set_up_logging
+from flows.runtime.outboxes import open_outboxes
 from flows.runtime.parking import Parking
 from flows.runtime.replay_inbox import ReplayInbox
 from flows.runtime.replaying import Replaying
@@ -166,6 +167,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             return
         reporter.status = ""
         _announce(plan, lease, sinks, sink_states)
+        outboxes = open_outboxes(plan, source_plan, halt, opened, counts=first)
         sagas = open_sagas(plan, source_plan, lease, halt, opened)
         branches = assemble_branches(
             plan,
@@ -178,6 +180,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             parkings=parkings,
             sagas=sagas,
             keys=keys,
+            relay=outboxes.waker,
         )
         intake: Intake | None = None
         if order.reads:
@@ -224,7 +227,10 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 transactions=transactions,
                 shares_thread=shares_thread,
             )
-        reporter.watch(order.source, reader, intake, committer, branches, depths=depths)
+        outboxes.start()
+        reporter.watch(
+            order.source, reader, intake, committer, branches, depths=depths, outboxes=outboxes
+        )
         log.info("worker started", source=source_plan.name, shard=order.shard)
         _spare_the_collector()
         try:
@@ -233,6 +239,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             if not halt.error:
                 raise
         _finish(intake, committer, halt)
+        outboxes.drain()
 
 
 def _open_reader(order: WorkerOrder, plan: FlowPlan, positions: Mapping[str, Position]) -> Reader:

@@ -17,6 +17,7 @@ from flows.spec.loops import check_loops
 from flows.spec.merge import is_test_document, merge
 from flows.spec.model import FlowFile
 from flows.spec.nodes import Mapping, plain
+from flows.spec.outboxes import check_outboxes
 from flows.spec.problems import Place, Problems
 from flows.spec.publishing import check_publishing
 from flows.spec.reads import check_reads
@@ -78,6 +79,7 @@ def read_flow(paths: AbstractSequence[Path], environ: AbstractMapping[str, str])
         check_loops(tree, configs, problems)
         check_exactly_once(tree, configs, problems)
         check_publishing(tree, configs, problems)
+        check_outboxes(tree, configs, problems)
     check_reads(configs, problems)
     check_timeouts(configs, problems)
     check_sagas(tree, configs, problems)

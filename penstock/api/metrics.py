@@ -66,6 +66,13 @@ TABLE = (
         "Executions that wait to be tried again, or behind one that does.",
     ),
     Described(
+        "workflow_outbox_events",
+        "gauge",
+        ("pipeline", "status"),
+        "Events in outboxes: waiting to be published, or refused for good by their sink. Absent for"
+        " pipelines without an outbox.",
+    ),
+    Described(
         "workflow_pipeline_error_rate",
         "gauge",
         ("pipeline",),
@@ -254,6 +261,8 @@ class _Moment(Collector):
                     key,
                     live.parked(source.name, name),
                 )
+                for status, events in live.outbox(source.name, name).items():
+                    _add(found, "workflow_outbox_events", (name, status), events)
                 rate = rates[name].percent if name in rates else 0.0
                 _add(found, "workflow_pipeline_error_rate", key, rate)
                 mine = measures.get(name)

@@ -272,6 +272,7 @@ def _edge(
         in_transaction=pipeline.delivery == "exactly_once",
         keyed=pipeline.idempotency is not None,
         idempotent=step.is_idempotent,
+        outbox_of=None if step.outbox is None else step.settings.outbox.step,
     )
 
 

@@ -64,6 +64,10 @@ def probes_of(plan: FlowPlan) -> dict[str, Probe]:
                 again = sum(title.partition(" (")[0] == place for title in probes)
                 title = f"{place} ({again + 1})" if again else place
                 probes[title] = partial(kind.preflight, step.settings, plan.folder)
+            if step.publishes:
+                table = str(step.publishes[0].outbox)
+                title = f"{pipeline.name}/{step.name} (outbox)"
+                probes[title] = partial(_check_outbox, step.settings.database, table, plan.name)
     return probes
 
 
@@ -141,6 +145,12 @@ def _check_keys(url: str, flow: str) -> list[Check]:
 
     with closing(RedisKeys(url, flow)) as keys:
         return keys.preflight()
+
+
+def _check_outbox(url: str, table: str, flow: str) -> Iterable[Check]:
+    from transforms.steps.outbox_preflight import check_outbox  # noqa: PLC0415 - as its driver
+
+    return check_outbox(url, table, flow)
 
 
 def outcome(checks: Iterable[ModuleCheck]) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
@@ -17,9 +18,12 @@ from connectors.settings import Duration, Settings, TemplateValue
 from transforms.contracts import StepEnvironment, StepType
 from transforms.executions import UNSET, Executions
 from transforms.expressions import compile_value
-from transforms.steps.db_calls import Asking, Call, Database, Result, in_chains
+from transforms.steps.db_calls import Along, Asking, Call, Database, Result, in_chains
 from transforms.steps.db_statements import parse_statement
 from transforms.steps.idempotent import OnlyIdempotentSettings
+
+if TYPE_CHECKING:
+    from transforms.steps.outbox import Outbox, OutboxRow
 
 _POSTGRES = ("postgresql://", "postgres://")
 _SQLITE = "sqlite:///"
@@ -115,13 +119,17 @@ class _DbStep:
         self._name = env.name
         self._params = compile_value(settings.params)
         self._database = database
+        self._outbox = env.outbox
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Run the statement for each event; one that fails undoes nothing of another's."""
         values, errors = self._params.column(executions, indexes)
         executions.failures.update(errors)
         calls = [Call(k, v) for k, v in zip(indexes, values, strict=True) if k not in errors]
-        outcomes = self._database.run(in_chains(calls, executions.turn_column()))
+        along = None
+        if self._outbox is not None:
+            along = Along(self._outbox, partial(self._rows, self._outbox, executions))
+        outcomes = self._database.run(in_chains(calls, executions.turn_column()), along)
         details = executions.details.get(self._name)
         if details is None:
             details = executions.details[self._name] = [None] * executions.events.size
@@ -141,6 +149,12 @@ class _DbStep:
                         executions.failures[index] = error
                     outputs.append(UNSET)
         return outputs
+
+    def _rows(
+        self, outbox: Outbox, executions: Executions, results: Mapping[int, Result]
+    ) -> tuple[list[OutboxRow], dict[int, PenstockError]]:
+        """Return what is to be published with these results."""
+        return outbox.rows(executions, {k: self._shown(result) for k, result in results.items()})
 
     def _shown(self, result: Result) -> tuple[Any, dict[str, Any]]:
         """Return the output, and what is beside it."""
@@ -209,11 +223,13 @@ def _database(
         return SqliteDatabase(settings.database.removeprefix(_SQLITE), asking)
     from transforms.steps.db_pool import Pool  # noqa: PLC0415 - as its driver
     from transforms.steps.db_postgres import PostgresDatabase  # noqa: PLC0415 - as its driver
+    from transforms.steps.outbox_table import OutboxTable  # noqa: PLC0415 - as its driver
 
     pool = None
     if env.common is not None:
         pool = env.common.setdefault("database connections", Pool(settings.connections))
-    return PostgresDatabase(settings.database, asking, pool)
+    table = None if env.outbox is None else OutboxTable(env.outbox.table, env.flow)
+    return PostgresDatabase(settings.database, asking, pool, table)
 
 
 def _asking(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from connectors.errors import PenstockError, PermanentError
 from transforms.steps.db_statements import Statement
 from transforms.steps.payload import json_text
+
+if TYPE_CHECKING:
+    from transforms.steps.outbox import Outbox, OutboxRow
 
 Row = dict[str, Any]
 
@@ -52,11 +55,23 @@ Chains = Sequence[Sequence[Call]]
 """The calls of one chain go one after another."""
 
 
+@dataclass(frozen=True, slots=True)
+class Along:
+    """What goes into the database along with the changes, in their transaction."""
+
+    outbox: Outbox
+    rows: Callable[[Mapping[int, Result]], tuple[list[OutboxRow], dict[int, PenstockError]]]
+    """Results → rows for the outbox, and the errors of calls that are to be undone therefore."""
+
+
 class Database(Protocol):
     """One step's way to its database. Used by one thread at a time."""
 
-    def run(self, chains: Chains) -> Outcomes:
-        """Ask for every call and return what came of each; blocks. Nothing raises for one call."""
+    def run(self, chains: Chains, along: Along | None = None) -> Outcomes:
+        """Ask for every call and return what came of each; blocks. Nothing raises for one call.
+
+        `along` is for a database that was made with an outbox.
+        """
 
     def close(self) -> None:
         """Let go of the connections."""

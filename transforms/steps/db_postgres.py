@@ -15,9 +15,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.generators import execute
 from psycopg.rows import tuple_row
 
-from connectors.errors import PenstockError, PermanentError
+from connectors.errors import PenstockError
+from connectors.failpoints import fail_point
 from connectors.postgres_cdc.types import SESSION, TYPES_SQL, TypeCatalog
 from transforms.steps.db_calls import (
+    Along,
     Asking,
     Call,
     Chains,
@@ -29,6 +31,7 @@ from transforms.steps.db_calls import (
 from transforms.steps.db_errors import connecting_error, statement_error
 from transforms.steps.db_pool import Connection, Pool
 from transforms.steps.db_values import bound, loaders_of
+from transforms.steps.outbox_table import OutboxTable
 
 _CONNECT_TIMEOUT = 10
 _GRACE = 10.0
@@ -52,47 +55,64 @@ class _UnreachableError(Exception):
 class PostgresDatabase:
     """Connections of a pool, opened when needed and looked at before they are used."""
 
-    def __init__(self, url: str, asking: Asking, pool: Pool | None = None) -> None:
-        """`pool` is shared with other steps; without one the step has its own."""
+    def __init__(
+        self,
+        url: str,
+        asking: Asking,
+        pool: Pool | None = None,
+        table: OutboxTable | None = None,
+    ) -> None:
+        """`pool` is shared with other steps; without one the step has its own. `table`: its outbox."""
         self._asking = asking
         self._sql = asking.statement.numbered()
         self._conninfo = _conninfo(url, asking)
-        self._kind = (self._conninfo, asking.numeric_as_number)
+        self._table = table
+        # Connections of a step with an outbox have seen that the table is there.
+        self._kind = (self._conninfo, asking.numeric_as_number, table.name if table else None)
         self._pool = pool or Pool(asking.connections)
         self._lock = Lock()
         self._threads = ThreadPoolExecutor(asking.connections, thread_name_prefix="db-step")
 
-    def run(self, chains: Chains) -> Outcomes:
+    def run(self, chains: Chains, along: Along | None = None) -> Outcomes:
         """Share the chains out between connections, and wait until all are through."""
         outcomes: dict[int, Result | PenstockError] = {}
         waiting = deque(chains)
         workers = min(self._asking.connections, len(chains))
         if workers <= 1:
-            self._work(waiting, outcomes)
+            self._work(waiting, outcomes, along)
             return outcomes
         # No result is used but an exception's: an error of ours must not pass as "no outcome".
-        for done in [self._threads.submit(self._work, waiting, outcomes) for _ in range(workers)]:
+        running = [
+            self._threads.submit(self._work, waiting, outcomes, along) for _ in range(workers)
+        ]
+        for done in running:
             done.result()
         return outcomes
 
     def _work(
-        self, waiting: deque[Sequence[Call]], outcomes: dict[int, Result | PenstockError]
+        self,
+        waiting: deque[Sequence[Call]],
+        outcomes: dict[int, Result | PenstockError],
+        along: Along | None,
     ) -> None:
         with self._pool.one():
-            self._work_through(waiting, outcomes)
+            self._work_through(waiting, outcomes, along)
 
     def _work_through(
-        self, waiting: deque[Sequence[Call]], outcomes: dict[int, Result | PenstockError]
+        self,
+        waiting: deque[Sequence[Call]],
+        outcomes: dict[int, Result | PenstockError],
+        along: Along | None,
     ) -> None:
         connection: Connection | None = None
         calls: list[Call] = []
         try:
             while calls := self._next(waiting):
                 if len(calls) > 1 and self._asking.changes:
-                    connection = self._all_at_once(connection, calls, outcomes)
+                    connection = self._all_at_once(connection, calls, outcomes, along)
                 for call in calls:
                     if call.index not in outcomes:
-                        connection = self._alone(connection, call, outcomes)
+                        connection = self._alone(connection, call, outcomes, along)
         except _UnreachableError as error:
             # Not once per call: each may have to wait until connecting has timed out.
             with self._lock:
@@ -119,6 +139,7 @@ class PostgresDatabase:
         connection: Connection | None,
         calls: Sequence[Call],
         outcomes: dict[int, Result | PenstockError],
+        along: Along | None,
     ) -> Connection:
         """Run all in one transaction and one round trip; return the connection to go on with.
 
@@ -127,7 +148,7 @@ class PostgresDatabase:
         """
         connection = self._usable(connection)
         committing = False
-        results: dict[int, Result | PenstockError] = {}
+        results: dict[int, Result] = {}
         try:
             values = [self._values(connection, call) for call in calls]
             cursors = [psycopg.RawCursor(connection) for _ in calls]
@@ -137,8 +158,12 @@ class PostgresDatabase:
                 pipeline.sync()
                 for call, cursor in zip(calls, cursors, strict=True):
                     results[call.index] = self._result(cursor)
+                if along is not None:
+                    self._write_along(connection, along, results)
+                    pipeline.sync()
+                    fail_point("before_outbox_commit")
                 committing = True
-        except (psycopg.Error, PermanentError) as error:
+        except (psycopg.Error, PenstockError) as error:
             if committing and connection.closed and isinstance(error, psycopg.Error):
                 # It may have been committed: to run it again could do it twice.
                 failure = self._failure(error, connection)
@@ -147,19 +172,41 @@ class PostgresDatabase:
                 connection.close()
             return connection
         outcomes |= results
+        if along is not None:
+            _committed(along)
         return connection
+
+    def _write_along(
+        self, connection: Connection, along: Along, results: dict[int, Result]
+    ) -> None:
+        """Write what these results have published. Raises PenstockError where one can't be."""
+        assert self._table is not None  # noqa: S101 - the step was made with one
+        rows, errors = along.rows(results)
+        if errors:
+            raise next(iter(errors.values()))
+        self._table.insert(connection, rows)
 
     def _alone(
         self,
         connection: Connection | None,
         call: Call,
         outcomes: dict[int, Result | PenstockError],
+        along: Along | None,
     ) -> Connection:
         """Run one statement in a transaction of its own; return the connection to go on with."""
         connection = self._usable(connection)
         try:
-            outcomes[call.index] = self._asked(connection, self._values(connection, call))
-        except PermanentError as error:
+            values = self._values(connection, call)
+            if along is None:
+                outcomes[call.index] = self._asked(connection, values)
+            else:
+                with connection.transaction():
+                    result = self._asked(connection, values)
+                    self._write_along(connection, along, {call.index: result})
+                    fail_point("before_outbox_commit")
+                outcomes[call.index] = result
+                _committed(along)
+        except PenstockError as error:
             outcomes[call.index] = error
         except psycopg.Error as error:
             outcomes[call.index] = self._failure(error, connection)
@@ -249,6 +296,8 @@ class PostgresDatabase:
             for oid, loader in made.items():
                 connection.adapters.register_loader(oid, loader)
             connection.catalog, connection.parameters = catalog, {}
+            if self._table is not None:
+                self._table.ensure(connection)
         except BaseException:
             connection.close()
             raise
@@ -261,6 +310,11 @@ class PostgresDatabase:
         """Close the connections and end the threads."""
         self._threads.shutdown()
         self._pool.close()
+
+
+def _committed(along: Along) -> None:
+    fail_point("after_outbox_commit")
+    along.outbox.wake()
 
 
 def _conninfo(url: str, asking: Asking) -> str:

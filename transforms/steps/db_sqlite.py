@@ -10,6 +10,7 @@ from typing import Any
 
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from transforms.steps.db_calls import (
+    Along,
     Asking,
     Call,
     Chains,
@@ -39,8 +40,9 @@ class SqliteDatabase:
         self._connection: sqlite3.Connection | None = None
         self._deadline = math.inf
 
-    def run(self, chains: Chains) -> Outcomes:
+    def run(self, chains: Chains, along: Along | None = None) -> Outcomes:
         """Run the statements one after another, in the order of the events."""
+        assert along is None, "outboxes are PostgreSQL's"  # noqa: S101 - the flow was checked
         calls = sorted((call for chain in chains for call in chain), key=lambda call: call.index)
         outcomes: dict[int, Result | PenstockError] = {}
         try:

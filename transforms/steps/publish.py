@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
+from typing_extensions import Self
 
 from connectors.batch import Column
 from connectors.contracts import Attribute, Outgoing
+from connectors.errors import PermanentError
 from connectors.settings import Jq, Path, Template
-from transforms.contracts import StepEnvironment, StepType
-from transforms.executions import Executions
+from transforms.contracts import Step, StepEnvironment, StepType
+from transforms.executions import UNSET, Executions
 from transforms.expressions import compile_jq, compile_template
 from transforms.expressions.values import to_text
 from transforms.steps.envelope import Envelope
 from transforms.steps.idempotent import OnlyIdempotentSettings
 from transforms.steps.inputs import picked
+from transforms.steps.outbox import OutboxSettings
 from transforms.steps.payload import Payload
 
 
@@ -42,28 +45,37 @@ class PublishSettings(OnlyIdempotentSettings):
     data_from: Path | None = None
     """What is published; default: the output of the last step that has one, else the trigger's
     data."""
+    outbox: OutboxSettings | None = None
+    """Publish by way of a table that is written in the transaction of a `step.db_exec`: both happen,
+    or neither."""
+
+    @model_validator(mode="after")
+    def _key_of_the_change(self) -> Self:
+        if self.outbox is not None and self.idempotent:
+            raise ValueError(
+                f"idempotent: true on step {self.outbox.step}, which its outbox follows"
+            )
+        return self
 
 
-class PublishStep:
-    """Delivers a batch to its sink and blocks until each event is confirmed or has failed.
+class Composer:
+    """Makes events of executions, as a publish step's settings say.
 
     The id of what is published is derived from the event, the pipeline and the step: a
     redelivery publishes the same id.
     """
 
-    has_output = False
-
     def __init__(self, settings: PublishSettings, env: StepEnvironment) -> None:
-        assert settings.sink is not None  # noqa: S101 - resolved when the flow was loaded
-        self._sink = env.sinks[settings.sink]
         self._topic = settings.topic
         self._payload = Payload(settings.data_from, settings.schema_, env)
         self._key = None if settings.key is None else compile_jq(settings.key)
         self._type = None if settings.type is None else compile_template(settings.type)
         self._envelope = Envelope(env.flow, env.pipeline, env.place)
 
-    def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
-        """Deliver; what can't be sent, and what the sink does not take, fails."""
+    def compose(
+        self, executions: Executions, indexes: Sequence[int]
+    ) -> tuple[Sequence[int], Outgoing | None]:
+        """Return the indexes that have an event, and their events; the others have failed."""
         failures = executions.failures
         before = len(failures)
         values, passed_on = self._payload.texts(executions, indexes)
@@ -80,20 +92,14 @@ class PublishStep:
             if isinstance(event_type, list):
                 event_type = [event_type[place] for place in places]
         if not indexes:
-            return []
+            return indexes, None
 
         def attributes() -> Mapping[str, Attribute]:
             return self._envelope.attributes(
                 executions, indexes, keys, event_type, passed_on=passed_on
             )
 
-        outgoing = Outgoing(values, keys, attributes, self._topic)
-        for place, error in self._sink.deliver(outgoing).items():
-            failures[indexes[place]] = error
-        return []
-
-    def close(self) -> None:
-        """Nothing is held: the runtime closes the sink."""
+        return indexes, Outgoing(values, keys, attributes, self._topic)
 
     def _keys(self, executions: Executions, indexes: Sequence[int]) -> Column:
         if self._key is None:
@@ -111,11 +117,64 @@ class PublishStep:
         return types
 
 
+class PublishStep:
+    """Delivers a batch to its sink and blocks until each event is confirmed or has failed."""
+
+    has_output = False
+
+    def __init__(self, settings: PublishSettings, env: StepEnvironment) -> None:
+        assert settings.sink is not None  # noqa: S101 - resolved when the flow was loaded
+        self._sink = env.sinks[settings.sink]
+        self._compose = Composer(settings, env).compose
+
+    def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
+        """Deliver; what can't be sent, and what the sink does not take, fails."""
+        indexes, outgoing = self._compose(executions, indexes)
+        if outgoing is not None:
+            for place, error in self._sink.deliver(outgoing).items():
+                executions.failures[indexes[place]] = error
+        return []
+
+    def close(self) -> None:
+        """Nothing is held: the runtime closes the sink."""
+
+
+class OutboxPublishStep:
+    """Has nothing left to do: its events are in the outbox, since the step before was committed."""
+
+    has_output = False
+
+    def __init__(self, changed_by: str) -> None:
+        self._changed_by = changed_by
+
+    def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
+        """Fail those for which the step before did not run: nothing of theirs was written."""
+        outputs = executions.outputs.get(self._changed_by)
+        for index in indexes:
+            if outputs is None or outputs[index] is UNSET:
+                executions.failures[index] = PermanentError(
+                    f"step {self._changed_by} did not run, and the event would have been published"
+                    " by its transaction.",
+                    code="outbox_without_change",
+                    hint=f"Let what leads past {self._changed_by} lead past this step too.",
+                )
+        return []
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _make(settings: PublishSettings, env: StepEnvironment) -> Step:
+    if settings.outbox is not None and env.relayed:
+        return OutboxPublishStep(settings.outbox.step)
+    return PublishStep(settings, env)
+
+
 PUBLISH = StepType(
     "step.publish",
     PublishSettings,
     "Publish to a sink; done when it has confirmed.",
-    make=PublishStep,
+    make=_make,
     effect=True,
     has_output=False,
 )

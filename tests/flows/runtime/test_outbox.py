@@ -1,4 +1,4 @@
-"""The outbox of docs/how-to/outbox.md, as it stands there, on real servers and under kills."""
+"""The outbox by CDC of docs/how-to/outbox.md, as it stands there, on real servers and under kills."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Booking:
         self.kafka, self.database = kafka, database
         self.incoming, self.events = kafka.create_topic(3), kafka.create_topic(3)
         (tables,) = [block for block in blocks("sql") if block.page == PAGE]
-        (flow,) = [block for block in blocks("yaml") if block.page == PAGE]
+        own = [block for block in blocks("yaml") if block.page == PAGE]
+        (flow,) = [block for block in own if "booking_outbox" in block.text]
         self.execute(tables.text)
         text = flow.text.replace("orders.in", self.incoming).replace("orders.events", self.events)
         self.flow = folder / "booking.yaml"

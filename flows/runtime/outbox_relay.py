@@ -1,0 +1,275 @@
+"""Publishes what waits in an outbox: one relay per table and worker, on a thread of its own.
+
+    lock lanes ── read their first rows ── deliver ── delete what was confirmed ── unlock
+
+Workers share an outbox by lanes: who has a lane's lock publishes its rows, in order, so none is
+overtaken. The lock ends with its connection. A crash before the rows are deleted publishes them again,
+with the same event ids; nothing else repeats any.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+import psycopg
+import structlog
+
+from connectors.contracts import Attribute, Outgoing, Sink
+from connectors.errors import FatalError, PenstockError, RetryableError
+from connectors.failpoints import fail_point
+from flows.runtime.halt import Halt
+from transforms.steps.db_calls import Asking
+from transforms.steps.db_errors import statement_error
+from transforms.steps.db_pool import Connection
+from transforms.steps.db_postgres import PostgresDatabase
+from transforms.steps.db_statements import parse_statement
+from transforms.steps.outbox_table import OutboxDepth, OutboxTable, WaitingRow
+
+log = structlog.get_logger("penstock.worker")
+
+MOST: Final = 1_000
+"""Rows that are read and delivered at once."""
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks when nobody says that something was written: by another, or before."""
+
+FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
+"""Backoff in seconds while the database or a sink is away."""
+
+COUNT_EVERY, _SHARE = 5.0, 0.01
+"""Seconds between two counts at the least, and the part of the thread's time they may take."""
+
+PATIENCE: Final = 5.0
+"""Seconds that a drain waits for what is left: it is safe where it is."""
+
+_TIMEOUT: Final = 30.0
+
+
+class OutboxRelay:
+    """The relay of one table, for the sinks that it opens itself.
+
+    `wake`, `status`, `depths` may be used from any thread; the sinks belong to its own.
+    """
+
+    def __init__(
+        self,
+        database: str,
+        table: OutboxTable,
+        sinks: Mapping[str, Sink],
+        halt: Halt,
+        *,
+        counts: Collection[str],
+    ) -> None:
+        """`sinks` are open. `counts`: the pipelines of which it tells how much waits."""
+        self._database = PostgresDatabase(database, _ASKING, table=table)
+        self._table = table
+        self.sinks = sinks
+        self._halt = halt
+        self._counts = counts
+        self.status = ""
+        """What it waits for, or ""; read by the reporter."""
+        self.away: dict[str, str] = {}
+        """Sink → what it waits for."""
+        self.depths: dict[str, OutboxDepth] = {}
+        """Pipeline → what waited at the last count."""
+        self._next_count = 0.0
+        self._connection: Connection | None = None
+        self._woken = threading.Event()
+        self._closing = threading.Event()
+        self._drained = threading.Event()
+        self._drains = False
+        self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
+
+    def start(self) -> None:
+        """Begin to publish."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that rows have been written."""
+        self._woken.set()
+
+    def drain(self) -> None:
+        """Publish what is left, however long it takes; when asked to stop, for at most 5 s."""
+        self._drains = True
+        self._woken.set()
+        deadline: float | None = None
+        while self._thread.is_alive() and not self._halt.error:
+            if self._drained.wait(0.05):
+                return
+            if self._halt.asked():
+                deadline = deadline or time.monotonic() + PATIENCE
+                if time.monotonic() >= deadline:
+                    return
+
+    def close(self) -> None:
+        """End the thread; what it is delivering is delivered."""
+        self._closing.set()
+        self._woken.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    # --- its thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        delay = FIRST_DELAY
+        try:
+            while not self._closing.is_set() and not self._halt.error:
+                self._woken.clear()
+                try:
+                    moved = self._round()
+                except psycopg.Error as error:
+                    broken = self._connection is None or self._connection.closed
+                    failure = statement_error(error, _TIMEOUT, broken=broken)
+                    delay = self._wait_for(failure, delay)
+                except RetryableError as error:
+                    delay = self._wait_for(error, delay)
+                except PenstockError as error:
+                    self._halt.fail(error)
+                else:
+                    self.status, delay = "", FIRST_DELAY
+                    if not moved:
+                        self._idle()
+        except Exception as error:  # noqa: BLE001 - a defect must stop the worker, not the thread alone
+            self._halt.fail(_broke(error))
+        finally:
+            self._disconnect()
+
+    def _idle(self) -> None:
+        if self._drains and self._connected() and self._is_empty():
+            self._drained.set()
+        self._woken.wait(0.05 if self._drains else LOOK_EVERY)
+
+    def _is_empty(self) -> bool:
+        try:
+            return self._table.is_empty(self._open(), list(self.sinks))
+        except psycopg.Error:
+            return False
+
+    def _wait_for(self, error: PenstockError, delay: float) -> float:
+        """Wait until it may be tried again; return for how long to wait the next time."""
+        self.status = f"outbox {self._table.name}: {error.message}"
+        self._disconnect()
+        self._closing.wait(delay)
+        return min(delay * 2, LONGEST_DELAY)
+
+    def _round(self) -> bool:
+        """Publish what the lanes at hand have first; return whether there was anything."""
+        connection = self._open()
+        self._count(connection)
+        sinks = list(self.sinks)
+        lanes = self._table.take_lanes(connection, sinks)
+        if not lanes:
+            return False
+        rows = self._table.waiting(connection, sinks, lanes, MOST)
+        self._publish(connection, rows)
+        self._table.give_back(connection)
+        return bool(rows)
+
+    def _publish(self, connection: Connection, rows: Sequence[WaitingRow]) -> None:
+        """Deliver rows and delete them. Raises RetryableError when a sink is away, FatalError."""
+        away: RetryableError | None = None
+        fatal: PenstockError | None = None
+        for (sink, topic), mine in _by_target(rows).items():
+            failures = self.sinks[sink].deliver(_outgoing(topic, mine))
+            fail_point("after_outbox_published")
+            done = [row.seq for place, (row, _) in enumerate(mine) if place not in failures]
+            self._table.delete(connection, done)
+            refused = []
+            for place, error in failures.items():
+                if isinstance(error, RetryableError):
+                    away = away or error
+                    self.away[sink] = error.message
+                elif isinstance(error, FatalError):
+                    fatal = fatal or error
+                else:
+                    refused.append((mine[place][0].seq, f"{error.code}: {error}"))
+            if refused:
+                self._refuse(connection, sink, refused)
+            elif not failures:
+                self.away.pop(sink, None)
+        if fatal is not None:
+            raise fatal
+        if away is not None:
+            raise away
+
+    def _refuse(self, connection: Connection, sink: str, refused: list[tuple[int, str]]) -> None:
+        """Leave rows in the table that will never be taken, and say so."""
+        self._table.refuse(connection, refused)
+        log.warning(
+            "events in an outbox are refused for good by their sink",
+            code="outbox_refused",
+            sink=sink,
+            table=self._table.name,
+            events=len(refused),
+            error=refused[0][1],
+            hint=f"They stay in {self._table.name} with their error. Set it to NULL to try them again.",
+        )
+
+    def _count(self, connection: Connection) -> None:
+        began = time.monotonic()
+        if not self._counts or began < self._next_count:
+            return
+        found = self._table.depths(connection)
+        self.depths = {name: found.get(name, OutboxDepth()) for name in self._counts}
+        took = time.monotonic() - began
+        self._next_count = began + max(COUNT_EVERY, took / _SHARE)
+
+    # --- its connection -----------------------------------------------------------------------
+
+    def _connected(self) -> bool:
+        return self._connection is not None and not self._connection.closed
+
+    def _open(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._database.open()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        """Close the connection, and so let go of all lanes."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+_ASKING = Asking(
+    statement=parse_statement("SELECT 1"),
+    timeout=_TIMEOUT,
+    connections=1,
+    max_rows=1,
+    only_first=False,
+    changes=True,
+    returning=False,
+    numeric_as_number=False,
+)
+
+
+def _by_target(
+    rows: Sequence[WaitingRow],
+) -> dict[tuple[str, str | None], list[tuple[WaitingRow, dict[str, Any]]]]:
+    """Return (sink, topic) → its rows in order, each with what it says of its event."""
+    found: dict[tuple[str, str | None], list[tuple[WaitingRow, dict[str, Any]]]] = {}
+    for row in rows:
+        said = orjson.loads(row.event)
+        found.setdefault((row.sink, said["topic"]), []).append((row, said))
+    return found
+
+
+def _outgoing(topic: str | None, rows: Sequence[tuple[WaitingRow, dict[str, Any]]]) -> Outgoing:
+    def attributes() -> Mapping[str, Attribute]:
+        names = dict.fromkeys(name for _, said in rows for name in said["attributes"])
+        return {name: [said["attributes"].get(name) for _, said in rows] for name in names}
+
+    values = [row.data for row, _ in rows]
+    return Outgoing(values, [said["key"] for _, said in rows], attributes, topic)
+
+
+def _broke(error: Exception) -> FatalError:
+    return FatalError(
+        f"the relay of an outbox broke: {type(error).__name__}: {error}.",
+        code="internal_error",
+        hint="This is a defect; please report it. Nothing of the outbox is lost.",
+    )

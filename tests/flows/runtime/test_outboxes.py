@@ -1,0 +1,335 @@
+"""A change and its event in one transaction: both happen or neither, whatever is killed when."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from connectors.failpoints import OUTBOX_NAMES
+from tests.connectors.kafka.driving import write
+from tests.flows.runtime.running import (
+    kafka_sink,
+    kafka_source,
+    pipeline,
+    publish,
+    step,
+    wait_for,
+)
+from tests.penstock.api.served import client_of
+from tests.transforms.steps.answering import Answer, serving
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
+
+PARTITIONS = 2
+QUERY = (
+    "INSERT INTO orders (id, total) VALUES ($1, $2)"
+    " ON CONFLICT (id) DO UPDATE SET total = EXCLUDED.total RETURNING number"
+)
+
+
+class Booking:
+    """Kafka → an order in PostgreSQL, and an event of it by way of the outbox → Kafka."""
+
+    def __init__(self, flow, kafka, database):
+        self.flow, self.kafka, self.database = flow, kafka, database
+        self.topic, self.target = (kafka.create_topic(PARTITIONS) for _ in range(2))
+        self.execute(
+            "CREATE TABLE orders (id int PRIMARY KEY, total int CHECK (total >= 0),"
+            " number int GENERATED ALWAYS AS IDENTITY)"
+        )
+        self.write_flow()
+
+    def write_flow(self, *between, sink=None, book=None, announce=None, **more):
+        exec_config = {
+            "database": self.database,
+            "query": QUERY,
+            "params": ["{{ .data.id }}", "{{ .data.total }}"],
+            "returning": True,
+            **(book or {}),
+        }
+        told = {"key": ".data.key", "outbox": {"step": "book"}, **(announce or {})}
+        own = publish("topic", "announce", **told)
+        self.flow.write(
+            modules=[
+                kafka_source(self.kafka, self.topic),
+                sink or kafka_sink(self.kafka.bootstrap, self.target),
+            ],
+            pipelines={
+                "booking": pipeline(
+                    "orders", step("book", "db_exec", exec_config), own, *between, **more
+                )
+            },
+        )
+
+    def execute(self, query):
+        with psycopg.connect(self.database, autocommit=True) as connection:
+            cursor = connection.execute(query)
+            return cursor.fetchall() if cursor.description else []
+
+    def send(self, ids, keys=7, partition=0, total=None):
+        for key in range(keys):
+            values = [
+                json.dumps({"id": n, "key": f"k{key}", "total": n if total is None else total})
+                for n in ids
+                if n % keys == key
+            ]
+            encoded = [value.encode() for value in values]
+            write(self.kafka, self.topic, *encoded, partition=partition, key=f"k{key}")
+
+    def send_at_once(self, count, partition=0):
+        values = [json.dumps({"id": n, "key": "k", "total": n}).encode() for n in range(count)]
+        write(self.kafka, self.topic, *values, partition=partition, key="k")
+
+    def orders(self):
+        return {number: n for n, number in self.execute("SELECT id, number FROM orders")}
+
+    def waiting(self):
+        try:
+            return self.execute("SELECT count(*) FROM penstock_outbox")[0][0]
+        except psycopg.errors.UndefinedTable:
+            return 0
+
+    def messages_there(self):
+        """How many messages are in the target topic now."""
+        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": "count"})
+        try:
+            marks = [
+                consumer.get_watermark_offsets(TopicPartition(self.target, each), timeout=20)
+                for each in range(PARTITIONS)
+            ]
+        finally:
+            consumer.close()
+        return sum(high - low for low, high in marks)
+
+    def events(self, count):
+        messages = self.kafka.read_all(self.target, count)
+        return [json.loads(message.value()) for message in messages]
+
+
+@pytest.fixture
+def booking(flow, kafka, database):
+    return Booking(flow, kafka, database)
+
+
+def test_each_change_is_published_once_with_what_the_statement_returned(booking):
+    booking.write_flow(announce={"type": "order.{{ .data.key }}"})
+    booking.send(range(300))
+    booking.flow.run()
+    events = booking.events(300)
+    assert len({event["id"] for event in events}) == len(events) == 300
+    numbers = {event["data"][0]["number"] for event in events}
+    assert numbers == set(booking.orders())
+    assert {event["type"] for event in events} == {f"order.k{n}" for n in range(7)}
+    assert booking.waiting() == 0
+    assert booking.flow.totals() == {"booking": (300, 0, 0)}
+
+
+@pytest.mark.parametrize("point", [*OUTBOX_NAMES, "after_effects_before_settle"])
+def test_a_kill_leaves_no_change_without_its_event_and_no_event_without_its_change(booking, point):
+    booking.send_at_once(400)
+    run = booking.flow.start(environ={"PENSTOCK_FAIL_POINT": point})
+    run.wait_for_lines("starts again")
+    run.kill_all()
+    changed, waiting, published = len(booking.orders()), booking.waiting(), booking.messages_there()
+    if point == "before_outbox_commit":
+        assert (changed, waiting, published) == (0, 0, 0)
+    else:
+        assert changed > 0
+        assert changed <= waiting + published
+    booking.flow.run()
+    events = booking.events(400)
+    assert len({event["id"] for event in events}) == 400
+    assert len(booking.orders()) == 400
+    assert booking.waiting() == 0
+    firsts, seen = [], set()
+    for event in events:
+        if event["id"] not in seen:
+            seen.add(event["id"])
+            firsts.append(event["data"][0]["number"])
+    # A statement that ran twice made no second order, and the order of the first events stands.
+    assert [booking.orders()[number] for number in firsts] == list(range(400))
+    if point == "before_outbox_commit":
+        assert len(events) == 400
+    assert booking.flow.totals() == {"booking": (400, 0, 0)}
+
+
+def test_what_the_database_refuses_is_not_published_and_what_can_not_be_published_not_changed(
+    booking,
+):
+    schema = {
+        "type": "array",
+        "items": {"type": "object", "properties": {"number": {"type": "integer"}}},
+    }
+    key = 'if .data.id == 5 then error("no") else "k" end'
+    booking.write_flow(announce={"schema": "receipt", "key": key})
+    flow = json.loads(booking.flow.path.read_text())
+    flow["schemas"] = {"receipt": {"version": "1", "type": "json", "data_schema": schema}}
+    booking.flow.path.write_text(json.dumps(flow))
+    booking.send([1, 2, 3])
+    booking.send([4], total=-1)
+    booking.send([5, 6])
+    booking.flow.run()
+    assert sorted(booking.orders().values()) == [1, 2, 3, 6]
+    events = booking.events(4)
+    assert len(events) == 4
+    letters = {letter.error_code: letter.step for letter in booking.flow.letters()}
+    assert letters == {"db_constraint": "book", "jq_error": "book"}
+    assert booking.flow.totals() == {"booking": (4, 2, 0)}
+
+
+def test_a_condition_of_the_publish_step_sees_what_the_statement_did(booking):
+    flow = json.loads(booking.flow.path.read_text())
+    flow["pipelines"]["booking"]["steps"][1]["if"] = ".steps.book.output[0].number % 2 == 0"
+    booking.flow.path.write_text(json.dumps(flow))
+    booking.send_at_once(50)
+    booking.flow.run()
+    events = booking.events(25)
+    assert sorted(event["data"][0]["number"] % 2 for event in events) == [0] * 25
+    assert len(booking.orders()) == 50
+
+
+def test_workers_share_the_outbox_and_keep_each_keys_order(booking):
+    for partition in range(PARTITIONS):
+        ids = range(partition * 1000, partition * 1000 + 500)
+        values = [
+            json.dumps({"id": n, "key": f"p{partition}k{n % 5}", "total": n}).encode() for n in ids
+        ]
+        for key in range(5):
+            write(
+                booking.kafka,
+                booking.topic,
+                *(value for n, value in zip(ids, values, strict=True) if n % 5 == key),
+                partition=partition,
+                key=f"p{partition}k{key}",
+            )
+    booking.flow.run("--workers", "2")
+    events = booking.events(1000)
+    assert len({event["id"] for event in events}) == 1000
+    of_key = defaultdict(list)
+    orders = booking.orders()
+    for event in events:
+        of_key[event["partitionkey"]].append(orders[event["data"][0]["number"]])
+    assert len(of_key) == 10
+    assert all(found == sorted(found) for found in of_key.values())
+
+
+def test_a_step_with_a_key_publishes_nothing_for_what_was_done(booking):
+    booking.write_flow(book={"idempotent": True, "idempotency_key": "book_{{ .data.id }}"})
+    booking.send([1, 2, 3, 1, 2, 3])
+    booking.flow.run()
+    booking.send([3, 4])
+    booking.flow.run()
+    assert len(booking.events(4)) == 4
+    assert booking.flow.totals() == {"booking": (8, 0, 0)}
+
+
+class TestASink:
+    """A webhook that a test lets fail."""
+
+    @pytest.fixture
+    def receiver(self):
+        with serving() as made:
+            yield made
+
+    @pytest.fixture
+    def telling(self, booking, receiver):
+        config = {"url": f"{receiver.url}/events", "format": "cloudevents_structured"}
+        sink = {"name": "topic", "type": "sink.webhook", "config": config}
+        booking.write_flow(sink=sink)
+        return booking
+
+    def test_that_is_away_costs_the_changes_nothing_and_gets_its_events_later(
+        self, telling, receiver
+    ):
+        receiver.answer = lambda seen: Answer(status=503)
+        run = telling.flow.start("--address", "127.0.0.1:0")
+        telling.send_at_once(20)
+        wait_for(lambda: telling.flow.totals() == {"booking": (20, 0, 0)}, "the changes")
+        assert (len(telling.orders()), telling.waiting()) == (20, 20)
+        with client_of(run) as client:
+
+            def shown(line):
+                return line in client.get("/metrics").text
+
+            told = 'workflow_outbox_events{pipeline="booking",status="waiting"}'
+            wait_for(lambda: shown(f"{told} 20.0"), "the depth")
+            assert shown('workflow_connector_health{connector="topic",type="sink.webhook"} 0.0')
+            receiver.answer = lambda seen: Answer(status=204)
+            wait_for(lambda: telling.waiting() == 0, "the events")
+            wait_for(lambda: shown(f"{told} 0.0"), "the depth")
+        assert run.stop() == 0, run.text()
+
+    def test_that_stays_away_does_not_hold_up_the_end_and_what_waits_is_published_next_time(
+        self, telling, receiver
+    ):
+        receiver.answer = lambda seen: Answer(status=503)
+        run = telling.flow.start()
+        telling.send_at_once(10)
+        wait_for(lambda: telling.flow.totals() == {"booking": (10, 0, 0)}, "the changes")
+        assert run.stop() == 0, run.text()
+        assert telling.waiting() == 10
+        receiver.answer = lambda seen: Answer(status=204)
+        telling.flow.run()
+        assert telling.waiting() == 0
+
+    def test_that_refuses_an_event_for_good_leaves_it_in_the_table_with_the_error(
+        self, telling, receiver
+    ):
+        told = []
+
+        def answer(seen):
+            number = json.loads(seen.body)["data"][0]["number"]
+            told.append(number)
+            return Answer(status=400 if number == 2 and told.count(2) == 1 else 204)
+
+        receiver.answer = answer
+        telling.send_at_once(3)
+        log = telling.flow.run()
+        assert "outbox_refused" in log
+        ((error,),) = telling.execute("SELECT error FROM penstock_outbox")
+        assert "400" in error
+        telling.execute("UPDATE penstock_outbox SET error = NULL")
+        telling.flow.run()
+        assert (telling.waiting(), told.count(2)) == (0, 2)
+
+
+def test_explain_and_validate_name_the_outbox(booking):
+    said = booking.flow.penstock("explain", str(booking.flow.path)).stdout
+    assert "Together with the change of book" in " ".join(said.split())
+    checked = booking.flow.penstock("validate", "--connect", str(booking.flow.path))
+    assert checked.returncode == 0, checked.stdout
+    assert "missing; it is made at the first run" in checked.stdout
+    booking.flow.run()
+    checked = booking.flow.penstock("validate", "--connect", str(booking.flow.path))
+    assert "may use it" in checked.stdout
+    booking.execute("DROP TABLE penstock_outbox")
+    booking.execute("CREATE TABLE penstock_outbox (id int)")
+    checked = booking.flow.penstock("validate", "--connect", str(booking.flow.path))
+    assert checked.returncode == 1
+    assert "it is there, and no outbox" in checked.stdout
+    run = booking.flow.start("--until-caught-up")
+    assert run.wait() == 4
+    assert "is no outbox" in run.text()
+
+
+def test_a_test_of_the_flow_sees_what_would_be_published(booking):
+    case = {
+        "tests": [
+            {
+                "name": "an order is announced",
+                "pipeline": "booking",
+                "data": {"id": 1, "key": "k", "total": 3},
+                "mocks": {"book": {"output": [{"number": 9}]}},
+                "expect": {"published": [{"data": [{"number": 9}]}]},
+            }
+        ]
+    }
+    tests = booking.flow.folder / "flow.test.json"
+    tests.write_text(json.dumps(case))
+    ran = booking.flow.penstock("test", str(booking.flow.path), str(tests))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 passed" in ran.stdout

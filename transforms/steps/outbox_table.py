@@ -1,0 +1,237 @@
+"""The outbox table in a PostgreSQL: what is published once the transaction that wrote it is committed.
+
+Rows are in the order in which they were written. Each has a lane's number: who publishes from a lane
+holds its lock, so nobody overtakes within it. A row is deleted when its sink has confirmed; one that
+the sink refused for good stays, with the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+from zlib import crc32
+
+import psycopg
+from psycopg import sql
+
+from connectors.errors import FatalError
+from connectors.postgres_cdc.connection import one_line
+from transforms.steps.outbox import LANES, OutboxRow
+
+_COLUMNS: Final = {
+    "seq",
+    "flow",
+    "pipeline",
+    "sink",
+    "lane",
+    "event",
+    "data",
+    "digest",
+    "written_at",
+    "error",
+}
+
+Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRow:
+    """A row that waits."""
+
+    seq: int
+    sink: str
+    event: str
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxDepth:
+    """How many rows of a pipeline there are."""
+
+    waiting: int = 0
+    refused: int = 0
+
+    def __add__(self, other: OutboxDepth) -> OutboxDepth:
+        return OutboxDepth(self.waiting + other.waiting, self.refused + other.refused)
+
+
+class OutboxTable:
+    """The statements on one outbox table, for one flow. Methods raise psycopg.Error.
+
+    Connections are in autocommit; `insert` is part of whatever transaction is open.
+    """
+
+    def __init__(self, name: str, flow: str) -> None:
+        self.name = name
+        self._flow = flow
+        self.quoted = sql.Identifier(*name.split(".")).as_string()
+        self._random = Random()  # noqa: S311 - which lane comes first is no secret
+
+    # --- the table itself ---------------------------------------------------------------------
+
+    def definition(self) -> str:
+        """Return the SQL that makes it."""
+        index = f"{self.name.rpartition('.')[2]}_waiting"
+        return _DEFINITION.format(table=self.quoted, index=sql.Identifier(index).as_string())
+
+    def columns(self, connection: Connection) -> set[str]:
+        """Return the names of its columns; none when it is not there."""
+        found = connection.execute(
+            "SELECT attname FROM pg_attribute"
+            " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+            [self.quoted],
+        )
+        return {row[0] for row in found}
+
+    def ensure(self, connection: Connection) -> None:
+        """Make it if it is missing. Raises FatalError where it is something else or can't be made."""
+        columns = self.columns(connection)
+        if not columns:
+            try:
+                with connection.transaction():
+                    # IF NOT EXISTS alone lets two at a time collide.
+                    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_key(self.quoted)])
+                    connection.execute(self.definition().encode(), prepare=False)
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise FatalError(
+                    f"the outbox {self.name} is missing and can't be made: {one_line(error)}.",
+                    code="outbox_table",
+                    hint=f"Let somebody run: {self.definition()}",
+                ) from None
+            columns = self.columns(connection)
+        if not self.is_one(columns):
+            raise FatalError(
+                f"the table {self.name} is no outbox: it lacks"
+                f" {', '.join(sorted(_COLUMNS - columns))}.",
+                code="outbox_table",
+                hint="Name another one: outbox: {step: …, table: …}; it is made when it is missing.",
+            )
+
+    @staticmethod
+    def is_one(columns: set[str]) -> bool:
+        """Whether a table with these columns is an outbox."""
+        return columns >= _COLUMNS
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def insert(self, connection: Connection, rows: Sequence[OutboxRow]) -> None:
+        """Add rows, in their order. Of those that wait already none is added; refused ones wait again."""
+        if not rows:
+            return
+        psycopg.RawCursor(connection).execute(
+            self._sql(_INSERT),
+            [
+                self._flow,
+                [row.pipeline for row in rows],
+                [row.sink for row in rows],
+                [row.lane for row in rows],
+                [row.event for row in rows],
+                [row.data for row in rows],
+                [row.digest for row in rows],
+            ],
+        )
+
+    # --- publishing ---------------------------------------------------------------------------
+
+    def take_lanes(self, connection: Connection, sinks: Sequence[str]) -> list[int]:
+        """Lock lanes of which something waits: at most half of them, so that others find some too."""
+        asked = [LANES - 1, self._flow, list(sinks)]
+        found = [row[0] for row in connection.execute(self._sql(_LANES_WAITING), asked)]
+        self._random.shuffle(found)
+        most = -(-len(found) // 2)
+        taken: list[int] = []
+        for lane in found:
+            row = connection.execute(
+                "SELECT pg_try_advisory_lock(%s, %s)", [self._lock(), lane]
+            ).fetchone()
+            if row is not None and row[0]:
+                taken.append(lane)
+            if len(taken) == most:
+                break
+        return taken
+
+    def give_back(self, connection: Connection) -> None:
+        """Unlock all lanes."""
+        connection.execute("SELECT pg_advisory_unlock_all()")
+
+    def waiting(
+        self, connection: Connection, sinks: Sequence[str], lanes: Sequence[int], most: int
+    ) -> list[WaitingRow]:
+        """Return the first rows of locked lanes, in order."""
+        asked = [self._flow, list(lanes), list(sinks), most]
+        found = connection.execute(self._sql(_WAITING), asked, binary=True)
+        return [WaitingRow(*row) for row in found]
+
+    def delete(self, connection: Connection, seqs: Sequence[int]) -> None:
+        """Forget rows: they are published."""
+        connection.execute(self._sql(_DELETE), [list(seqs)])
+
+    def refuse(self, connection: Connection, errors: Sequence[tuple[int, str]]) -> None:
+        """Keep rows with the error for which the sink will never take them."""
+        seqs, texts = [seq for seq, _ in errors], [text for _, text in errors]
+        connection.execute(self._sql(_REFUSE), [seqs, texts])
+
+    def depths(self, connection: Connection) -> dict[str, OutboxDepth]:
+        """Return pipeline → how many rows of the flow there are."""
+        found = connection.execute(self._sql(_DEPTHS), [self._flow])
+        return {name: OutboxDepth(waiting, refused) for name, waiting, refused in found}
+
+    def is_empty(self, connection: Connection, sinks: Sequence[str]) -> bool:
+        """Whether nothing waits for these sinks."""
+        row = connection.execute(self._sql(_ANY), [self._flow, list(sinks)]).fetchone()
+        return row is not None and not row[0]
+
+    def _sql(self, query: str) -> bytes:
+        return query.format(table=self.quoted).encode()
+
+    def _lock(self) -> int:
+        return _key(f"{self.quoted}/{self._flow}")
+
+
+def _key(text: str) -> int:
+    """Return the number of an advisory lock."""
+    return crc32(f"penstock outbox {text}".encode()) - 2**31
+
+
+_DEFINITION = (
+    "CREATE TABLE IF NOT EXISTS {table} ("
+    "seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+    "flow text NOT NULL, pipeline text NOT NULL, sink text NOT NULL, lane smallint NOT NULL, "
+    "event text NOT NULL, data bytea, digest bytea NOT NULL UNIQUE, "
+    "written_at timestamptz NOT NULL DEFAULT now(), error text); "
+    "CREATE INDEX IF NOT EXISTS {index} ON {table} (flow, lane, seq) WHERE error IS NULL"
+)
+
+_INSERT = (
+    "INSERT INTO {table} AS o (flow, pipeline, sink, lane, event, data, digest)"
+    " SELECT $1, r.pipeline, r.sink, r.lane, r.event, r.data, r.digest FROM"
+    " unnest($2::text[], $3::text[], $4::smallint[], $5::text[], $6::bytea[], $7::bytea[])"
+    " WITH ORDINALITY AS r (pipeline, sink, lane, event, data, digest, place) ORDER BY r.place"
+    " ON CONFLICT (digest) DO UPDATE SET error = NULL WHERE o.error IS NOT NULL"
+)
+
+_LANES_WAITING = (
+    "SELECT lanes.lane FROM generate_series(0, %s) AS lanes (lane) WHERE EXISTS (SELECT FROM {table} AS o"
+    " WHERE o.flow = %s AND o.lane = lanes.lane AND o.error IS NULL AND o.sink = ANY(%s))"
+)
+
+_WAITING = (
+    "SELECT seq, sink, event, data FROM {table} WHERE flow = %s AND lane = ANY(%s)"
+    " AND error IS NULL AND sink = ANY(%s) ORDER BY seq LIMIT %s"
+)
+
+_DELETE = "DELETE FROM {table} WHERE seq = ANY(%s)"
+
+_REFUSE = (
+    "UPDATE {table} AS o SET error = r.error FROM"
+    " unnest(%s::bigint[], %s::text[]) AS r (seq, error) WHERE o.seq = r.seq"
+)
+
+_DEPTHS = (
+    "SELECT pipeline, count(*) FILTER (WHERE error IS NULL),"
+    " count(*) FILTER (WHERE error IS NOT NULL) FROM {table} WHERE flow = %s GROUP BY pipeline"
+)
+
+_ANY = "SELECT EXISTS (SELECT FROM {table} WHERE flow = %s AND error IS NULL AND sink = ANY(%s))"
