@@ -31,6 +31,9 @@ from transforms.steps.outbox_table import OutboxDepth, OutboxTable, WaitingRow
 
 log = structlog.get_logger("penstock.worker")
 
+REFUSED: Final = "outbox_refused"
+"""The code of the warning: the row has the sink's own."""
+
 MOST: Final = 1_000
 """Rows that are read and delivered at once."""
 
@@ -201,7 +204,7 @@ class OutboxRelay:
         self._table.refuse(connection, refused)
         log.warning(
             "events in an outbox are refused for good by their sink",
-            code="outbox_refused",
+            code=REFUSED,
             sink=sink,
             table=self._table.name,
             events=len(refused),
