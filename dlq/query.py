@@ -142,6 +142,7 @@ def detail(letter: DeadLetter) -> dict[str, Any]:
         "event": orjson.Fragment(letter.event),
         "change": None if letter.change is None else orjson.Fragment(letter.change),
         "outputs": orjson.Fragment(letter.outputs),
+        "details": None if letter.details is None else orjson.Fragment(letter.details),
         "compensation": None
         if letter.compensation is None
         else orjson.Fragment(letter.compensation),

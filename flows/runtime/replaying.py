@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+from connectors.batch import Column
 from flows.plan import PipelinePlan
 from flows.runtime.branch import Branch
 from flows.runtime.committer import Committer
 from flows.runtime.parking import Parking
 from flows.runtime.replay_inbox import ReplayInbox
 from flows.runtime.resuming import step_gone
-from flows.runtime.reviving import outputs_of, revived
+from flows.runtime.reviving import details_of, outputs_of, revived
 from flows.state.records import DeadLetter, ReplayLink
 from flows.state.replays import Taken
 from transforms.executions import UNSET, Ended, Executions, Wait
@@ -112,7 +113,8 @@ def begun(
         step = top_step(letter.step)
         if step in numbers:
             first[index] = numbers[step]
-            _restore(executions, index, outputs_of(letter))
+            _restore(executions.outputs, executions, index, outputs_of(letter), UNSET)
+            _restore(executions.details, executions, index, details_of(letter), None)
         else:
             del first[index]
             executions.end(index, Ended("failed", step, step_gone(step, pipeline)))
@@ -125,7 +127,13 @@ def top_step(place: str) -> str:
     return found[0] if found else place
 
 
-def _restore(executions: Executions, index: int, outputs: Mapping[str, object]) -> None:
-    for name, value in outputs.items():
-        column = executions.outputs.setdefault(name, [UNSET] * executions.events.size)
+def _restore(
+    columns: dict[str, Column],
+    executions: Executions,
+    index: int,
+    values: Mapping[str, object],
+    absent: object,
+) -> None:
+    for name, value in values.items():
+        column = columns.setdefault(name, [absent] * executions.events.size)
         column[index] = value

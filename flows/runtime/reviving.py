@@ -62,6 +62,12 @@ def outputs_of(letter: DeadLetter) -> dict[str, Any]:
     return found
 
 
+def details_of(letter: DeadLetter) -> dict[str, Any]:
+    """Return what those steps had beside their outputs."""
+    found: dict[str, Any] = {} if letter.details is None else json.loads(letter.details)
+    return found
+
+
 def _row(letter: DeadLetter, edit: str | None) -> tuple[dict[str, Any], PermanentError | None]:
     attributes, raw, error = event_of(letter)
     change = _change(letter)

@@ -87,6 +87,7 @@ def dead_letter(
         change=_change_text(batch.column("change")[index]),
         key=batch.column("key")[index],
         compensation=_compensation_text(executions, index, redact),
+        details=_details_text(executions, index),
     )
 
 
@@ -140,6 +141,19 @@ def _outputs_text(executions: Executions, index: int) -> str:
         text = encoded[index] if encoded is not None and len(encoded) == len(column) else None
         members.append(json_text(name) + b":" + (json_text(value) if text is None else text))
     return (b"{" + b",".join(members) + b"}").decode()
+
+
+def _details_text(executions: Executions, index: int) -> str | None:
+    """Return what steps had beside their outputs, of those that had an output."""
+    found = {
+        name: column[index]
+        for name, column in executions.details.items()
+        if column[index]
+        and name in executions.outputs
+        # What failed has none, though it may have had an answer: its error tells of that.
+        and executions.outputs[name][index] is not UNSET
+    }
+    return json_text(found).decode() if found else None
 
 
 def _execution_id(executions: Executions, index: int, source_module: str) -> str:

@@ -76,6 +76,10 @@ def _add_key_texts(connection: Connection) -> None:
     _add_columns(connection, tables.idempotency_keys, "key", "tenant")
 
 
+def _add_details(connection: Connection) -> None:
+    _add_columns(connection, tables.dead_letters, "details")
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -86,6 +90,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_starts,
     _add_kinds,
     _add_key_texts,
+    _add_details,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

@@ -59,6 +59,8 @@ class DeadLetter:
     """JSON list of what its saga has undone, in that order; None where it has none."""
     tries: str = "[]"
     """JSON list of its failed tries, each `{at, step, code, message, after}`: flows.state.tries."""
+    details: str | None = None
+    """JSON object: step → what it had beside its output (`status`, `headers`); None where none had."""
 
 
 @dataclass(frozen=True, slots=True)

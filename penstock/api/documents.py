@@ -398,6 +398,8 @@ class LetterDetailDocument(LetterDocument):
     """Of a row: operation, before, after."""
     outputs: dict[str, Any]
     """Of the steps that had run."""
+    details: dict[str, Any] | None
+    """Step → what it had beside its output, such as `status` and `headers`; null where none had."""
     compensation: list[Any] | None
     """What its saga has undone, in that order; null where the pipeline has none."""
     tries: list[TryDocument]

@@ -31,7 +31,7 @@ def letters():
             step=None,
             change='{"operation":"INSERT","before":null,"after":1.0}',
         ),
-        letter(2, tries='[{"at":"x"}]', replays=3, attempts=4),
+        letter(2, tries='[{"at":"x"}]', replays=3, attempts=4, details='{"call":{"status":200}}'),
         *[letter(number, error_code="other") for number in range(3, 8)],
     ]
 

@@ -192,6 +192,9 @@ def test_a_kill_in_mid_replay_loses_nothing_and_settles_each_once(broken, point)
     assert order == [0, 10, 20, 30, 40]
 
 
+LOOKED = '{{ .steps.look.status }} {{ .steps.look.headers["content-type"] }}'
+
+
 @pytest.fixture
 def looking(calling):
     """A flow that looks something up and then calls; the call is refused."""
@@ -207,7 +210,12 @@ def looking(calling):
                     step(
                         last,
                         "http_call",
-                        {"method": "POST", "url": f"{url}/do", "body_from": "steps.look.output"},
+                        {
+                            "method": "POST",
+                            "url": f"{url}/do",
+                            "body_from": "steps.look.output",
+                            "headers": {"x-looked": LOOKED},
+                        },
                     ),
                     publish("out", data_from="steps.look.output"),
                 )
@@ -238,6 +246,8 @@ def test_a_replay_can_go_on_at_the_step_that_failed_with_the_outputs_so_far(look
     assert run.stop() == 0, run.text()
     assert found.done == 3
     assert [seen.path for seen in looking.service.receiver.seen] == ["/do"] * 3
+    looked = {seen.headers["x-looked"] for seen in looking.service.receiver.seen}
+    assert looked == {"200 application/json"}
     assert {line["data"]["n"] for line in looking.flow.lines()} == {9007199254740993}
 
 

@@ -135,3 +135,17 @@ def test_a_rows_change_is_kept_since_a_replayed_step_may_ask_for_before():
 def test_a_context_that_is_not_json_makes_no_second_error(context):
     _, letter = _letter(error=PermanentError("no.", code="c", **context))
     assert json.loads(letter.context).keys() == context.keys()
+
+
+def test_what_steps_had_beside_their_outputs_is_kept_of_those_that_had_one():
+    answered = {"status": 200, "headers": {"etag": "x"}}
+    _, letter = _letter(
+        outputs={"look": [1, 2], "call": [UNSET, UNSET]},
+        details={"look": [None, answered], "call": [None, {"status": 422, "headers": {}}]},
+    )
+    assert json.loads(letter.details) == {"look": answered}
+
+
+def test_where_no_step_had_anything_beside_its_output_nothing_is_kept():
+    _, letter = _letter(outputs={"shape": [1, 2]}, details={"look": [None, None]})
+    assert letter.details is None
