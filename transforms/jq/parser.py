@@ -197,9 +197,12 @@ class Parser:
         while self.is_("def"):
             functions.append(self.function())
         if self.token.kind == "end":
-            body: Node = Identity(self._place(self.token))  # a program of definitions only
-        else:
-            body = self.query()
+            raise ExpressionError(
+                "functions are defined here, and nothing follows that could call them",
+                self._place(self.token),
+                hint="End the program with what it puts out; `.` is everything there is.",
+            )
+        body = self.query()
         for function in reversed(functions):
             body = Define(function.at, function, body)
         return body

@@ -92,6 +92,8 @@ def test_generated_programs_give_what_libjq_gives():
         @given(cases())
         def agrees(case):
             program, value = case
+            if "\0" in program:
+                return  # libjq's texts end there
             answer = oracle.ask(program, json.dumps(value))
             if answer is None or not answer.complete:
                 return  # libjq aborts, hangs or has no end: there is nothing to compare with
