@@ -17,6 +17,8 @@ columns it has at hand and, in `makers`, functions that build the others.
     extensions    dict[str, str | int | bool]: CloudEvents extension attributes, often {}
     change        Change | None: operation, before and after, for change-data-capture sources
     wire          bytes | None: what arrived, where that is not `raw` (dead letters keep it)
+    arrival       Arrival | None: the message itself, where the source is a broker (asked for where an
+                  event fails whose pipeline copies its dead letters to a sink, and nowhere else)
 
 A maker that can't build one event's entry puts a PermanentError in `batch.errors[index]` and
 None in the column: the runtime fails that one event and lets its neighbours pass.
@@ -49,6 +51,18 @@ class Change:
     operation: Operation
     before: Any
     after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A broker's message as it arrived, byte for byte: for a copy of it somewhere else."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 @dataclass(slots=True)
@@ -220,4 +234,5 @@ _DEFAULT_MAKERS: dict[str, Maker] = {
     "extensions": lambda batch: [{}] * batch.size,
     "change": _nothing,
     "wire": _nothing,
+    "arrival": _nothing,
 }

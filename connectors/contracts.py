@@ -246,6 +246,27 @@ class Sink(Protocol):
         """Flush and disconnect, within 5 seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message as a broker takes it, byte for byte; a key that is text, as the sink writes keys."""
+
+    key: bytes | str | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+@runtime_checkable
+class RecordSink(Protocol):
+    """What a sink of a broker has: it takes messages as they are, to its own topic.
+
+    Copies of dead letters go through it, so that they have the bytes, the key and the headers that the
+    message had which failed. Sinks without it get a CloudEvent instead.
+    """
+
+    def deliver_records(self, records: Sequence[Record]) -> Mapping[int, PenstockError]:
+        """Deliver and wait, as `Sink.deliver` does."""
+
+
 @runtime_checkable
 class Undoing(Protocol):
     """What a sink has that undoes what was not settled: it does so for a lost writer, too."""
@@ -317,6 +338,8 @@ __all__ = [
     "Outgoing",
     "Position",
     "Reader",
+    "Record",
+    "RecordSink",
     "Shard",
     "Sink",
     "SinkOpening",

@@ -1,18 +1,15 @@
-"""Finding dead letters: a page of them, or one by the start of its id; and as JSON."""
+"""Finding dead letters: a page of them, or one by the start of its id."""
 
 from __future__ import annotations
 
-import base64
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
-
-import orjson
 
 from connectors.errors import FlowFileError
 from dlq.selection import Selection, pages
 from flows.state.contracts import StateStore
+from flows.state.letter_documents import summary
 from flows.state.letter_filter import LetterFilter
 from flows.state.records import DeadLetter
 from flows.state.rows import cursor as cursor_behind
@@ -105,59 +102,6 @@ def find_letter(store: StateStore, id_prefix: str, *, flow: str | None = None) -
     )
 
 
-def summary(letter: DeadLetter) -> dict[str, Any]:
-    """Return what a list shows, JSON-able."""
-    return {
-        "id": letter.id,
-        "flow": letter.flow,
-        "pipeline": letter.pipeline,
-        "step": letter.step,
-        "event_id": letter.event_id,
-        "event_type": letter.event_type,
-        "tenant": letter.tenant,
-        "error": {
-            "code": letter.error_code,
-            "kind": letter.error_kind,
-            "message": letter.error_message,
-        },
-        "attempts": letter.attempts,
-        "status": letter.status,
-        "replays": letter.replays,
-        "first_failed_at": when(letter.first_failed_at),
-        "last_failed_at": when(letter.last_failed_at),
-    }
-
-
-def detail(letter: DeadLetter) -> dict[str, Any]:
-    """Return all of it for `orjson.dumps`: what is stored as JSON stands there digit for digit."""
-    shown = summary(letter)
-    shown["error"] |= {"hint": letter.error_hint, "context": orjson.Fragment(letter.context)}
-    shown |= {
-        "flow_version": letter.flow_version,
-        "replay": letter.replay,
-        "source": letter.source,
-        "partition": letter.partition,
-        "position": letter.position,
-        "key": letter.key,
-        "event": orjson.Fragment(letter.event),
-        "change": None if letter.change is None else orjson.Fragment(letter.change),
-        "outputs": orjson.Fragment(letter.outputs),
-        "details": None if letter.details is None else orjson.Fragment(letter.details),
-        "compensation": None
-        if letter.compensation is None
-        else orjson.Fragment(letter.compensation),
-        "tries": orjson.Fragment(letter.tries),
-        "wire_base64": None if letter.wire is None else base64.b64encode(letter.wire).decode(),
-    }
-    return shown
-
-
 def page_document(page: Page) -> dict[str, Any]:
     """Return a page, JSON-able."""
     return {"dead_letters": [summary(letter) for letter in page.letters], "cursor": page.cursor}
-
-
-def when(seconds: float) -> str:
-    """Return a time as RFC 3339 in UTC, to the millisecond."""
-    at = datetime.fromtimestamp(seconds, timezone.utc)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from dlq.query import Page, when
+from dlq.query import Page
+from flows.state.letter_documents import when
 from flows.state.records import DeadLetter
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from flows.state.copy_store import CopyStatus
 
 _ID_SHOWN = 18
 """Characters of an id that a narrow terminal shows at the least: its time, and some of its hash."""
@@ -36,8 +39,12 @@ def print_page(page: Page, console: Console) -> None:
         plain(console, f"More: --cursor {page.cursor}")
 
 
-def print_letter(letter: DeadLetter, console: Console) -> None:
-    """Print all of a dead letter: what went wrong, where, and the event with its outputs so far."""
+def print_letter(letter: DeadLetter, console: Console, copy: CopyStatus | None = None) -> None:
+    """Print all of a dead letter: what went wrong, where, and the event with its outputs so far.
+
+    `copy`: what keeps its copy from the sink of dead letters.
+    """
+    facts = _facts(letter, copy)
     context = json.loads(letter.context)
     stack = context.pop("stack", None)
     blocks = [("tries", tries)] if (tries := _tries_text(letter)) else []
@@ -55,9 +62,9 @@ def print_letter(letter: DeadLetter, console: Console) -> None:
     if letter.wire is not None:
         blocks.append(("wire", _wire_text(letter.wire)))
     if console.is_terminal:
-        _print_panels(letter, blocks, console)
+        _print_panels(facts, blocks, console)
         return
-    for name, value in _facts(letter):
+    for name, value in facts:
         plain(console, f"{name + ':':<14}{one_line(value)}")
     for name, text in blocks:
         plain(console, f"{name}:")
@@ -90,7 +97,7 @@ def _cells(letter: DeadLetter) -> tuple[str, ...]:
     )
 
 
-def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
+def _facts(letter: DeadLetter, copy: CopyStatus | None) -> list[tuple[str, str]]:
     place = f"{letter.source} {letter.partition} at {letter.position}"
     facts = [
         ("id", letter.id),
@@ -106,10 +113,19 @@ def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
         ("attempts", str(letter.attempts)),
         ("replays", str(letter.replays) if letter.replays else ""),
         ("status", f"replay {letter.replay} has it" if letter.replay is not None else ""),
+        ("copy", _copy_text(copy)),
         ("first failed", when(letter.first_failed_at)),
         ("last failed", when(letter.last_failed_at)),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _copy_text(copy: CopyStatus | None) -> str:
+    if copy is None:
+        return ""
+    if copy.status == "waiting":
+        return "not at its sink yet: it waits"
+    return f"not at its sink: refused [{copy.error_code}]: {copy.error_message}"
 
 
 def _print_table(page: Page, console: Console) -> None:
@@ -144,17 +160,19 @@ def _shortened(rows: list[list[str]]) -> list[list[str]]:
     return [[row[0].partition(".")[0] + "Z", *row[1:-1], row[-1][:length]] for row in rows]
 
 
-def _print_panels(letter: DeadLetter, blocks: list[tuple[str, str]], console: Console) -> None:
+def _print_panels(
+    facts: list[tuple[str, str]], blocks: list[tuple[str, str]], console: Console
+) -> None:
     from rich.panel import Panel  # noqa: PLC0415 - needed on a terminal only
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, value in _facts(letter):
-        facts.add_row(name, Text(one_line(value), style="red" if name == "error" else ""))
-    console.print(Panel(facts, title="dead letter", title_align="left", border_style="red"))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts:
+        grid.add_row(name, Text(one_line(value), style="red" if name == "error" else ""))
+    console.print(Panel(grid, title="dead letter", title_align="left", border_style="red"))
     for name, text in blocks:
         console.print(Panel(Text(text), title=name, title_align="left"))
 

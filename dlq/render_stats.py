@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dlq.query import when
 from dlq.render import one_line, plain
 from dlq.stats import Group, Statistics
+from flows.state.letter_documents import when
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,11 +11,11 @@ from typing import Any
 
 from connectors.errors import FlowFileError, PenstockError, RetryableError
 from connectors.failpoints import fail_point
-from dlq.query import when
 from dlq.selection import Selection, pages
 from flows.runtime.reviving import event_of
 from flows.state.contracts import StateStore
 from flows.state.jsontext import json_text
+from flows.state.letter_documents import when
 from flows.state.records import DeadLetter
 from flows.state.replays import Chosen, Replay
 from transforms.expressions import Program, compile_jq

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from math import floor
 from typing import Any, Literal
 
-from dlq.query import summary, when
 from flows.state.contracts import StateStore
+from flows.state.letter_documents import summary, when
 from flows.state.letter_filter import LetterFilter
 from flows.state.letter_store import LetterTally
 from flows.state.records import DeadLetter

@@ -107,6 +107,14 @@ def _order(source: SourceTraits, sink: SinkTraits) -> tuple[bool, str]:
     return True, "In order: events of one key arrive as they left the source."
 
 
+def copy_guarantee(sink: SinkTraits) -> tuple[Promise, str]:
+    """Return what is promised of copies of dead letters at `sink`, and why."""
+    stored = "A copy is stored with its dead letter, and forgotten once the sink has confirmed it."
+    if sink.delivery == "effectively_once":
+        return "effectively once", f"{stored} {_PROMISES[sink.delivery][1]}"
+    return "at least once", f"{stored} A crash between the two shows it again, with the same id."
+
+
 def after_crash(
     effects: Sequence[str], edges: Sequence[tuple[str, Guarantee]], keyed: Sequence[str] = ()
 ) -> str:

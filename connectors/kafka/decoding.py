@@ -28,7 +28,7 @@ from typing import Any
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from connectors.batch import Batch, Column, Maker, Position, derived
+from connectors.batch import Arrival, Batch, Column, Maker, Position, derived
 from connectors.cloudevents import (
     KAFKA_PREFIX,
     Scalar,
@@ -238,6 +238,20 @@ def _times(batch: Batch) -> Column:
     return list(map(_rfc3339, batch.column("timestamp")))
 
 
+def _arrivals(batch: Batch) -> Column:
+    return [
+        Arrival(
+            message.topic(),
+            message.partition(),
+            message.offset(),
+            message.key(),
+            message.value(),
+            tuple(message.headers() or ()),
+        )
+        for message in batch.state.messages
+    ]
+
+
 def _message_times(batch: Batch) -> Column:
     return seconds_of(batch.state.messages)
 
@@ -348,6 +362,7 @@ _PLAIN: dict[str, Maker] = {
     "id": _ids,
     "source": _sources,
     "type": _types,
+    "arrival": _arrivals,
 }
 """For a batch in which no message has an envelope or headers: history keeps four columns of it."""
 
@@ -367,4 +382,5 @@ _MAKERS: dict[str, Maker] = {
         "datacontenttype", lambda batch: ["application/json"] * batch.size
     ),
     "dataschema": _attribute("dataschema", _absent),
+    "arrival": _arrivals,
 }

@@ -25,7 +25,7 @@ from connectors.errors import PenstockError
 from connectors.kafka.cluster import CLIENT_LOG, log
 from connectors.kafka.failures import PURGED, ClientErrors, client_failed, delivery_failed
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
 Slot = Callable[[KafkaError, Any], None]
 
 _DEFAULT_LIMIT = 1_048_588
@@ -220,7 +220,7 @@ def _groups(indexes: Sequence[int], records: Records, limit: int) -> Iterable[Se
     for index in indexes:
         size = _OVERHEAD + len(values[index] or b"") + 4 * len(keys[index] or "")
         if headers is not None:
-            size += sum(len(name) + len(content) + 4 for name, content in headers[index])
+            size += sum(len(name) + len(content or b"") + 4 for name, content in headers[index])
         if run and total + size > limit:
             yield run
             run, total = [], 0

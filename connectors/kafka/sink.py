@@ -21,7 +21,7 @@ from connectors.cloudevents import (
     bodies,
     structured,
 )
-from connectors.contracts import Check, Outgoing, SinkOpening, SinkTraits
+from connectors.contracts import Check, Outgoing, Record, SinkOpening, SinkTraits
 from connectors.errors import FatalError, PenstockError, PermanentError
 from connectors.kafka import preflight
 from connectors.kafka.cluster import CLIENT_LOG, Cluster
@@ -135,17 +135,34 @@ class KafkaSink:
         """Publish the events and wait for each; takes up to `delivery.timeout.ms` (120 s)."""
         topic = events.topic or self._settings.topic
         if topic is None:
-            error = FatalError(
-                "the publish step names no topic, and the Kafka module has none.",
-                code="kafka_no_topic",
-                hint="Add `topic:` to the step's or the module's config.",
-            )
-            return dict.fromkeys(range(len(events)), error)
+            return dict.fromkeys(range(len(events)), _no_topic())
         if not len(events):
             return {}
         values, headers = self._written(events)
         keys, failures = _wire_keys(events.keys)
-        records = Records(topic, values, keys, headers)
+        return self._send(Records(topic, values, keys, headers), failures)
+
+    def deliver_records(self, records: Sequence[Record]) -> Mapping[int, PenstockError]:
+        """Publish messages as they are to the module's own topic, and wait for each."""
+        topic = self._settings.topic
+        if topic is None:
+            return dict.fromkeys(range(len(records)), _no_topic())
+        if not records:
+            return {}
+        values = [each.value for each in records]
+        texts = [each.key if isinstance(each.key, str) else None for each in records]
+        wired, failures = _wire_keys(texts)
+        keys = [
+            each.key if isinstance(each.key, bytes) else key
+            for each, key in zip(records, wired, strict=True)
+        ]
+        headers = [list(each.headers) for each in records]
+        return self._send(Records(topic, values, keys, headers), failures)
+
+    def _send(
+        self, records: Records, failures: dict[int, PenstockError]
+    ) -> Mapping[int, PenstockError]:
+        """Publish the records but those that have failed already; return these and those that fail."""
         if self._transactions is not None:
             failures = self._transactions.deliver(records, failures)
         else:
@@ -253,6 +270,14 @@ def _wire_keys(
                 hint="It holds half of a surrogate pair; mend it where it comes from.",
             )
     return wired, failures
+
+
+def _no_topic() -> FatalError:
+    return FatalError(
+        "the publish step names no topic, and the Kafka module has none.",
+        code="kafka_no_topic",
+        hint="Add `topic:` to the step's or the module's config.",
+    )
 
 
 def _seconds(options: Mapping[str, str], default: int) -> float:

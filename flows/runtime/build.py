@@ -77,7 +77,9 @@ def _exchange(
     stream: Stream[Executions], branch: Branch, program: Program, cluster: Cluster
 ) -> None:
     prefix = _id(branch.name)
-    splitter = Splitter(program, cluster.process, cluster.of)
+    splitter = Splitter(
+        program, cluster.process, cluster.of, with_arrivals=branch.settle.copies_letters
+    )
 
     def split(items: list[Executions]) -> list[tuple[str, Executions | bytes]]:
         return [part for executions in items for part in splitter(executions)]

@@ -50,7 +50,9 @@ CARRIED = (
 class Splitter:
     """Splits a batch's executions by key, one part per process; `own` keeps those that ended."""
 
-    def __init__(self, program: Program, own: int, of: int) -> None:
+    def __init__(self, program: Program, own: int, of: int, *, with_arrivals: bool = False) -> None:
+        """`with_arrivals`: the messages cross, too, for copies of the pipeline's dead letters."""
+        self._carried = (*CARRIED, "arrival") if with_arrivals else CARRIED
         self._program = program
         self._own = own
         self._of = of
@@ -75,7 +77,7 @@ class Splitter:
 
     def _part(self, executions: Executions, chosen: list[int], *, own: bool) -> Executions | bytes:
         events = executions.events
-        names = [*CARRIED, "wire"] if own else CARRIED
+        names = [*self._carried, "wire"] if own else self._carried
         columns: dict[str, Column] = {
             name: [column[index] for index in chosen]
             for name in names

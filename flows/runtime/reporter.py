@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from connectors.contracts import Reader
 from connectors.errors import PenstockError
 from flows.runtime.branch import Branch
 from flows.runtime.committer import Committer
+from flows.runtime.copying import LetterCopying
 from flows.runtime.depths import DeadLetterDepths
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
@@ -47,6 +48,7 @@ class Reporter:
         """The last ticket that was stored, and since when nothing has been."""
         self._depths: DeadLetterDepths | None = None
         self._outboxes: Outboxes | None = None
+        self._copying: Sequence[LetterCopying] = ()
         self._wake = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -62,8 +64,10 @@ class Reporter:
         *,
         depths: DeadLetterDepths | None = None,
         outboxes: Outboxes | None = None,
+        copying: Sequence[LetterCopying] = (),
     ) -> None:
         """Report on these from now on."""
+        self._copying = copying
         self._depths = depths
         self._outboxes = outboxes
         self._source = source
@@ -126,6 +130,7 @@ class Reporter:
             if branch.compensation is not None:
                 waits.append(branch.compensation.status)
             waits.extend(each.status for each in (branch.once, branch.step_keys) if each)
+        waits.extend(copying.status for copying in self._copying)
         if self._committer is not None:
             waits.append(self._committer.status)
         if self._reader is not None:
@@ -168,6 +173,8 @@ class Reporter:
         if self._outboxes is not None:
             for sink, waits in self._outboxes.sinks().items():
                 found[sink] = found.get(sink) or self.redact(waits)
+        for copying in self._copying:
+            found[copying.sink] = found.get(copying.sink) or self.redact(copying.status)
         return found
 
     def _stalled(self, active: bool) -> float:

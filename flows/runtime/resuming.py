@@ -125,6 +125,8 @@ def rebuilt(chosen: Sequence[Parked], pipeline: PipelinePlan, flow: str) -> Exec
         name: [part.events.column(name)[0] for part in parts] for name in CARRIED
     }
     columns["wire"] = [None] * size
+    if pipeline.dead_letter.sink is not None:
+        columns["arrival"] = [part.events.column("arrival")[0] for part in parts]
     now = time.time()
     executions = Executions(
         events=Batch(size, columns, after={}),

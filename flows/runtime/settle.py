@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from random import Random
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -19,12 +20,14 @@ from flows.runtime.parking import Parking, parked_record
 from flows.runtime.sagas import Sagas
 from flows.runtime.tenants import tenants
 from flows.runtime.time_limit import ended_untried
+from flows.state.copies import letter_copy
 from flows.state.history import encode_chunk, encode_each
 from flows.state.letters import dead_letter
 from flows.state.records import (
     Counts,
     DeadLetter,
     HistoryChunk,
+    LetterCopy,
     Replayed,
     ReplayLink,
     Settlement,
@@ -91,6 +94,7 @@ class Settle:
         self.tally = Tally()
         self._flow = flow
         self._source = source.name
+        self._source_type = source.type
         self._plan = plan
         self._sinks = sinks
         self._committer = committer
@@ -99,6 +103,8 @@ class Settle:
         self._sagas = sagas
         self._keys = keys
         self._places = plan.places
+        self.copies_letters = plan.dead_letter.sink is not None
+        """Whether a sink gets copies of the pipeline's dead letters."""
         self._tenant = compile_jq(plan.tenant) if plan.tenant else None
         self._record = flow.history.record
         self._fraction = flow.history.fraction
@@ -110,12 +116,15 @@ class Settle:
         if self._halt.error:
             return
         letters: list[DeadLetter] = []
+        copied: list[tuple[int, LetterCopy]] = []
         failed = skipped = untriggered = parked = undone = repeated = 0
         now = time.time()
         for index, ended in executions.ended.items():
             if ended.outcome == "failed":
                 failed += 1
                 letters.append(self._letter(executions, index, now))
+                if self.copies_letters and letters[-1].replay is None:
+                    copied.append((index, self._copy(executions, index, letters[-1])))
             elif ended.outcome == "skipped":
                 skipped += 1
             elif ended.outcome == "parked":
@@ -140,6 +149,7 @@ class Settle:
             dead_letters=letters,
             history=self._history(executions, failed, unrecorded, now),
             sink_states=self._sink_states(),
+            copies=[copy for _, copy in sorted(copied, key=itemgetter(0))],
         )
         if executions.replays:
             settlement.replayed.extend(_replayed(executions, letters))
@@ -179,7 +189,12 @@ class Settle:
                 settlement.resumed.append(before.place.id)
                 parking.ended(before.place.id)
         waiting = sorted(executions.waits)
-        bodies = encode_each(executions, meta=executions.base_meta, indexes=waiting)
+        bodies = encode_each(
+            executions,
+            meta=executions.base_meta,
+            indexes=waiting,
+            with_arrivals=self.copies_letters,
+        )
         for index in waiting:
             parked = parked_record(
                 executions,
@@ -246,6 +261,16 @@ class Settle:
             letter,
             attempts=before.place.attempts + tried if again else 1,
             first_failed_at=before.parked_at if before.place.attempts else now,
+        )
+
+    def _copy(self, executions: Executions, index: int, letter: DeadLetter) -> LetterCopy:
+        """Return the copy for the sink. Of a replay there is none: the sink has had its event."""
+        acting = {step.place_in_pipeline: step.type for step in self._plan.everything_run()}
+        return letter_copy(
+            letter,
+            executions.events.column("arrival")[index],
+            acting=acting.get(letter.step or "", self._source_type),
+            error=executions.ended[index].error,
         )
 
     def _history(

@@ -38,6 +38,8 @@ from flows.runtime.assemble import (
 from flows.runtime.branch import Branch
 from flows.runtime.build import Cluster, build_dataflow
 from flows.runtime.committer import LEASE_TTL, Committer
+from flows.runtime.copying import LetterCopying, writers_of
+from flows.runtime.copying_setup import open_copying
 from flows.runtime.depths import DeadLetterDepths
 from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt
@@ -168,6 +170,17 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
         reporter.status = ""
         _announce(plan, lease, sinks, sink_states)
         outboxes = open_outboxes(plan, source_plan, halt, opened, counts=first)
+        copying: list[LetterCopying] = []
+        if first and not order.only_replays:
+            copying = open_copying(
+                plan,
+                source_plan,
+                holder=f"{order.holder}/{order.shard}",
+                open_store=lambda: open_store(plan.state_url),
+                halt=halt,
+                patient=order.until_caught_up,
+                opened=opened,
+            )
         sagas = open_sagas(plan, source_plan, lease, halt, opened)
         branches = assemble_branches(
             plan,
@@ -229,7 +242,14 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             )
         outboxes.start()
         reporter.watch(
-            order.source, reader, intake, committer, branches, depths=depths, outboxes=outboxes
+            order.source,
+            reader,
+            intake,
+            committer,
+            branches,
+            depths=depths,
+            outboxes=outboxes,
+            copying=copying,
         )
         log.info("worker started", source=source_plan.name, shard=order.shard)
         _spare_the_collector()
@@ -369,7 +389,7 @@ def _undo_abandoned(
     return undo_abandoned(
         plan,
         store,
-        _known_shards(order, store.sink_writers(plan.name)),
+        {*_known_shards(order, store.sink_writers(plan.name)), *writers_of(plan)},
         holder=f"{order.holder}/{order.shard}",
         ttl=LEASE_TTL,
         wait=wait,

@@ -75,9 +75,6 @@ def _pipelines(flow: CheckedFlow) -> Iterator[Use]:
         enabled = saga is not None and _is_true(saga.get("enabled"))
         if enabled and not _is_empty(node.get("partition_by")):
             yield _at(node, "partition_by", "partition_by with saga")
-        dead_letter = node.mapping("dead_letter")
-        if dead_letter is not None and not _is_empty(dead_letter.get("sink")):
-            yield _at(dead_letter, "sink", "dead_letter.sink")
 
 
 def _keeps_keys(flow: CheckedFlow, pipeline: str, node: Mapping) -> bool:

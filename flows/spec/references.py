@@ -129,8 +129,28 @@ def _check_schema(reference: Scalar | None, schemas: set[str], problems: Problem
 def _check_dead_letter_sink(pipeline: Mapping, configs: Configs, problems: Problems) -> None:
     dead_letter = pipeline.mapping("dead_letter")
     sink = dead_letter.text("sink") if dead_letter else None
-    if sink is not None:
-        _check_sink(sink, configs, problems)
+    if dead_letter is None or sink is None:
+        return
+    enabled = dead_letter.get("enabled")
+    if isinstance(enabled, Scalar) and enabled.value is False:
+        problems.add(
+            sink.place,
+            "there is nothing to copy to it: dead_letter.enabled is false, so the source stops at an"
+            " event that fails.",
+            code="dead_letter_sink_unused",
+            hint="Take one of the two out.",
+            width=sink.width,
+        )
+    module = _check_sink(sink, configs, problems)
+    missing = _needs_topic(module.settings) if module is not None and module.is_sink else ""
+    if missing and module is not None:
+        problems.add(
+            sink.place,
+            f"{module.name} has no {missing}, so dead letters have nowhere to go in it.",
+            code="missing_key",
+            hint=f"Add {missing}: to its config; or name a sink module of its own for dead letters.",
+            width=sink.width,
+        )
 
 
 def _check_sink(sink: Scalar, configs: Configs, problems: Problems) -> ModuleNode | None:

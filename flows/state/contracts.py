@@ -24,6 +24,7 @@ from flows.state.records import (
 if TYPE_CHECKING:
     # `penstock test` asks a store for nothing, and starts without SQLAlchemy.
     from flows.state.kept_keys import StateShelf
+    from flows.state.copy_store import LetterCopies
     from flows.state.letter_store import Letters
     from flows.state.prepared import PreparedOutcomes
     from flows.state.replays import Replays
@@ -35,6 +36,8 @@ class StateStore(Protocol):
 
     letters: Letters
     """Dead letters, by filter."""
+    copies: LetterCopies
+    """Copies of dead letters that are on their way to a sink."""
     replays: Replays
     """Replays of dead letters: asking for them, taking them, their outcome."""
     sagas: SagaStore

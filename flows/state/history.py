@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ import zstandard
 
 from connectors.batch import Batch, Change, Column, Maker
 from connectors.errors import PenstockError, PermanentError
+from flows.state.copies import pack_arrival, unpack_arrival
 from flows.state.errors import error_of, error_row
 from flows.state.jsontext import json_text
 from transforms.executions import UNSET, Duplicate, Ended, Executions
@@ -93,10 +94,23 @@ def encode_chunk(
 
 
 def encode_each(
-    executions: Executions, *, meta: Mapping[str, Any], indexes: Iterable[int]
+    executions: Executions,
+    *,
+    meta: Mapping[str, Any],
+    indexes: Sequence[int],
+    with_arrivals: bool = False,
 ) -> dict[int, bytes]:
-    """Return index → the body of a chunk of that execution alone, ended or not."""
+    """Return index → the body of a chunk of that execution alone, ended or not.
+
+    `with_arrivals`: with the messages that they arrived as, for copies of their dead letters.
+    """
     columns, makers = _columns(executions.events)
+    if with_arrivals and indexes:
+        arrivals = executions.events.column("arrival")
+        packed: Column = [None] * len(arrivals)
+        for index in indexes:
+            packed[index] = pack_arrival(arrivals[index])
+        columns["arrival"] = packed
     return {index: _body(executions, meta, [index], columns, makers) for index in indexes}
 
 
@@ -388,6 +402,8 @@ def _batch(header: dict[str, Any], size: int, sections: list[Column]) -> Batch:
         found = error_of(error)
         if isinstance(found, PermanentError):
             batch.errors[place] = found
+    if "arrival" in columns:
+        columns["arrival"] = list(map(unpack_arrival, columns["arrival"]))
     return batch
 
 

@@ -80,6 +80,10 @@ def _add_details(connection: Connection) -> None:
     _add_columns(connection, tables.dead_letters, "details")
 
 
+def _add_letter_copies(connection: Connection) -> None:
+    tables.letter_copies.create(connection)
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -91,6 +95,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_kinds,
     _add_key_texts,
     _add_details,
+    _add_letter_copies,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

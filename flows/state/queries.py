@@ -53,8 +53,8 @@ class Queries:
     def __init__(self, dialect: str) -> None:
         upsert = upsert_of(dialect)
         self.acquire = _acquire(upsert)
-        self.save_checkpoint = _replacing(upsert, checkpoints)
-        self.save_sink_state = _replacing(upsert, sink_states)
+        self.save_checkpoint = replacing(upsert, checkpoints)
+        self.save_sink_state = replacing(upsert, sink_states)
         self.add_totals = _adding(upsert, pipeline_totals, ("done", "failed", "skipped"))
         self.save_dead_letter = _refailing(upsert)
         self.save_replayed_letter = _replayed(upsert)
@@ -246,7 +246,8 @@ def _others(table: Table, but: Iterable[str] = ()) -> list[str]:
     return [c.name for c in table.columns if not c.primary_key and c.name not in set(but)]
 
 
-def _replacing(upsert: Any, table: Table) -> Any:
+def replacing(upsert: Any, table: Table) -> Any:
+    """Return what inserts a row, or puts it in the place of the one with its key."""
     new = upsert(table)
     return new.on_conflict_do_update(
         index_elements=_keys(table),

@@ -64,6 +64,18 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterCopy:
+    """A copy of a dead letter that is to go to the sink its pipeline names."""
+
+    letter: str
+    """Its id."""
+    pipeline: str
+    failed_at: float
+    body: bytes
+    """Of flows.state.copies."""
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryChunk:
     """The executions of one settled batch in one pipeline, compressed (see flows.state.history)."""
 
@@ -233,6 +245,8 @@ class Settlement:
     keys_elsewhere: list[KeyOutcome] = field(default_factory=list)
     """What becomes of those that another store keeps: it is told when this is stored, and what it is
     to be told is noted here until then."""
+    copies: list[LetterCopy] = field(default_factory=list)
+    """Copies of `dead_letters` that are to go to a sink."""
 
 
 @dataclass(frozen=True, slots=True)

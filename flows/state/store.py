@@ -16,6 +16,7 @@ from connectors.batch import Position
 from connectors.contracts import Lag
 from connectors.failpoints import fail_point
 from flows.state.contracts import StateStore
+from flows.state.copy_store import LetterCopies, copy_row
 from flows.state.database import Database, transaction
 from flows.state.idempotency import record_keys
 from flows.state.kept_keys import StateShelf
@@ -93,6 +94,7 @@ class SqlStateStore:
         self.sagas = SagaStore(database)
         self.prepared = PreparedOutcomes(database)
         self.letters = Letters(database)
+        self.copies = LetterCopies(database)
         self._unanswered: _Commit | None = None
 
     def kept_keys(self, flow: str | None) -> StateShelf:
@@ -186,6 +188,7 @@ class SqlStateStore:
         totals: list[Row] = []
         letters: list[Row] = []
         refailed: list[Row] = []
+        copies: list[Row] = []
         states: dict[str, Row] = {}
         chunks: list[Row] = []
         parked: list[Row] = []
@@ -200,6 +203,7 @@ class SqlStateStore:
                     letters.append(letter_row(letter))
                 else:
                     refailed.append(replayed_letter_row(letter))
+            copies.extend(copy_row(flow, shard, each) for each in settled.copies)
             for sink, state in settled.sink_states.items():
                 states[sink] = sink_state_row(flow, shard, sink, state)
             parked.extend(parked_row(flow, each) for each in settled.parked)
@@ -231,6 +235,7 @@ class SqlStateStore:
             (queries.add_totals, totals),
             (queries.save_dead_letter, letters),
             (queries.save_replayed_letter, refailed),
+            (self.copies.save, copies),
             (queries.unpark, resumed),
             (queries.park, parked),
             (self.sagas.statements.settle, sagas),

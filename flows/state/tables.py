@@ -114,6 +114,25 @@ dead_letters = Table(
     ),
 )
 
+letter_copies = Table(
+    "penstock_letter_copies",
+    metadata,
+    # The order in which they go to their sink.
+    Column("number", _Serial, primary_key=True, autoincrement=True),
+    Column("flow", Text, nullable=False),
+    Column("letter", _Ascii, nullable=False),
+    Column("pipeline", Text, nullable=False),
+    Column("shard", Text, nullable=False),
+    Column("failed_at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("error_code", Text, nullable=False),
+    Column("error_message", Text, nullable=False),
+    Index("penstock_letter_copies_letter", "flow", "letter", unique=True),
+    Index("penstock_letter_copies_waiting", "flow", "pipeline", "refused", "number"),
+    sqlite_autoincrement=True,
+)
+
 parked = Table(
     "penstock_parked",
     metadata,

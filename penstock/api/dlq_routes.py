@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 from connectors.errors import FlowFileError
-from dlq.query import Page, detail, page_document, select_letters
+from dlq.query import Page, page_document, select_letters
 from dlq.stats import Statistics, document, statistics_of
+from flows.state.letter_documents import detail
 from flows.state.records import DeadLetter
 from penstock.api.calls import Call, Route
 from penstock.api.documents import LetterDetailDocument, LettersDocument, StatisticsDocument
@@ -48,7 +49,13 @@ async def list_dead_letters(call: Call) -> Json:
 
 async def get_dead_letter(call: Call) -> Json:
     """Show all of a dead letter: the error, the event as it came, the outputs of the steps so far."""
-    return detail(await call.ask(lambda stores: find_letter(stores, call)))
+
+    def read(stores: Stores) -> Json:
+        letter = find_letter(stores, call)
+        return detail(letter, stores.reader.store.copies.of_letter(letter.flow, letter.id))
+
+    found: Json = await call.ask(read)
+    return found
 
 
 async def get_statistics(call: Call) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -375,6 +375,17 @@ class TryDocument(Settings):
     """After how many seconds the next try was to begin; absent where none was."""
 
 
+class CopyDocument(Settings):
+    """A dead letter's copy that is not at its sink."""
+
+    status: Literal["waiting", "refused"]
+    """`waiting`: it is handed over as soon as the sink takes it. `refused`: the sink never will."""
+    error_code: str
+    """Why it was refused."""
+    error_message: str
+    """The same as a sentence."""
+
+
 class LetterDetailDocument(LetterDocument):
     """All of a dead letter. What came as JSON is given digit for digit."""
 
@@ -404,6 +415,8 @@ class LetterDetailDocument(LetterDocument):
     """What its saga has undone, in that order; null where the pipeline has none."""
     tries: list[TryDocument]
     """The tries that failed, with their times; of many the first and the newest."""
+    copy_: Annotated[CopyDocument | None, Field(alias="copy")]
+    """What keeps its copy from the sink of dead letters; null where it is there, or none is named."""
     wire_base64: str | None
     """The bytes that arrived, where they could not be read."""
 

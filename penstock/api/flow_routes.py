@@ -9,12 +9,12 @@ from sqlalchemy import make_url
 
 from connectors.contracts import Lag
 from connectors.errors import FlowFileError
-from dlq.query import when
 from flows.plan import PipelinePlan, StepPlan
 from flows.runtime.measures import PipelineMeasures, StepMeasures
 from flows.runtime.reports import sum_lags
 from flows.runtime.supervisor import WorkerView
 from flows.spec.problems import did_you_mean
+from flows.state.letter_documents import when
 from flows.state.reading import ParkedSummary, parked_cursor
 from flows.state.records import PartitionState, PipelineTotals
 from penstock.api.calls import Backend, Call, Route

@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 
 from connectors.errors import FlowFileError
-from dlq.query import when
 from dlq.replay import find_replay, replay_document, return_orphans, select
 from dlq.selection import Selection
 from flows.plan import PipelinePlan
 from flows.state.contracts import StateStore
+from flows.state.letter_documents import when
 from flows.state.letter_filter import LetterFilter
 from flows.state.replays import Replay, ReplayEntry
 from penstock.api.calls import Call, Route

@@ -105,8 +105,9 @@ def show(
     """Show a dead letter: the error, the event as it came, the outputs of the steps so far."""
     from rich.console import Console  # noqa: PLC0415
 
-    from dlq.query import detail, find_letter  # noqa: PLC0415
+    from dlq.query import find_letter  # noqa: PLC0415
     from dlq.render import print_letter  # noqa: PLC0415
+    from flows.state.letter_documents import detail  # noqa: PLC0415
     from penstock.cli.output import print_json  # noqa: PLC0415
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
@@ -118,10 +119,11 @@ def show(
         )
     with open_stored(flows, state, flow) as stored:
         letter = find_letter(stored.store, id, flow=stored.flow)
+        copy = stored.store.copies.of_letter(letter.flow, letter.id)
     if output == "json":
-        print_json(detail(letter))
+        print_json(detail(letter, copy))
         return
-    print_letter(letter, Console(highlight=False))
+    print_letter(letter, Console(highlight=False), copy)
 
 
 dlq.command("stats", epilog=dlq_stats.STATS_EXAMPLES)(dlq_stats.stats)

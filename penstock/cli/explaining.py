@@ -6,7 +6,13 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
 from connectors.contracts import Sink, Source
-from flows.guarantees import Guarantee, after_crash, edge_guarantee, usable_workers
+from flows.guarantees import (
+    Guarantee,
+    after_crash,
+    copy_guarantee,
+    edge_guarantee,
+    usable_workers,
+)
 from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan, StepPlan, not_built
 from penstock.cli.explaining_sagas import SagaText, explain_saga
 from penstock.cli.found_expressions import FoundExpression, expressions_of
@@ -58,6 +64,15 @@ class PublishText:
 
 
 @dataclass(frozen=True, slots=True)
+class CopiesText:
+    """The edge from the pipeline's dead letters to the sink that gets copies of them."""
+
+    sink: str
+    promise: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepText:
     """One step."""
 
@@ -91,6 +106,8 @@ class PipelineText:
     timeout: float | None = None
     """Seconds that an execution may take."""
     saga: SagaText | None = None
+    copies: CopiesText | None = None
+    """None where no sink gets copies of its dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +191,11 @@ def _sink(plan: FlowPlan, module: SinkPlan, made: Sink | None) -> ModuleText:
         for step in pipeline.everything_run()
         if step.type == "step.publish" and step.settings.sink == module.name
     ]
-    facts.append(f"published to by {', '.join(users)}" if users else "no step publishes to it")
+    copied = [each.name for each in plan.pipelines if each.dead_letter.sink == module.name]
+    if users or not copied:
+        facts.append(f"published to by {', '.join(users)}" if users else "no step publishes to it")
+    if copied:
+        facts.append(f"gets copies of the dead letters of {', '.join(copied)}")
     return ModuleText(
         module.name, module.type, "sink", facts, _expressions(plan, expressions_of(module.settings))
     )
@@ -236,7 +257,18 @@ def _pipeline(
         ),
         timeout=pipeline.timeout,
         saga=saga,
+        copies=_copies(pipeline, sinks),
     )
+
+
+def _copies(pipeline: PipelinePlan, sinks: dict[str, Sink]) -> CopiesText | None:
+    name = pipeline.dead_letter.sink
+    if name is None:
+        return None
+    sink = sinks.get(name)
+    if sink is None:
+        return CopiesText(name, "nothing yet", "Not built yet.")
+    return CopiesText(name, *copy_guarantee(sink.traits))
 
 
 def _step(plan: FlowPlan, step: StepPlan) -> StepText:

@@ -66,10 +66,14 @@ def _pipeline(tree: Tree, pipeline: PipelineText) -> None:
         _step(node, number, step)
     if pipeline.saga is not None:
         _saga(node, pipeline.saga)
-    if pipeline.publishes:
+    if pipeline.publishes or pipeline.copies:
         promises = node.add(Text("promised", style="bold"))
         for edge in pipeline.publishes:
             _edge(promises, edge)
+        if pipeline.copies is not None:
+            target = f"dead letters → {pipeline.copies.sink}: "
+            copies = promises.add(_line(target, (pipeline.copies.promise, "bold green")))
+            copies.add(Text(pipeline.copies.reason))
     node.add(_line(("after a crash", "bold"), f"  {pipeline.after_crash}"))
 
 

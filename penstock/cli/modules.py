@@ -31,9 +31,9 @@ def used_sources(plan: FlowPlan) -> list[SourcePlan]:
 
 
 def used_sinks(plan: FlowPlan) -> list[SinkPlan]:
-    """Return the sinks that are built. A messaging module counts when a step publishes to it."""
+    """Return the sinks that are built. A messaging module counts when anything is published to it."""
     sources = {source.name for source in plan.sources}
-    published = topics_by_sink(plan)
+    published = {*topics_by_sink(plan), *(each.dead_letter.sink for each in plan.pipelines)}
     return [
         sink
         for sink in plan.sinks

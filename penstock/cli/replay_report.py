@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from dlq.query import when
 from dlq.replay import find_replay, replay_document
+from flows.state.letter_documents import when
 from flows.state.replays import Replay
 from penstock.cli.output import print_json, print_table, printable
 

@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from connectors.errors import FlowFileError
-from dlq.query import detail, find_letter, list_letters, page_document
+from dlq.query import find_letter, list_letters, page_document
+from flows.state.letter_documents import detail
 from flows.state.store import open_store
 from tests.flows.state.samples import commit, letter, settlement
 

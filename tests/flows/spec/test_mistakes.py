@@ -419,3 +419,29 @@ def test_steps_inside_steps_are_checked_alike(refused):
         "flow.yaml:27:90: this template can't be compiled: {{ has no closing }}.",
         "flow.yaml:27:112: by-kind jumps back to say; a route leads to a later step.",
     ]
+
+
+DEAD_LETTERS = """
+modules:
+  - {name: jobs, type: source.kafka, config: {brokers: "b:1", topics: [t]}}
+  - {name: dead, type: sink.kafka, config: {brokers: "b:1"}}
+  - {name: out, type: sink.stdout}
+pipelines:
+  p:
+    trigger: {type: event, source: jobs}
+    dead_letter: {sink: dead}
+    steps: [{name: say, type: step.log, config: {message: hello}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("sink", "message"),
+    [
+        ("{sink: dead}", "dead has no topic, so dead letters have nowhere to go in it."),
+        ("{sink: daed}", "there is no module daed."),
+        ("{sink: jobs}", "jobs is a source.kafka, not a sink."),
+        ("{sink: out, enabled: false}", "there is nothing to copy to it:"),
+    ],
+)
+def test_a_sink_that_dead_letters_can_not_be_copied_to_is_refused(refused, sink, message):
+    assert message in refused(DEAD_LETTERS.replace("{sink: dead}", sink))

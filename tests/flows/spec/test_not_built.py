@@ -48,16 +48,6 @@ def test_defaults_may_be_written_down(load):
     assert found(load(text + "    alerts: []\n")) == []
 
 
-@pytest.mark.parametrize(
-    ("line", "what"),
-    [
-        ("dead_letter: {sink: out}", "dead_letter.sink"),
-    ],
-)
-def test_a_setting_of_a_pipeline_that_is_not_built_is_named(load, line, what):
-    assert found(load(FLOW.replace("on_invalid: skip", line))) == [f"10: {what}"]
-
-
 @pytest.mark.parametrize("of_step", [True, False])
 def test_a_pipeline_that_is_spread_over_processes_can_not_retry_yet(load, of_step):
     line = "on_error: skip" if of_step else "on_invalid: skip"
