@@ -105,6 +105,7 @@ class Settle:
         self._places = plan.places
         self.copies_letters = plan.dead_letter.sink is not None
         """Whether a sink gets copies of the pipeline's dead letters."""
+        self._types = {step.place_in_pipeline: step.type for step in plan.everything_run()}
         self._tenant = compile_jq(plan.tenant) if plan.tenant else None
         self._record = flow.history.record
         self._fraction = flow.history.fraction
@@ -265,11 +266,10 @@ class Settle:
 
     def _copy(self, executions: Executions, index: int, letter: DeadLetter) -> LetterCopy:
         """Return the copy for the sink. Of a replay there is none: the sink has had its event."""
-        acting = {step.place_in_pipeline: step.type for step in self._plan.everything_run()}
         return letter_copy(
             letter,
             executions.events.column("arrival")[index],
-            acting=acting.get(letter.step or "", self._source_type),
+            acting=self._types.get(letter.step or "", self._source_type),
             error=executions.ended[index].error,
         )
 
