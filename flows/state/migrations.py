@@ -81,7 +81,7 @@ def _add_details(connection: Connection) -> None:
 
 
 def _add_letter_copies(connection: Connection) -> None:
-    tables.letter_copies.create(connection)
+    tables.letter_copies.create(connection, checkfirst=True)
 
 
 STEPS: tuple[Callable[[Connection], None], ...] = (
