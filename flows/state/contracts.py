@@ -23,8 +23,8 @@ from flows.state.records import (
 
 if TYPE_CHECKING:
     # `penstock test` asks a store for nothing, and starts without SQLAlchemy.
-    from flows.state.kept_keys import StateShelf
     from flows.state.copy_store import LetterCopies
+    from flows.state.kept_keys import StateShelf
     from flows.state.letter_store import Letters
     from flows.state.prepared import PreparedOutcomes
     from flows.state.replays import Replays
