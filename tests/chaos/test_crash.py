@@ -139,7 +139,8 @@ def test_a_kill_at_a_named_point_loses_nothing(walk, name, nth):
     assert second.drain() == 0, second.text()
     walk.catch_up()
     count, _ = walk.check()
-    assert count >= walk.walk.changes * 0.3
+    # How many there are to be seen one by one depends on when the snapshot was taken.
+    assert count > 50
 
 
 @pytest.mark.timeout(3600 if KILLS > 50 else 300)
