@@ -13,13 +13,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from connectors.errors import FatalError, PenstockError, RetryableError
+from connectors.errors import FatalError, PenstockError
 from flows.runtime.halt import Halt
+from flows.runtime.waiting_for_store import until_it_answers
 from flows.state.idempotency import KeyStore
 from flows.state.records import Claim, Held, KeyOutcome
-
-FIRST_DELAY, LONGEST_DELAY = 0.05, 5.0
-"""Backoff in seconds while the store is away."""
 
 Result = TypeVar("Result")
 
@@ -90,21 +88,12 @@ class KeyKeeper:
         self.keys.close()
 
     def _patiently(self, call: Callable[[], Result]) -> Result | None:
-        delay = FIRST_DELAY
-        while not self._halt.error:
-            try:
-                result = call()
-            except RetryableError as error:
-                self.status = error.message
-                if self._halt.wait(delay):
-                    self._halt.fail(_stopped_waiting(error))
-                delay = min(delay * 2, LONGEST_DELAY)
-            except PenstockError as error:
-                self._halt.fail(error)
-            else:
-                self.status = ""
-                return result
-        return None
+        return until_it_answers(
+            call, self._halt, waits=self._tell, stopped=_stopped_waiting, patience=0.0
+        )
+
+    def _tell(self, message: str) -> None:
+        self.status = message
 
     def _prolong_from_now_on(self) -> None:
         if self._thread is None and self._held:

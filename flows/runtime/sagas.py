@@ -16,12 +16,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from connectors.batch import Column
-from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
+from connectors.errors import FatalError, PenstockError, PermanentError
 from connectors.failpoints import fail_point
-from flows.runtime.committer import FIRST_DELAY, LONGEST_DELAY, PATIENCE
+from flows.runtime.committer import PATIENCE
 from flows.runtime.halt import Halt
 from flows.runtime.saga_rules import after_crash, may_have_acted, may_run_again, turn_of
 from flows.runtime.stepping import Attempt
+from flows.runtime.waiting_for_store import until_it_answers
 from flows.state.errors import error_of
 from flows.state.history import encode_each
 from flows.state.records import Settlement
@@ -300,26 +301,18 @@ class Sagas:
         return self._waiting_for_store(lambda: self._keeper.save(sagas))
 
     def _waiting_for_store(self, call: Callable[[], None]) -> bool:
-        delay = FIRST_DELAY
-        draining_since: float | None = None
-        while not self._halt.error:
-            try:
-                call()
-            except RetryableError as error:
-                self.status = f"state store: {error.message}"
-                if self._halt.wait(delay):
-                    now = time.monotonic()
-                    draining_since = draining_since or now
-                    if now - draining_since >= PATIENCE:
-                        self._halt.fail(_stopped_waiting(error))
-                    time.sleep(FIRST_DELAY)  # a halt that was asked for cuts no wait short any more
-                delay = min(delay * 2, LONGEST_DELAY)
-            except PenstockError as error:
-                self._halt.fail(error)
-            else:
-                self.status = ""
-                return True
-        return False
+        def done() -> bool:
+            call()
+            return True
+
+        return bool(
+            until_it_answers(
+                done, self._halt, waits=self._tell, stopped=_stopped_waiting, patience=PATIENCE
+            )
+        )
+
+    def _tell(self, message: str) -> None:
+        self.status = f"state store: {message}" if message else ""
 
 
 def _interrupted(step: StepPlan) -> PermanentError:

@@ -10,14 +10,7 @@ from connectors.errors import FlowFileError
 from penstock.cli import dlq_moving, dlq_replay, dlq_stats
 from penstock.cli.dlq_selecting import (
     Conditions,
-    Error,
-    Pipeline,
-    Since,
-    Step,
-    Tenant,
-    Type,
-    Until,
-    Where,
+    choosing,
     selection_of,
 )
 from penstock.cli.help import examples
@@ -42,17 +35,11 @@ def _group() -> None:
         "penstock dlq list shop.yaml -o json | jq -r '.dead_letters[].error.code' | sort | uniq -c",
     ),
 )
+@choosing()
 def list_dead_letters(
     flows: OptionalFlows = None,
     *,
-    pipeline: Pipeline = None,
-    step: Step = None,
-    error: Error = None,
-    event_type: Type = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
-    where: Where = None,
+    conditions: Conditions,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many at most.")
     ] = 50,
@@ -76,7 +63,6 @@ def list_dead_letters(
     from penstock.cli.output import print_json  # noqa: PLC0415
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
-    conditions = Conditions(pipeline, step, error, event_type, tenant, since, until, where)
     with open_stored(flows, state, flow) as stored:
         selection = selection_of(stored, stored.flow, (), conditions)
         page = select_letters(stored.store, selection, limit=limit, cursor=cursor)

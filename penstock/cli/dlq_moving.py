@@ -15,15 +15,8 @@ import typer
 from connectors.errors import FlowFileError
 from penstock.cli.dlq_selecting import (
     Conditions,
-    Error,
-    Pipeline,
-    Since,
-    Step,
     Targets,
-    Tenant,
-    Type,
-    Until,
-    Where,
+    choosing,
     selection_of,
     split_targets,
 )
@@ -48,20 +41,14 @@ IMPORT_EXAMPLES = examples(
 )
 
 
+@choosing()
 def discard(
     targets: Targets = None,
     *,
     every: Annotated[
         bool, typer.Option("--all", help="All that wait; together with a filter, all it finds.")
     ] = False,
-    pipeline: Pipeline = None,
-    step: Step = None,
-    error: Error = None,
-    event_type: Type = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
-    where: Where = None,
+    conditions: Conditions,
     archive: Annotated[
         Path | None,
         typer.Option(
@@ -88,7 +75,6 @@ def discard(
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
     ids, files = split_targets(targets)
-    conditions = Conditions(pipeline, step, error, event_type, tenant, since, until, where)
     if purge and archive is not None:
         raise FlowFileError(
             "--purge deletes without an archive.", code="usage", hint="Leave one of them out."
@@ -122,17 +108,11 @@ def discard(
     print(f"Discarded {counted(gone, 'dead letter')}.{where_to}")
 
 
+@choosing()
 def export(
     targets: Targets = None,
     *,
-    pipeline: Pipeline = None,
-    step: Step = None,
-    error: Error = None,
-    event_type: Type = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
-    where: Where = None,
+    conditions: Conditions,
     to: Annotated[
         str, typer.Option("--to", metavar="FILE", help="The file; - is the standard output.")
     ] = "-",
@@ -152,7 +132,6 @@ def export(
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
     ids, files = split_targets(targets)
-    conditions = Conditions(pipeline, step, error, event_type, tenant, since, until, where)
     with open_stored(files or None, state, flow) as stored:
         selection = selection_of(stored, stored.flow, ids, conditions)
         if to == "-":

@@ -9,15 +9,8 @@ import typer
 from connectors.errors import FlowFileError
 from penstock.cli.dlq_selecting import (
     Conditions,
-    Error,
-    Pipeline,
-    Since,
-    Step,
     Targets,
-    Tenant,
-    Type,
-    Until,
-    Where,
+    choosing,
     split_targets,
 )
 from penstock.cli.help import examples
@@ -40,20 +33,14 @@ REPLAYS_EXAMPLES = examples(
 )
 
 
+@choosing()
 def replay(
     targets: Targets = None,
     *,
     every: Annotated[
         bool, typer.Option("--all", help="All that wait; together with a filter, all it finds.")
     ] = False,
-    pipeline: Pipeline = None,
-    step: Step = None,
-    error: Error = None,
-    event_type: Type = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
-    where: Where = None,
+    conditions: Conditions,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -112,7 +99,6 @@ def replay(
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
     ids, files = split_targets(targets)
-    conditions = Conditions(pipeline, step, error, event_type, tenant, since, until, where)
     number = resume if resume is not None else cancel
     _check_usage(ids, conditions, every=every, number=number, both=None not in (resume, cancel))
     with open_stored(files or None, state, flow) as stored:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -15,6 +17,8 @@ from connectors.errors import FlowFileError
 if TYPE_CHECKING:
     from dlq.selection import Selection
     from penstock.cli.stored import Stored
+
+Result = TypeVar("Result")
 
 Targets = Annotated[
     list[str] | None,
@@ -71,6 +75,50 @@ class Conditions:
     def any(self) -> bool:
         """Whether any was given."""
         return any(getattr(self, name) is not None for name in self.__slots__)
+
+
+_OPTIONS: dict[str, Any] = {
+    "pipeline": Pipeline,
+    "step": Step,
+    "error": Error,
+    "type": Type,
+    "tenant": Tenant,
+    "since": Since,
+    "until": Until,
+    "where": Where,
+}
+
+
+def choosing(*, but: str = "") -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Give a command the options that choose dead letters, in the place of its `conditions`.
+
+    They are one parameter to the command, and the same options with the same words on every command
+    line. `but`: the one that it does not have.
+    """
+    names = [name for name in _OPTIONS if name != but]
+
+    def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
+        parameters: list[Parameter] = []
+        own = signature(command, eval_str=True)
+        for parameter in own.parameters.values():
+            if parameter.name == "conditions":
+                parameters += (
+                    Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=_OPTIONS[name])
+                    for name in names
+                )
+            else:
+                parameters.append(parameter)
+
+        @wraps(command)
+        def chosen(**given: Any) -> Result:
+            conditions = Conditions(**{name: given.pop(name) for name in names})
+            return command(conditions=conditions, **given)
+
+        # What typer makes the command line of.
+        vars(chosen)["__signature__"] = own.replace(parameters=parameters)
+        return chosen
+
+    return decorate
 
 
 def split_targets(targets: Sequence[str] | None) -> tuple[list[str], list[Path]]:

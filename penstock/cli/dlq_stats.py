@@ -6,13 +6,7 @@ import time
 
 from penstock.cli.dlq_selecting import (
     Conditions,
-    Error,
-    Pipeline,
-    Since,
-    Step,
-    Tenant,
-    Type,
-    Until,
+    choosing,
     selection_of,
 )
 from penstock.cli.help import examples
@@ -25,16 +19,11 @@ STATS_EXAMPLES = examples(
 )
 
 
+@choosing(but="where")
 def stats(
     flows: OptionalFlows = None,
     *,
-    pipeline: Pipeline = None,
-    step: Step = None,
-    error: Error = None,
-    event_type: Type = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
+    conditions: Conditions,
     state: State = None,
     flow: FlowName = None,
     output: Output = "text",
@@ -51,7 +40,6 @@ def stats(
     from penstock.cli.output import print_json  # noqa: PLC0415
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
-    conditions = Conditions(pipeline, step, error, event_type, tenant, since, until)
     with open_stored(flows, state, flow) as stored:
         wanted = selection_of(stored, stored.flow, (), conditions).wanted
         found = statistics_of(stored.store, wanted, now=time.time())
