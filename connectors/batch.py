@@ -26,9 +26,9 @@ None in the column: the runtime fails that one event and lets its neighbours pas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import orjson
 
@@ -98,6 +98,14 @@ class Event:
 _EXTENSION = "extensions."
 
 
+@runtime_checkable
+class Pickable(Protocol):
+    """A source's state of a batch that can be had for a few of its events."""
+
+    def picked(self, indexes: Sequence[int]) -> object:
+        """Return the state that the makers find in a batch of these events alone."""
+
+
 class Batch:
     """Events of one shard, in the order of the source; see the module's table of columns.
 
@@ -152,6 +160,26 @@ class Batch:
         rows = self.column("extensions")
         names = dict.fromkeys(name for row in rows if row for name in row)
         return {name: [row.get(name) for row in rows] for name in names}
+
+    def pick(self, indexes: Sequence[int]) -> Batch:
+        """Return a batch of these events alone, in this order: for what concerns a few of many.
+
+        What is not made yet is then made for those alone, by makers that are `derived` or whose
+        state has `picked`; by others it is made here, for all. It has no `after`.
+        """
+        picked = {name: [column[k] for k in indexes] for name, column in self.columns.items()}
+        makers = dict(self.makers)
+        state = self.state.picked(indexes) if isinstance(self.state, Pickable) else None
+        if state is None:
+            for name, maker in self.makers.items():
+                if not hasattr(maker, "reads"):
+                    makers[name] = lambda _, name=name: [self.column(name)[k] for k in indexes]  # type: ignore[misc]
+        few = Batch(len(indexes), picked, after={}, makers=makers, state=state)
+        if self.errors:
+            few.errors = {
+                place: self.errors[k] for place, k in enumerate(indexes) if k in self.errors
+            }
+        return few
 
     def event(self, index: int) -> Event:
         """Return one event as an object: for errors, logs and steps written per event."""

@@ -247,6 +247,20 @@ class Executions:
         """
         return self._id(index, self.runs.get(index, ""))
 
+    def ids_of(self, indexes: Sequence[int], events: Batch | None = None) -> list[str]:
+        """Return the ids of a few executions; nothing is made for the others.
+
+        `events`: theirs, where they have been picked already.
+        """
+        few = self.events.pick(indexes) if events is None else events
+        rows = zip(
+            few.column("timestamp"), few.column("source"), few.column("id"), indexes, strict=True
+        )
+        return [
+            str(derive_uuid7(at or 0.0, source, event, self.pipeline, self.runs.get(index, "")))
+            for at, source, event, index in rows
+        ]
+
     def first_id(self, index: int) -> str:
         """Return the id that the event's execution has when it is no replay."""
         return self._id(index, "")

@@ -72,6 +72,15 @@ class _Arrived:
     envelopes: list[dict[str, Scalar] | None] | None = None
     """Per message the attributes of its CloudEvent or None; None where there is no CloudEvent."""
 
+    def picked(self, indexes: Sequence[int]) -> _Arrived:
+        """Return what is known of these messages alone; see `connectors.batch.Batch.pick`."""
+        headers, envelopes = self.headers, self.envelopes
+        return _Arrived(
+            [self.messages[k] for k in indexes],
+            None if headers is None else [headers[k] for k in indexes],
+            None if envelopes is None else [envelopes[k] for k in indexes],
+        )
+
 
 def batch_of(messages: Messages, after: Mapping[str, Position], read_format: str) -> Batch:
     """Return the messages as a batch; `read_format` is the source's `format`."""

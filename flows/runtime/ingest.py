@@ -102,11 +102,12 @@ class Ingest:
         lanes = executions.lanes
         if lanes is None or not len(self._parking):
             return
-        blocked = self._parking.is_blocked
-        for index in executions.going(0):
-            if not blocked(lanes[index]):
-                continue
-            if self._parking.has(executions.execution_id(index)):
+        blocked = self._parking.blocked
+        behind = [index for index in executions.going(0) if lanes[index] in blocked]
+        if not behind:
+            return
+        for index, execution in zip(behind, executions.ids_of(behind), strict=True):
+            if self._parking.has(execution):
                 executions.end(index, Ended("repeated"))  # the one that waits will do it
             else:
                 executions.waits[index] = Wait(0)

@@ -12,9 +12,10 @@ turn in which it hands that to the committer, so the next batch already finds it
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heappop, heappush
 
+from connectors.batch import Batch
 from flows.state.records import Parked, ParkedPlace, ReplayLink
 from flows.state.tries import NONE, with_try
 from transforms.executions import Executions
@@ -31,7 +32,7 @@ class Parking:
         self._turn = last_turn
         self._one_by_one = one_by_one
         self._places: dict[str, ParkedPlace] = {}
-        self._lanes: dict[str, deque[str]] = {}
+        self._lanes: dict[str | None, deque[str]] = {}
         self._due: list[tuple[float, int, str]] = []
         self._running: set[str] = set()
         self._stored_with: dict[str, int] = {}
@@ -45,9 +46,10 @@ class Parking:
         """Whether the execution with this id waits here, or goes on just now after a wait."""
         return execution in self._places
 
-    def is_blocked(self, lane: str | None) -> bool:
-        """Whether an execution of this lane has to wait behind another."""
-        return lane in self._lanes
+    @property
+    def blocked(self) -> Collection[str | None]:
+        """The lanes whose executions have to wait behind another."""
+        return self._lanes.keys()
 
     def next_turn(self) -> int:
         """Return the turn of an execution that is parked for the first time."""
@@ -144,7 +146,10 @@ class Parking:
 def parked_record(
     executions: Executions,
     index: int,
+    execution: str,
     *,
+    events: Batch,
+    place: int,
     source: str,
     steps: Sequence[str],
     now: float,
@@ -154,18 +159,19 @@ def parked_record(
 ) -> Parked:
     """Return what the state store keeps of an execution that a step has parked.
 
-    `steps` are the pipeline's, by number; `body` is of flows.state.history.encode_each. One that was parked before keeps its id, turn and time.
+    `execution` is its id, and `place` where its event is in `events`. `steps` are the pipeline's, by
+    number; `body` is of flows.state.history.encode_each. One that was parked before keeps its id,
+    turn and time.
     """
-    batch = executions.events
     wait = executions.waits[index]
     before: Parked | None = executions.resumed.get(index)
     link: ReplayLink | None = executions.replays.get(index)
     lanes = executions.lanes
-    place = ParkedPlace(
-        id=executions.execution_id(index) if before is None else before.place.id,
+    parked = ParkedPlace(
+        id=execution if before is None else before.place.id,
         pipeline=executions.pipeline,
         source=source,
-        partition=batch.column("partition")[index] or "",
+        partition=events.column("partition")[place] or "",
         lane=None if lanes is None else lanes[index],
         turn=turn() if before is None else before.place.turn,
         attempts=wait.attempts,
@@ -184,15 +190,15 @@ def parked_record(
         )
     begun = wait.step > 0 or wait.attempts > 0
     return Parked(
-        place=place,
+        place=parked,
         step=steps[wait.step] if begun else None,
         # A replay that comes to be parked for the first time begins when it goes on.
         started_at=executions.started_at(index)
         if begun and (before is not None or link is None)
         else None,
         parked_at=now if before is None else before.parked_at,
-        event_id=batch.column("id")[index] or "",
-        event_type=batch.column("type")[index] or "",
+        event_id=events.column("id")[place] or "",
+        event_type=events.column("type")[place] or "",
         error_code=wait.error.code if wait.error else "",
         error_message=redact(wait.error.message) if wait.error else "",
         body=body,

@@ -275,7 +275,7 @@ class Sagas:
                 saga.body = None
                 if saga.status == "compensation_failed":
                     meta = executions.base_meta
-                    saga.body = encode_each(executions, meta=meta, indexes=[index])[index]
+                    (saga.body,) = encode_each(executions, meta=meta, indexes=[index])
                 settlement.sagas.append(saga)
             elif outcome != "parked":
                 settlement.sagas_completed.append(saga.id)

@@ -190,22 +190,30 @@ class Settle:
                 settlement.resumed.append(before.place.id)
                 parking.ended(before.place.id)
         waiting = sorted(executions.waits)
+        if not waiting:
+            return
+        few = executions.events.pick(waiting)
+        ids = executions.ids_of(waiting, few)
         bodies = encode_each(
             executions,
             meta=executions.base_meta,
             indexes=waiting,
+            events=few,
             with_arrivals=self.copies_letters,
         )
-        for index in waiting:
+        for place, index in enumerate(waiting):
             parked = parked_record(
                 executions,
                 index,
+                ids[place],
+                events=few,
+                place=place,
                 source=self._source,
                 steps=self._places,
                 now=now,
                 turn=parking.next_turn,
                 redact=self._flow.redact,
-                body=bodies[index],
+                body=bodies[place],
             )
             settlement.parked.append(parked)
             parking.park(parked.place, ticket)

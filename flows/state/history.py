@@ -89,8 +89,18 @@ def encode_chunk(
     value that is not JSON is kept as its text.
     """
     chosen = _chosen(executions, only_failed)
-    columns, makers = _columns(executions.events)
-    return _body(executions, meta, chosen, columns, makers, with_undone=with_undone)
+    batch = executions.events
+    columns, makers = _columns(batch)
+    return _body(
+        executions,
+        meta,
+        chosen,
+        rows=chosen,
+        raws=batch.column("raw"),
+        columns=columns,
+        makers=makers,
+        with_undone=with_undone,
+    )
 
 
 def encode_each(
@@ -98,31 +108,37 @@ def encode_each(
     *,
     meta: Mapping[str, Any],
     indexes: Sequence[int],
+    events: Batch | None = None,
     with_arrivals: bool = False,
-) -> dict[int, bytes]:
-    """Return index → the body of a chunk of that execution alone, ended or not.
+) -> list[bytes]:
+    """Return for each index the body of a chunk of that execution alone, ended or not.
 
+    `events`: theirs, where they have been picked already. Nothing is made for the others.
     `with_arrivals`: with the messages that they arrived as, for copies of their dead letters.
     """
-    columns, makers = _columns(executions.events)
-    if with_arrivals and indexes:
-        arrivals = executions.events.column("arrival")
-        packed: Column = [None] * len(arrivals)
-        for index in indexes:
-            packed[index] = pack_arrival(arrivals[index])
-        columns["arrival"] = packed
-    return {index: _body(executions, meta, [index], columns, makers) for index in indexes}
+    few = executions.events.pick(indexes) if events is None else events
+    columns, makers = _columns(few)
+    if with_arrivals:
+        columns["arrival"] = list(map(pack_arrival, few.column("arrival")))
+    raws = few.column("raw")
+    return [
+        _body(executions, meta, [index], rows=[place], raws=raws, columns=columns, makers=makers)
+        for place, index in enumerate(indexes)
+    ]
 
 
 def _body(
     executions: Executions,
     meta: Mapping[str, Any],
     chosen: list[int] | None,
+    *,
+    rows: list[int] | None,
+    raws: Column,
     columns: Mapping[str, Column],
     makers: Mapping[str, str],
-    *,
     with_undone: bool = True,
 ) -> bytes:
+    """`rows`: where the chosen executions' events are in `raws` and `columns`."""
     batch = executions.events
     places: Sequence[int] | dict[int, int] = range(batch.size)
     if chosen is not None:
@@ -136,11 +152,10 @@ def _body(
         parts.extend(values)
         return len(sections) - 1
 
-    raws = batch.column("raw")
-    first = keep(_of(raws, chosen))
+    first = keep(_of(raws, rows))
     kept: dict[str, Any] = {}
     for name, column in columns.items():
-        values = _of(column, chosen)
+        values = _of(column, rows)
         if column is raws:
             kept[name] = {"section": first}
         elif isinstance(next((v for v in values if v is not None), None), bytes):

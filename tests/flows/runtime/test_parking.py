@@ -33,9 +33,9 @@ def test_a_lane_goes_on_in_order_and_its_first_goes_alone_while_it_has_failed(pa
     parking.ended("a1")
     assert parking.due(10, STORED, 10) == ["a2", "a3"]
     parking.ended("a2")
-    assert parking.is_blocked("a")
+    assert "a" in parking.blocked
     parking.ended("a3")
-    assert not parking.is_blocked("a")
+    assert "a" not in parking.blocked
     assert len(parking) == 0
 
 
@@ -53,7 +53,7 @@ def test_lanes_do_not_wait_for_each_other_nor_what_has_none(parking):
     parking.park(place("b1", "b", 2, attempts=1, due=10), 1)
     parking.park(place("x", None, 3, attempts=1, due=10), 1)
     assert parking.due(10, STORED, 10) == ["b1", "x"]
-    assert not parking.is_blocked(None)
+    assert None not in parking.blocked
 
 
 def test_nothing_is_resumed_before_it_is_stored(parking):
