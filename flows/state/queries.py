@@ -6,6 +6,7 @@ The two differ in nothing but where SQLAlchemy keeps `INSERT … ON CONFLICT`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -187,6 +188,12 @@ class Queries:
     flows = union(
         select(leases.c.flow), select(checkpoints.c.flow), select(pipeline_totals.c.flow)
     ).order_by("flow")
+
+
+@cache
+def queries_of(dialect: str) -> Queries:
+    """Return the statements; a worker opens several stores, one of them while events flow."""
+    return Queries(dialect)
 
 
 def _acquire(upsert: Any) -> Any:

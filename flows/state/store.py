@@ -25,7 +25,7 @@ from flows.state.letter_store import Letters
 from flows.state.migrations import prepare
 from flows.state.prepared import PreparedOutcomes, forget_prepared
 from flows.state.pruning import prune
-from flows.state.queries import Queries, letters_by_prefix, letters_page
+from flows.state.queries import letters_by_prefix, letters_page, queries_of
 from flows.state.records import (
     DeadLetter,
     Lease,
@@ -89,7 +89,7 @@ class SqlStateStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._queries = Queries(database.dialect)
+        self._queries = queries_of(database.dialect)
         self.replays = Replays(database)
         self.sagas = SagaStore(database)
         self.prepared = PreparedOutcomes(database)
