@@ -110,7 +110,7 @@ class SqlStateStore:
         def acquire(connection: Connection) -> Lease | None:
             with transaction(connection):
                 before = connection.execute(
-                    Queries.lease, {"of_flow": flow, "of_shard": shard}
+                    self._queries.lease, {"of_flow": flow, "of_shard": shard}
                 ).first()
                 fence: int | None = connection.execute(self._queries.acquire, values).scalar()
             if fence is None:
