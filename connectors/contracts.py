@@ -288,6 +288,9 @@ class TransactionalSink(Protocol):
     transaction, and nobody sees it before `commit`.
     """
 
+    def preflight_transactions(self, scope: TransactionScope) -> Iterable[Check]:
+        """Connect and check what transactions of this scope need, changing nothing."""
+
     def committed(self, partitions: Iterable[str]) -> set[str]:
         """Return the names of the transactions that moved these source partitions last.
 

@@ -21,12 +21,20 @@ from connectors.cloudevents import (
     bodies,
     structured,
 )
-from connectors.contracts import Check, Outgoing, Record, SinkOpening, SinkTraits
+from connectors.contracts import (
+    Check,
+    Outgoing,
+    Record,
+    SinkOpening,
+    SinkTraits,
+    TransactionScope,
+)
 from connectors.errors import FatalError, PenstockError, PermanentError
 from connectors.kafka import preflight
 from connectors.kafka.cluster import CLIENT_LOG, Cluster
 from connectors.kafka.decoding import BASE64_KEY, bytes_of_key
 from connectors.kafka.failures import ClientErrors
+from connectors.kafka.preflight_transactions import transacting
 from connectors.kafka.publishing import Headers, Publisher, Records
 from connectors.kafka.settings import KafkaSettings, KafkaSinkSettings, client_properties
 from connectors.kafka.transactions import Transactions
@@ -208,6 +216,10 @@ class KafkaSink:
         return documents, headers
 
     # --- transactions --------------------------------------------------------------------------
+
+    def preflight_transactions(self, scope: TransactionScope) -> Iterable[Check]:
+        """Look up the rights on the transactional id and the group."""
+        return transacting(self._settings.brokers, self._options, scope)
 
     def committed(self, partitions: Iterable[str]) -> set[str]:
         """Return the names of the transactions that moved these source partitions last."""

@@ -9,10 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from connectors.contracts import Check
+from connectors.contracts import Check, TransactionalSink
 from connectors.errors import FatalError, PenstockError, RetryableError
 from flows.plan import FlowPlan
 from flows.runtime import exits
+from flows.runtime.transactions import scope_of
 from flows.state.store import open_store
 from penstock.cli.modules import make_modules, topics_by_sink
 from transforms.registry import step_type
@@ -47,11 +48,17 @@ def probes_of(plan: FlowPlan) -> dict[str, Probe]:
     topics = topics_by_sink(plan)
     sources, sinks, _ = make_modules(plan)
     both = sources.keys() & sinks.keys()
-    for name, source in sources.items():
-        probes[f"{name} (source)" if name in both else name] = source.preflight
+    for name, made in sources.items():
+        probes[f"{name} (source)" if name in both else name] = made.preflight
     for name, sink in sinks.items():
         title = f"{name} (sink)" if name in both else name
         probes[title] = _sink_probe(sink.preflight, topics.get(name, []))
+    for source in plan.sources:
+        writing = sinks.get(source.transactional_sink or "")
+        if isinstance(writing, TransactionalSink):
+            scope = scope_of(plan, source, f"{source.name}/0")
+            title = f"{source.name} (transactions)"
+            probes[title] = partial(writing.preflight_transactions, scope)
     for pipeline in plan.pipelines:
         if pipeline.idempotency is not None and pipeline.idempotency.store != "state":
             url = pipeline.idempotency.store
