@@ -50,8 +50,11 @@ PATIENCE = 5.0
 SLOW = 3.0
 """Seconds after which a sink that has not answered is said to be waited for."""
 
-SINK_AWAY, COPY_REFUSED = "dead_letter_sink_away", "dead_letter_copy_refused"
-"""Codes of warnings: no error's, for the flow goes on."""
+SINK_AWAY = "dead_letter_sink_away"
+"""The code of a warning: no error's, for the flow goes on."""
+
+COPY_REFUSED = "dead_letter_copy_refused"
+"""Another one's."""
 
 
 def writer_of(source: str, sink: str) -> str:
