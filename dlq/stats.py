@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import floor
 from typing import Any, Literal
 
+from dlq.selection import Selection, pages
 from flows.state.contracts import StateStore
 from flows.state.letter_documents import summary, when
 from flows.state.letter_filter import LetterFilter
@@ -24,6 +27,9 @@ BARS = 32
 
 _PASS = re.compile(r"\[[\d.]+\]")
 """The pass of a loop in a place such as `lines[3].charge`."""
+
+_Name = tuple[str, str | None, str]
+"""Pipeline, step and error code: what a group is of."""
 
 _MATTERS = 0.05
 """Part of the latest failures that a cause has at the least."""
@@ -87,6 +93,37 @@ def statistics_of(
     )
     found = [group for each in of_flows for group in _groups(store, each, edges, most)]
     return Statistics(edges[0], edges[1] - edges[0], tuple(ranked(found)))
+
+
+def statistics_where(
+    store: StateStore, selection: Selection, *, now: float, most: int = 100
+) -> Statistics:
+    """Return the statistics of what a selection means, jq included.
+
+    Each entry that the filter finds is read, so it takes as long as a list of them all. Raises FlowFileError for jq that can't be read.
+    """
+    times: dict[tuple[str, _Name], array[float]] = {}
+    samples: dict[tuple[str, _Name], DeadLetter] = {}
+    for letters, _ in pages(store, selection, status=selection.wanted.status):
+        for letter in letters:
+            group = letter.flow, _named(letter.pipeline, letter.step, letter.error_code)
+            samples.setdefault(group, letter)  # the newest comes first
+            times.setdefault(group, array("d")).append(letter.last_failed_at)
+    if not times:
+        return Statistics(now, 1.0, ())
+    until = now if selection.wanted.until is None else min(now, selection.wanted.until)
+    first = min(min(each) for each in times.values())
+    last = max(until, *(letter.last_failed_at for letter in samples.values()))
+    edges = edges_of(first, last, whole=BARS)
+    start, width = edges[0], edges[1] - edges[0]
+    found = []
+    for flow in dict.fromkeys(flow for flow, _ in times):
+        of_flow = [group for group in times if group[0] == flow]
+        for group in sorted(of_flow, key=lambda group: -len(times[group]))[:most]:
+            bars = Counter(floor((at - start) / width) for at in times[group])
+            histogram = tuple(bars[place] for place in range(len(edges) - 1))
+            found.append(_group(group[1], histogram, edges, samples[group]))
+    return Statistics(start, width, tuple(ranked(found)))
 
 
 def edges_of(first: float, last: float, *, whole: int) -> list[float]:
@@ -154,12 +191,11 @@ def _groups(
     store: StateStore, wanted: LetterFilter, edges: Sequence[float], most: int
 ) -> list[Group]:
     letters = store.letters
-    counted: dict[tuple[str, str | None, str], list[int]] = {}
-    newest: dict[tuple[str, str | None, str], LetterTally] = {}
+    counted: dict[_Name, list[int]] = {}
+    newest: dict[_Name, LetterTally] = {}
     for tally in letters.tallies(wanted, edges):
         group, histogram = tally.group, tally.histogram
-        step = None if group.step is None else _PASS.sub("[]", group.step)
-        name = (group.pipeline, step, group.error_code)
+        name = _named(group.pipeline, group.step, group.error_code)
         before = counted.get(name, [0] * len(histogram))
         counted[name] = [a + b for a, b in zip(before, histogram, strict=True)]
         if name not in newest or tally.last > newest[name].last:
@@ -170,18 +206,26 @@ def _groups(
         sample = letters.newest(wanted, newest[name])
         if sample is None:
             continue  # replayed or discarded meanwhile
-        histogram = tuple(counted[name])
-        begun = next(k for k, count in enumerate(histogram) if count)
-        found.append(
-            Group(
-                flow=sample.flow,
-                pipeline=name[0],
-                step=name[1],
-                error_code=name[2],
-                histogram=histogram,
-                first=edges[begun],
-                sample=sample,
-                trend=trend_of(histogram),
-            )
-        )
+        found.append(_group(name, tuple(counted[name]), edges, sample))
     return found
+
+
+def _named(pipeline: str, step: str | None, error_code: str) -> _Name:
+    """Return what dead letters are grouped by: the passes of a loop are one step."""
+    return pipeline, None if step is None else _PASS.sub("[]", step), error_code
+
+
+def _group(
+    name: _Name, histogram: tuple[int, ...], edges: Sequence[float], sample: DeadLetter
+) -> Group:
+    begun = next(k for k, count in enumerate(histogram) if count)
+    return Group(
+        flow=sample.flow,
+        pipeline=name[0],
+        step=name[1],
+        error_code=name[2],
+        histogram=histogram,
+        first=edges[begun],
+        sample=sample,
+        trend=trend_of(histogram),
+    )

@@ -89,13 +89,13 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def choosing(*, but: str = "") -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+def choosing() -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Give a command the options that choose dead letters, in the place of its `conditions`.
 
     They are one parameter to the command, and the same options with the same words on every command
-    line. `but`: the one that it does not have.
+    line.
     """
-    names = [name for name in _OPTIONS if name != but]
+    names = list(_OPTIONS)
 
     def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
         parameters: list[Parameter] = []

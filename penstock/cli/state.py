@@ -13,6 +13,7 @@ from penstock.cli.options import FlowName, OptionalFlows, Output, State
 
 if TYPE_CHECKING:
     from flows.state.records import Parked
+    from penstock.cli.stored import Stored
 
 state = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -38,14 +39,15 @@ def show(
 ) -> None:
     """Show the stored position of every source partition, its lag, and totals per pipeline.
 
-    Reads the state store and nothing else, so it works while the flow runs and when it doesn't.
+    Reads the state store and nothing else, so it works while the flow runs and when it doesn't. With
+    the flow's file, each pipeline's `dead_letter.alert_threshold` stands beside its dead letters.
     """
     from penstock.cli.output import print_json  # noqa: PLC0415
     from penstock.cli.stored import open_stored  # noqa: PLC0415 - loads SQLAlchemy
 
     with open_stored(flows, state, flow) as stored:
         names = [stored.flow] if stored.flow is not None else stored.store.flows()
-        shown = [_flow(stored.store, name) for name in names]
+        shown = [_flow(stored, name) for name in names]
         if output == "json":
             print_json(shown)
             return
@@ -55,11 +57,18 @@ def show(
             _print_flow(one, stored.place, time.time())
 
 
-def _flow(store: Any, name: str) -> dict[str, Any]:
+def _flow(stored: Stored, name: str) -> dict[str, Any]:
+    store, plan = stored.store, stored.plan
+    alerts: dict[str, int | None] = {}
+    if plan is not None and plan.name == name:
+        alerts = {each.name: each.dead_letter.alert_threshold for each in plan.pipelines}
     return {
         "flow": name,
         "partitions": [asdict(row) for row in store.partitions(name) if "@" not in row.source],
-        "pipelines": [asdict(row) for row in store.totals(name)],
+        "pipelines": [
+            asdict(row) | {"alert_threshold": alerts.get(row.pipeline)}
+            for row in store.totals(name)
+        ],
     }
 
 
@@ -96,12 +105,19 @@ def _print_flow(one: dict[str, Any], place: str, now: float) -> None:
                 f"{row['failed']:,}",
                 f"{row['skipped']:,}",
                 f"{row['parked']:,}",
-                f"{row['dead_letters']:,}",
+                _letters(row["dead_letters"], row["alert_threshold"]),
             )
             for row in one["pipelines"]
         ],
     )
     print()
+
+
+def _letters(count: int, alert: int | None) -> str:
+    """Return the number of dead letters, and of how many the operator wants to be told."""
+    if alert is None:
+        return f"{count:,}"
+    return f"{count:,} (alert: more than {alert:,})" if count > alert else f"{count:,} of {alert:,}"
 
 
 @state.command(

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from dlq.render_stats import bars, print_statistics
-from dlq.stats import document, edges_of, statistics_of, trend_of
+from dlq.selection import Selection
+from dlq.stats import document, edges_of, statistics_of, statistics_where, trend_of
 from flows.state.letter_filter import LetterFilter
 from flows.state.store import open_store
 from tests.flows.state.samples import commit, letter, settlement
@@ -159,3 +160,16 @@ def test_elsewhere_it_is_lines_of_tabs(store):
     assert heading.split("\t")[:2] == ["COUNT", "TREND"]
     assert row.split("\t")[0] == "2"
     assert row.split("\t")[4] == "a\\tb"
+
+
+def test_jq_chooses_what_is_counted(store):
+    _fill(store, [("a", "x", range(24)), ("a", "lines[3].y", [1, 1, 1]), ("b", "x", [0, 20])])
+    everything = statistics_of(store, LetterFilter(flow="shop"), now=NOW)
+    asked = [Selection(LetterFilter(flow="shop"), where) for where in ("true", "false")]
+    assert statistics_where(store, asked[0], now=NOW) == everything
+    assert statistics_where(store, asked[1], now=NOW).total == 0
+
+    some = Selection(LetterFilter(flow="shop", error_code="a", step="x"), ".data.total > 10")
+    (group,) = statistics_where(store, some, now=NOW).groups
+    assert (group.error_code, group.step, group.count) == ("a", "x", 24)
+    assert group.sample.last_failed_at == NOW - 1

@@ -268,3 +268,42 @@ def test_statistics_are_json_too(filled, capsys):
     assert (code, told["total"]) == (0, 2)
     assert told["groups"][0]["error_code"] == "http_status"
     assert told["groups"][0]["hint"] == "Look at the body."
+
+
+def test_statistics_are_of_what_jq_chooses(filled, capsys):
+    code, out, _ = run(capsys, "dlq", "stats", "--where", "false", "-o", "json")
+    assert (code, json.loads(out)["total"]) == (0, 0)
+    code, _, err = run(capsys, "dlq", "stats", "--where", ".data.[")
+    assert code == 2
+    assert "error[where_invalid]" in err
+
+
+def test_state_show_tells_how_many_dead_letters_are_too_many(filled, folder, capsys):
+    config = {"brokers": "127.0.0.1:1", "topics": ["orders"]}
+    flow = {
+        "name": "shop",
+        "modules": [
+            {"name": "orders", "type": "source.kafka", "config": config},
+            {"name": "out", "type": "sink.stdout"},
+        ],
+        "pipelines": {
+            name: {
+                "trigger": {"source": "orders"},
+                "dead_letter": {"alert_threshold": most},
+                "steps": [{"name": "send", "type": "step.publish", "config": {"sink": "out"}}],
+            }
+            for name, most in (("enrich", 1), ("audit", 10))
+        },
+    }
+    (folder / "shop.json").write_text(json.dumps(flow))
+    code, out, err = run(capsys, "state", "show", "shop.json")
+    assert code == 0, err
+    rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert rows["enrich"].endswith("2 (alert: more than 1)")
+    assert rows["audit"].endswith("0 of 10")
+    _, out, _ = run(capsys, "state", "show", "shop.json", "-o", "json")
+    (shown,) = json.loads(out)
+    assert {row["pipeline"]: row["alert_threshold"] for row in shown["pipelines"]} == {
+        "enrich": 1,
+        "audit": 10,
+    }
