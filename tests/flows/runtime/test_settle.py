@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from connectors.batch import Batch
+from connectors.batch import Arrival, Batch
+from connectors.errors import PermanentError
 from flows.plan import load_flow
 from flows.runtime.halt import Halt
 from flows.runtime.parking import Parking
 from flows.runtime.settle import Settle
-from transforms.executions import Executions
+from flows.state.copies import read_copy
+from transforms.executions import Ended, Executions
 
 FLOW = """\
 modules:
@@ -78,3 +80,37 @@ def test_events_without_a_time_are_found_when_they_were_recorded(settle):
     settle(executions(None, None))
     (settlement,) = settle._committer.settled
     assert settlement.history.first_time == settlement.history.recorded_at
+
+
+COPYING = FLOW.replace(
+    "pipelines:",
+    '  - { name: dead, type: sink.webhook, config: { url: "https://x/", headers: { a: "${TOKEN}" } } }\npipelines:',
+).replace("    steps:", "    dead_letter: { sink: dead }\n    steps:")
+
+
+def test_copies_of_dead_letters_are_in_the_events_order_and_show_no_secret(tmp_path):
+    path = tmp_path / "flow.yaml"
+    path.write_text(COPYING)
+    plan = load_flow([path], {"TOKEN": "hunter2-hunter2"})
+    committer = Committer()
+    settle = Settle(
+        plan,
+        plan.source("orders"),
+        plan.pipeline("copy"),
+        sinks={},
+        committer=committer,
+        halt=Halt(),
+        parking=Parking(),
+    )
+    failed = executions(1.0, 2.0, 3.0)
+    arrivals = [Arrival("t", 0, n, b"k", b"hunter2-hunter2") for n in range(3)]
+    failed.events.columns["arrival"] = arrivals
+    for index in (2, 0):
+        error = PermanentError("it said hunter2-hunter2.", code="c", said="hunter2-hunter2")
+        failed.end(index, Ended("failed", "kept", error))
+    settle(failed)
+    copies = [read_copy(copy.body) for copy in committer.settled[0].copies]
+    assert [copy.arrival for copy in copies] == [arrivals[0], arrivals[2]]  # events are data
+    assert {copy.acting for copy in copies} == {"step.set"}
+    for copy in copies:
+        assert "hunter2" not in copy.letter.error_message + copy.letter.context
