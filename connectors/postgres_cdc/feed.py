@@ -97,6 +97,8 @@ class Feed:
         self._stop = threading.Event()
         self._waker, self._wake_end = socket.socketpair()
         self._waker.setblocking(False)
+        # While there is always something to read, nobody takes what wakes: its sender must not wait.
+        self._wake_end.setblocking(False)
         self._catalog: Connection | None = None
         self._busy: Connection | None = None
         """The connection that may block in a command, so that `close` can cancel it."""

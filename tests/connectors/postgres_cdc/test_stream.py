@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import ExitStack
 
@@ -323,6 +324,22 @@ def test_closing_does_not_wait_for_a_slot_that_waits_for_a_transaction(database)
         )
     with flow.open() as reading:
         assert ids(reading.take(1)) == [1]
+
+
+def test_acknowledging_never_waits_for_a_feed_that_always_has_something_to_read(flow):
+    with flow.open() as reading:
+        execute(flow.dsn, "INSERT INTO t SELECT i, 0 FROM generate_series(1, 200000) i")
+        wait_until(lambda: not reading.reader._queue.wait_for_room(0), "a full queue")
+        # A second of backlog wakes it once; a socket's buffer holds a few hundred.
+        waking = threading.Thread(
+            target=lambda: [reading.reader._feed.wake() for _ in range(5_000)], daemon=True
+        )
+        waking.start()
+        waking.join(20)
+        assert not waking.is_alive()
+        assert ids(reading.take(200_000))[-1] == 200_000
+        execute(flow.dsn, "INSERT INTO t VALUES (0, 0)")
+        assert ids(reading.take(1)) == [0]
 
 
 def test_lag_is_what_the_slot_holds_back(flow):
