@@ -29,6 +29,7 @@ from transforms.jq.syntax import (
     Negate,
     Node,
     Pipe,
+    Slice,
     Try,
 )
 from transforms.jq.terms import read_after_dot, read_bracket, read_patterns, read_term
@@ -303,7 +304,14 @@ class Parser:
                 term = Index(token.start, term, Literal(token.start, token.value), self.optional())
             elif self.is_("."):
                 self.next()
-                term = read_after_dot(self, term, token.start)
+                after = read_after_dot(self, term, token.start)
+                if isinstance(after, Slice):  # libjq's grammar has none there
+                    raise ExpressionError(
+                        "a slice has no dot before it",
+                        token.start,
+                        hint="It stands right behind what it is of: .a[1:3].",
+                    )
+                term = after
             elif self.is_("["):
                 term = read_bracket(self, term)
             elif self.take("?"):

@@ -224,8 +224,11 @@ class Writer:
         return "\n".join([*out, ""]), places
 
 
-_READ = re.compile(r'(\w+) = \((\w+)(\.get\("(?:[^"\\]|\\.)*"\)) if type\(\2\) is dict else (.+)\)')
-"""A line that reads a field: its name, the value read, how, and what is done where that is no object."""
+_READ = re.compile(
+    r'(\w+) = \((\w+)\.get\(("(?:[^"\\]|\\.)*")\) if type\(\2\) is dict else '
+    r"(\(\x00[0-9]+\x00index\(\2, \3\)\))\)"
+)
+"""A line that reads a field: its name, the value read, the key, and what is done with no object."""
 
 
 def _together(lines: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -237,14 +240,14 @@ def _together(lines: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
             continue
         found = [match for match in (_READ.fullmatch(text) for _, text in reads) if match]
         yield indent, f"if type({value}) is dict:"
-        yield from ((indent + 1, f"{match[1]} = {value}{match[3]}") for match in found)
+        yield from ((indent + 1, f"{match[1]} = {value}.get({match[3]})") for match in found)
         yield indent, "else:"
         yield from ((indent + 1, f"{match[1]} = {match[4]}") for match in found)
 
 
 def _read_value(line: tuple[int, str]) -> tuple[int, str | None]:
     match = _READ.fullmatch(line[1])
-    return line[0], match[2] if match else None
+    return line[0], match[2] if match and match[1] != match[2] else None
 
 
 def _more(text: str, match: re.Match[str], names: list[str]) -> str:

@@ -57,6 +57,8 @@ def test_operators_bind_as_in_jq(program, outputs):
         ("{(1): 2}", 2, "key is a string"),
         ("f(1", 1, "expected ), found the end of the program"),
         ("def f: 1", 7, "expected ;, found the end of the program"),
+        (".a.[1:]", 2, "a slice has no dot before it"),
+        (". .[:1]?", 2, "a slice has no dot before it"),
         ("def f: 1;", 8, "nothing follows that could call them"),
         ("1 | def f: 1; # and that is all", 30, "nothing follows that could call them"),
         ('import "a" as a; 1', 0, "no modules"),
