@@ -28,7 +28,7 @@ def run(program, value=None):
         ("first(.lines[] | select(.n > 2)).n", [3]),
         ("any(.lines[]; .n == 3), all(.lines[]; .n > 2)", [True, False]),
         ("[foreach .lines[] as {$n} (0; . + $n)]", [[2, 5]]),
-        ('[foreach (1, 2) as $x ({"b": {"c": 1}}; .b; .c)]', [[1, None]]),
+        ("(reduce 1 as $n (.; .missing)) as {id: $i, tags: $t} | [$i, $t]", [[None, None]]),
         ("reduce .lines[] as {n: $n} (1; . + $n, . * 10)", [100]),
         ("[.lines[] as {$n, $p} | $n - $p]", [[0.5, 1]]),
         ("[label $out | .lines[] | ., break $out] | length", [1]),
