@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # The first that answers: a version manager's shim may exist for a Python that doesn't.
 PYTHON := $(shell for p in python3.12 python3.11 python3.10 python3; do $$p -c 'import ensurepip' 2>/dev/null && echo $$p && break; done)
 
+# Tests and benchmarks start thousands of processes: what the first has compiled, the others read.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup demo test check lint bench bench-jq chaos conformance fuzz-jq docs lock clean
 
 help:            ## this list
