@@ -248,6 +248,11 @@ def test_a_crash_before_the_first_checkpoint_reads_all_rows_and_their_later_chan
         assert simple(reading.take(1)) == [("DELETE", {"id": 1})]
 
 
+def identity(event):
+    """Return the attributes of a read row but its place in the snapshot, which is a later one."""
+    return {name: each for name, each in event.attributes().items() if name != "sequence"}
+
+
 def test_a_row_read_again_has_its_old_id_unless_it_has_changed(database):
     execute(database, ROWS, "INSERT INTO t VALUES (1, 1), (2, 2)")
     flow = Flow(database)
@@ -258,7 +263,7 @@ def test_a_row_read_again_has_its_old_id_unless_it_has_changed(database):
     execute(database, "UPDATE t SET n = 9 WHERE id = 2")
     with flow.open() as reading:
         after = reading.take(2)
-    assert before[0].attributes() == after[0].attributes()
+    assert identity(before[0]) == identity(after[0])
     # An event with other content is another event: who drops known ids must not drop it.
     assert before[1].id != after[1].id
     assert (before[1].data["n"], after[1].data["n"]) == (2, 9)
