@@ -69,8 +69,8 @@ _QUICK = {
     name: runtime.refusing_infinity(_NAMES[name])
     for name in ("add", "subtract", "multiply", "divide", "add_all")
 }
-_QUICK |= growing(_QUICK["add"])
 """Arithmetic of programs whose numbers are all in range: beyond it they are run again, carefully."""
+_QUICK |= growing(_QUICK["add"])
 
 
 class Compiled:

@@ -327,9 +327,6 @@ class Bindings(Values):
         self.each(node.initial, scope, given, Then(started))
 
 
-__all__ = ["MANY", "Bindings"]
-
-
 _PLAIN = (
     Identity, Literal, Text, Format, Variable, Index, Slice, Negate, Array, Object, Binary, Logic,
     Alternative, Pipe, If, Call,
@@ -349,3 +346,6 @@ def _is_plain(node: Node, scope: Scope) -> bool:
         )
         for one in walk(node)
     )
+
+
+__all__ = ["MANY", "Bindings"]

@@ -13,6 +13,7 @@ from transforms.jq.counting import MANY, MAYBE, ONE, Counter
 from transforms.jq.emit import Then, can_fail, is_atom
 from transforms.jq.emit_assign import Assignments
 from transforms.jq.emit_paths import Placed, Where
+from transforms.jq.emit_sums import mapped
 from transforms.jq.prelude import prelude
 from transforms.jq.scope import Scope
 from transforms.jq.shapes import Items
@@ -120,11 +121,7 @@ class Builtins(Assignments):
         at, arguments = node.at, node.arguments
         match (node.name, len(arguments)):
             case ("map", 1):
-                found.append(
-                    self.collected(
-                        Pipe(at, (Iterate(at, Identity(at)), arguments[0])), scope, given
-                    )
-                )
+                found.append(self.collected(mapped(node), scope, given))
             case ("map_values", 1):
                 found.append(
                     self.modified(at, Iterate(at, Identity(at)), arguments[0], scope, given)

@@ -65,8 +65,7 @@ class Operators(Base):
             return self._order(at, operator, one, two)
         if operator in {"+", "-", "*"}:
             return self._arithmetic(at, operator, one, two, instead)
-        if can_fail(one) and can_fail(two):
-            two = self.atom(two)
+        two = self.ahead(one, two)
         return self.short(mark(at, f"{FUNCTIONS[operator]}({one}, {two})"))
 
     def _arithmetic(self, at: int, operator: str, one: str, two: str, instead: str | None) -> str:
@@ -76,11 +75,10 @@ class Operators(Base):
         too large for a double raises OverflowError, and what is no number may raise TypeError: upon
         either the program runs without this.
         """
-        if can_fail(one) and can_fail(two):
-            two = self.atom(two)
+        two = self.ahead(one, two)
         if self.careful or is_text(one) or is_text(two) or (is_number(one) and is_number(two)):
             return self.short(mark(at, instead or f"{FUNCTIONS[operator]}({one}, {two})"))
-        one, two = self.names_of(one, two)
+        one, two = self.atom(one), self.atom(two)
         call = mark(at, instead or f"{FUNCTIONS[operator]}({one}, {two})")
         same = f"{one} {operator} {two}"
         known = self.w.named.get(same)
@@ -110,11 +108,9 @@ class Operators(Base):
             self.shapes[made] = RESULT
         return made
 
-    def names_of(self, one: str, two: str) -> tuple[str, str]:
-        """Return operands by name, the right one evaluated first."""
-        if can_fail(one) and can_fail(two):
-            two = self.atom(two)
-        return self.atom(one), self.atom(two)
+    def ahead(self, one: str, two: str) -> str:
+        """Return the right operand, evaluated before the left one where both may raise."""
+        return self.atom(two) if can_fail(one) and can_fail(two) else two
 
     def are_results(self, *texts: str) -> bool:
         """Whether operands are results of arithmetic, or numbers written out."""
@@ -137,8 +133,7 @@ class Operators(Base):
                 return self._is_kind(operator, self.kinds[other], _TYPES[this])
             if is_text(this):
                 return f"({other} {operator} {this})"
-        if can_fail(one) and can_fail(two):
-            two = self.atom(two)
+        two = self.ahead(one, two)
         call = mark(at, f"equal({one}, {two})")
         return self.short(call if operator == "==" else f"(not {call})")
 
@@ -150,8 +145,7 @@ class Operators(Base):
         return f"({(' or ' if operator == '==' else ' and ').join(tests)})"
 
     def _order(self, at: int, operator: str, one: str, two: str) -> str:
-        if can_fail(one) and can_fail(two):
-            two = self.atom(two)
+        two = self.ahead(one, two)
         if is_number(one) and is_number(two):
             return mark(at, f"{_ORDERS[operator]}({one}, {two})")
         if is_number(one):

@@ -17,6 +17,13 @@ from transforms.jq.syntax import Array, Binary, Call, Identity, Iterate, Literal
 from transforms.jq.writer import mark
 
 
+def mapped(node: Call) -> Pipe:
+    """Return the program whose outputs `map` puts into an array."""
+    body = node.arguments[0]
+    parts = body.parts if isinstance(body, Pipe) else (body,)
+    return Pipe(node.at, (Iterate(node.at, Identity(node.at)), *parts))
+
+
 class Sums(Operators):
     """Sums of arithmetic."""
 
@@ -39,13 +46,15 @@ class Sums(Operators):
         def add(text: str) -> None:
             nonlocal unchecked
             one, two = self.operands(last.left, last.right, scope, self.atom(text))
+            is_sure = last.operator != "*" and self.are_results(one, two)
+            if not is_sure:
+                two = self.ahead(one, two)
+                one, two = self.atom(one), self.atom(two)
             both = f"{total} + ({one} {last.operator} {two})"
-            if last.operator != "*" and self.are_results(one, two):
+            if is_sure:
                 unchecked = True
                 self.w.write(f"{total} = {both}")
                 return
-            one, two = self.names_of(one, two)
-            both = f"{total} + ({one} {last.operator} {two})"
             call = mark(last.at, f"no_sum({FUNCTIONS[last.operator]}({one}, {two}))")
             tests = " and ".join(self.are_numbers(one, two)) or "True"
             self.w.write(f"{total} = {both} if {tests} else {call}")
@@ -70,9 +79,7 @@ class Sums(Operators):
         if isinstance(node, Array):
             return node.body
         if self._is_builtin(node, "map", 1, scope):
-            body = node.arguments[0]
-            parts = body.parts if isinstance(body, Pipe) else (body,)
-            return Pipe(node.at, (Iterate(node.at, Identity(node.at)), *parts))
+            return mapped(node)
         return None
 
     def _is_sum(self, node: Binary, scope: Scope) -> bool:

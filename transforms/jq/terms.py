@@ -194,23 +194,15 @@ def read_keyword(parser: Parser) -> Node:
             return Try(token.start, body, handler)
         case "reduce":
             parser.next()
-            source, patterns = read_source(parser)
-            parser.expect("(")
-            initial = parser.query()
-            parser.expect(";")
-            update = parser.query()
+            fold = read_fold(parser)
             parser.expect(")")
-            return Reduce(token.start, source, patterns, initial, update)
+            return Reduce(token.start, *fold)
         case "foreach":
             parser.next()
-            source, patterns = read_source(parser)
-            parser.expect("(")
-            initial = parser.query()
-            parser.expect(";")
-            update = parser.query()
+            fold = read_fold(parser)
             extract = parser.query() if parser.take(";") else None
             parser.expect(")")
-            return Foreach(token.start, source, patterns, initial, update, extract)
+            return Foreach(token.start, *fold, extract)
         case "break":
             parser.next()
             name = parser.expect_kind("variable", "$name: the label to break to").value
@@ -222,6 +214,15 @@ def read_keyword(parser: Parser) -> Node:
     if token.value in _MODULES:
         raise ExpressionError(f"{token.value} is not allowed: a flow has no modules", token.start)
     raise parser.wrong("an expression")
+
+
+def read_fold(parser: Parser) -> tuple[Node, tuple[Pattern, ...], Node, Node]:
+    """Read `source as patterns (initial; update`: what `reduce` and `foreach` begin with."""
+    source, patterns = read_source(parser)
+    parser.expect("(")
+    initial = parser.query()
+    parser.expect(";")
+    return source, patterns, initial, parser.query()
 
 
 def read_source(parser: Parser) -> tuple[Node, tuple[Pattern, ...]]:

@@ -233,21 +233,23 @@ _READ = re.compile(
 
 def _together(lines: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """Yield lines, with reads of one value's fields that follow each other under one question."""
-    for (indent, value), group in groupby(lines, _read_value):
-        reads = list(group)
-        if value is None or len(reads) == 1:
-            yield from reads
+    read = [(line, _read_of(line[1])) for line in lines]
+    for (indent, value), group in groupby(read, lambda one: (one[0][0], one[1] and one[1][2])):
+        together = list(group)
+        found = [match for _, match in together if match]
+        if value is None or len(found) == 1:
+            yield from (line for line, _ in together)
             continue
-        found = [match for match in (_READ.fullmatch(text) for _, text in reads) if match]
         yield indent, f"if type({value}) is dict:"
         yield from ((indent + 1, f"{match[1]} = {value}.get({match[3]})") for match in found)
         yield indent, "else:"
         yield from ((indent + 1, f"{match[1]} = {match[4]}") for match in found)
 
 
-def _read_value(line: tuple[int, str]) -> tuple[int, str | None]:
-    match = _READ.fullmatch(line[1])
-    return line[0], match[2] if match and match[1] != match[2] else None
+def _read_of(text: str) -> re.Match[str] | None:
+    """Return what a line reads; None for others, and for one that replaces what it reads."""
+    match = _READ.fullmatch(text)
+    return match if match and match[1] != match[2] else None
 
 
 def _more(text: str, match: re.Match[str], names: list[str]) -> str:
