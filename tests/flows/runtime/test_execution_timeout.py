@@ -39,7 +39,6 @@ def test_an_execution_that_takes_too_long_is_a_dead_letter_and_its_key_goes_on(c
     (letter,) = calling.flow.letters()
     assert (letter.error_code, letter.error_kind) == ("execution_timeout", "permanent")
     assert (letter.step, json.loads(letter.event)["data"]["n"]) == ("call", 3)
-    assert letter.last_failed_at - letter.first_failed_at < 3.0
     assert letter.attempts == calling.service.tries[3] > 1
     assert json.loads(letter.tries)[0]["code"] == "http_status"
     assert sorted(calling.numbers()) == [n for n in range(20) if n != 3]
