@@ -21,7 +21,7 @@ from transforms.jq.finite import finite, is_too_deep, makes_deep_values, makes_w
 from transforms.jq.invalid import ExpressionError
 from transforms.jq.limits import MOST_OUTPUTS, OverLimit, bounded
 from transforms.jq.names import check_names, known_functions
-from transforms.jq.owning import growing, put
+from transforms.jq.owning import growing, let_go, put
 from transforms.jq.parser import parse
 from transforms.jq.scope import Scope
 from transforms.jq.syntax import Break as BreakNode
@@ -54,6 +54,7 @@ def _sources() -> dict[str, Any]:
     found |= {
         "JqError": JqError,
         "Break": runtime.Break,
+        "let_go": let_go,
         "put": put,
         **growing(arithmetic.add),
         "NOTHING": runtime.NOTHING,

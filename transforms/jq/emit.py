@@ -78,8 +78,6 @@ class Base:
         """Whether arithmetic is left to functions, which know numbers of any size."""
         self.caught = "JqError"
         """What `try` catches: also what ends a label, in programs that break out of one themselves."""
-        self.state: str | None = None
-        """A reduce's state while code is written that replaces it: of one assignment, see owning.py."""
         self.roots = False
         """Whether what is read of the input becomes parameters."""
 

@@ -223,8 +223,6 @@ class Assignments(Paths):
     def _set(self, at: int, old: str, key: str, change: _Change) -> str:
         old = self.atom(old)
         new = self.atom(change(self.atom(self.indexed(at, old, key))))
-        if old == self.state:
-            return mark(at, f"put({old}, {key}, {new})")
         call = mark(at, f"set_item({old}, {key}, {new})")
         shape = self.shapes.get(old)
         if isinstance(shape, Keys) and key[:1] == '"':

@@ -1,43 +1,23 @@
-"""Variables and folds: `as` with its patterns, `reduce`, `foreach`."""
+"""Variables: `as` with its patterns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from transforms.jq.builtins import FUNCTIONS
-from transforms.jq.counting import MANY, ONE, walk
-from transforms.jq.emit import Then, is_atom
+from transforms.jq.counting import ONE
+from transforms.jq.emit import Then
 from transforms.jq.emit_values import Values
 from transforms.jq.scope import Scope
 from transforms.jq.syntax import (
-    Alternative,
-    Array,
-    Assign,
-    Binary,
     Bind,
-    Call,
-    Foreach,
-    Format,
-    Identity,
-    If,
-    Index,
     Literal,
-    Logic,
-    Negate,
     Node,
-    Object,
     Pattern,
     PatternArray,
     PatternObject,
     PatternVariable,
-    Pipe,
-    Reduce,
-    Slice,
-    Text,
-    Variable,
     pattern_names,
 )
-from transforms.jq.writer import mark
 
 
 class Bindings(Values):
@@ -45,14 +25,14 @@ class Bindings(Values):
 
     # --- patterns -----------------------------------------------------------------------------
 
-    def bind_one(self, pattern: Pattern, text: str, scope: Scope, given: str) -> Scope:
+    def bind_one(self, pattern: Pattern, text: str, scope: Scope) -> Scope:
         """Bind a pattern whose keys have one output each."""
         found: list[Scope] = []
-        self.match(pattern, text, scope, given, found.append)
+        self.match(pattern, text, scope, found.append)
         return found[0]
 
     def match(
-        self, pattern: Pattern, text: str, scope: Scope, given: str, then: Callable[[Scope], None]
+        self, pattern: Pattern, text: str, scope: Scope, then: Callable[[Scope], None]
     ) -> None:
         """Write the bindings of a pattern over a value, and what follows with them."""
         match pattern:
@@ -61,9 +41,9 @@ class Bindings(Values):
             case PatternArray(_, items):
                 value = self.atom(text)
                 # jq takes the last element first, which shows when several fail.
-                self._items(list(enumerate(items))[::-1], value, scope, given, then)
+                self._items(list(enumerate(items))[::-1], value, scope, then)
             case PatternObject(_, entries):
-                self._entries(list(entries), self.atom(text), scope, given, then)
+                self._entries(list(entries), self.atom(text), scope, then)
 
     def _variable(self, name: str, text: str, scope: Scope) -> str:
         known = scope.variables.get(f"={name}")
@@ -77,7 +57,6 @@ class Bindings(Values):
         items: Sequence[tuple[int, Pattern]],
         value: str,
         scope: Scope,
-        given: str,
         then: Callable[[Scope], None],
     ) -> None:
         if not items:
@@ -88,8 +67,7 @@ class Bindings(Values):
             pattern,
             self.indexed(pattern.at, value, str(number)),
             scope,
-            given,
-            lambda inner: self._items(rest, value, inner, given, then),
+            lambda inner: self._items(rest, value, inner, then),
         )
 
     def _entries(
@@ -97,7 +75,6 @@ class Bindings(Values):
         entries: Sequence[tuple[Node, str | None, Pattern | None]],
         value: str,
         scope: Scope,
-        given: str,
         then: Callable[[Scope], None],
     ) -> None:
         if not entries:
@@ -112,14 +89,13 @@ class Bindings(Values):
                 found = self._variable(name, found, scope)
                 inner = scope.with_variable(name, found)
             if pattern is None:
-                self._entries(rest, value, inner, given, then)
+                self._entries(rest, value, inner, then)
             else:
                 self.match(
                     pattern,
                     found,
                     inner,
-                    given,
-                    lambda more: self._entries(rest, value, more, given, then),
+                    lambda more: self._entries(rest, value, more, then),
                 )
 
         if isinstance(key, Literal):
@@ -133,7 +109,6 @@ class Bindings(Values):
         patterns: Sequence[Pattern],
         text: str,
         scope: Scope,
-        given: str,
         then: Callable[[Scope], None],
     ) -> None:
         """Write the bindings of `pattern ?// …` over a value, and what follows with them.
@@ -141,7 +116,7 @@ class Bindings(Values):
         The next alternative has its turn where anything fails, whatever comes after included.
         """
         if len(patterns) == 1:
-            self.match(patterns[0], text, scope, given, then)
+            self.match(patterns[0], text, scope, then)
             return
         value = self.atom(text)
         names = list(dict.fromkeys(name for one in patterns for name in pattern_names(one)))
@@ -159,9 +134,7 @@ class Bindings(Values):
             with self.w.block("try:", counts=True):
                 many = any(self.counter.pattern(one, inside) != ONE for one in patterns)
                 if many:
-                    source = self._many_alternatives(
-                        patterns, turn, value, inside, given, codes=codes
-                    )
+                    source = self._many_alternatives(patterns, turn, value, inside, codes=codes)
                     names_text = ", ".join([*codes.values(), "_"])
                     with self.w.block(f"for {names_text} in {source}:", counts=True):
                         then(outside)
@@ -169,7 +142,7 @@ class Bindings(Values):
                     for number, pattern in enumerate(patterns):
                         head = f"{'if' if number == 0 else 'elif'} {turn} == {number}:"
                         with self.w.block(head):
-                            self.match(pattern, value, inside, given, lambda _inner: None)
+                            self.match(pattern, value, inside, lambda _inner: None)
                     then(outside)
                 self.w.write("break")
             head = f"except JqError as {error}:"
@@ -182,7 +155,6 @@ class Bindings(Values):
         turn: str,
         value: str,
         scope: Scope,
-        given: str,
         *,
         codes: dict[str, str],
     ) -> str:
@@ -200,7 +172,6 @@ class Bindings(Values):
                         pattern,
                         value,
                         inner,
-                        given,
                         lambda _inner: self.w.write(f"yield {', '.join([*own.values(), 'None'])}"),
                     )
         return self.w.call(made.name)
@@ -216,136 +187,7 @@ class Bindings(Values):
                 node.patterns,
                 text,
                 scope,
-                given,
                 lambda inner: self.each(node.body, inner, given, then, tail=tail),
             )
 
         self.each(node.source, scope, given, Then(bound))
-
-    # --- folds --------------------------------------------------------------------------------
-
-    def _reduces(self, node: Reduce, scope: Scope, given: str, then: Then) -> None:
-        # As in jq, whose source reads null from the second initial value on.
-        read = given
-        if self.count(node.initial, scope) != ONE:
-            read = self.w.name("s")
-            self.w.write(f"{read} = {given}")
-
-        def started(initial: str) -> None:
-            state = self.w.name("s")
-            self.w.write(f"{state} = {initial}")
-            keep = Then(lambda text: self.w.write(f"{state} = {text}"), cheap=True)
-
-            def step(inner: Scope) -> None:
-                if self.count(node.update, inner) == ONE:
-                    self._replace(state, node.update, inner)
-                    return
-                # Its last output is the state; without one the state is null.
-                before = self.w.name()
-                self.w.write(f"{before} = {state}")
-                self.w.write(f"{state} = None")
-                self.each(node.update, inner, before, keep)
-
-            self.each(
-                node.source,
-                scope,
-                read,
-                Then(lambda text: self.bindings(node.patterns, text, scope, read, step)),
-            )
-            if read != given:
-                self.w.write(f"{read} = None")
-            then(state)
-
-        self.each(node.initial, scope, given, Then(started))
-
-    def _replace(self, state: str, update: Node, scope: Scope) -> None:
-        """Write `state = update`, in place where it is one change of what nobody else may see."""
-        match update:
-            case Binary(at, "+", Identity(), more) if _is_plain(more, scope):
-                right = self.atom(self.value(more, scope, state))
-                new = self.binary(at, "+", state, right, instead=f"grow({state}, {right})")
-                made = new
-            case Assign(at, "+=", Index(place, Identity(), key, False), value) if _is_plain(
-                key, scope
-            ) and _is_plain(value, scope):
-                right = self.atom(self.value(value, scope, state))
-                index = self.atom(self.value(key, scope, state))
-                old = self.atom(self.indexed(place, state, index))
-                call = f"grow_at({state}, {index}, {old}, {right})"
-                new = self.atom(self.binary(at, "+", old, right, instead=call))
-                made = mark(place, f"put({state}, {index}, {new})")
-            case Assign(_, _, Index(_, Identity(), key, False), value) if _is_plain(
-                key, scope
-            ) and _is_plain(value, scope):
-                self.state = state
-                new = made = self.value(update, scope, state)
-                self.state = None
-            case _:
-                self.w.write(f"{state} = {self.value(update, scope, state)}")
-                return
-        self.w.write(f"{state} = {made}")
-        if is_atom(new):
-            self.w.write(f"{new} = None")  # now only the state holds it
-
-    def _foreach(self, node: Foreach, scope: Scope, given: str, then: Then) -> None:
-        def started(initial: str) -> None:
-            state = self.w.name("s")
-            self.w.write(f"{state} = {initial}")
-
-            def extracted(inner: Scope) -> None:
-                if node.extract is None:
-                    shown = self.w.name()
-                    self.w.write(f"{shown} = {state}")
-                    then(shown)
-                else:
-                    shown = self.w.name()
-                    self.w.write(f"{shown} = {state}")
-                    self.each(node.extract, inner, shown, then)
-
-            def step(inner: Scope) -> None:
-                if self.count(node.update, inner) == ONE:
-                    self.w.write(f"{state} = {self.value(node.update, inner, state)}")
-                    extracted(inner)
-                    return
-                before = self.w.name()
-                self.w.write(f"{before} = {state}")
-                self.w.write(f"{state} = None")
-
-                def kept(text: str) -> None:
-                    self.w.write(f"{state} = {text}")
-                    extracted(inner)
-
-                self.each(node.update, inner, before, Then(kept))
-
-            self.each(
-                node.source,
-                scope,
-                given,
-                Then(lambda text: self.bindings(node.patterns, text, scope, given, step)),
-            )
-
-        self.each(node.initial, scope, given, Then(started))
-
-
-_PLAIN = (
-    Identity, Literal, Text, Format, Variable, Index, Slice, Negate, Array, Object, Binary, Logic,
-    Alternative, Pipe, If, Call,
-)  # fmt: skip
-
-
-def _is_plain(node: Node, scope: Scope) -> bool:
-    """Whether a program is made of what changes nothing and calls nothing but builtins of values."""
-    return all(
-        isinstance(one, _PLAIN)
-        and (
-            not isinstance(one, Call)
-            or (
-                (one.name, len(one.arguments)) in FUNCTIONS
-                and (one.name, len(one.arguments)) not in scope.functions
-            )
-        )
-        for one in walk(node)
-    )
-
-
-__all__ = ["MANY", "Bindings"]

@@ -149,7 +149,6 @@ class Paths(Calls):
                             node.patterns,
                             text,
                             scope,
-                            here.value,
                             lambda inner: self.paths(node.body, inner, here, then),
                         )
                     ),
@@ -399,7 +398,7 @@ class Paths(Calls):
                     bound_scope.append(inner)
                     step(inner)
 
-                self.bindings(node.patterns, one.value, scope, here.value, with_scope)
+                self.bindings(node.patterns, one.value, scope, with_scope)
 
             self.paths(
                 node.source, scope, initial.instead(here.value, fresh=False), Placed(sourced)

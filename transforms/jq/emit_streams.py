@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transforms.jq.counting import MANY, MAYBE, ONE
 from transforms.jq.emit import Then, can_fail, is_atom
-from transforms.jq.emit_bindings import Bindings
+from transforms.jq.emit_folds import Folds
 from transforms.jq.scope import Scope
 from transforms.jq.shapes import Items
 from transforms.jq.syntax import (
@@ -41,7 +41,7 @@ _STAGES = 5
 """Stages of a pipe with many outputs that become loops in one function."""
 
 
-class Streams(Bindings):
+class Streams(Folds):
     """Any number of outputs."""
 
     def each(self, node: Node, scope: Scope, given: str, then: Then, *, tail: bool = False) -> None:

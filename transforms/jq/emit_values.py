@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from transforms.jq.builtins import FUNCTIONS
 from transforms.jq.counting import ONE
 from transforms.jq.emit import Then, can_fail
 from transforms.jq.emit_operators import is_text
@@ -116,7 +115,7 @@ class Values(Sums):
 
     def _bound(self, node: Bind, scope: Scope, given: str) -> str:
         source = self.value(node.source, scope, given)
-        inner = self.bind_one(node.patterns[0], source, scope, given)
+        inner = self.bind_one(node.patterns[0], source, scope)
         return self.value(node.body, inner, given)
 
     # --- constants and text -------------------------------------------------------------------
@@ -324,7 +323,7 @@ class Values(Sums):
         """Return the scope in which a function is known."""
         raise NotImplementedError
 
-    def bind_one(self, pattern: Any, text: str, scope: Scope, given: str) -> Scope:
+    def bind_one(self, pattern: Any, text: str, scope: Scope) -> Scope:
         """Bind a pattern whose keys have one output each."""
         raise NotImplementedError
 
@@ -332,6 +331,3 @@ class Values(Sums):
 def shown_constant(value: Any) -> str:
     """Return a constant as a comment shows it."""
     return json.dumps(value)
-
-
-__all__ = ["FUNCTIONS", "Values"]

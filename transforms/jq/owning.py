@@ -28,6 +28,20 @@ _ALONE = _alone()
 """References that a called function counts of what a variable of its caller holds, and nothing else."""
 
 
+def let_go(state: Any, key: Any, held: Any) -> None:
+    """Take what is at `key` out of `state`, for it to be changed and `put` back.
+
+    Only where nobody sees it missing, and it is `held` by the caller.
+    """
+    if held is None or sys.getrefcount(state) != _ALONE:
+        return
+    if type(state) is dict:
+        if type(key) is str:
+            state[key] = None
+    elif type(state) is list and type(key) is int and 0 <= key < len(state):
+        state[key] = None
+
+
 def put(state: Any, key: Any, new: Any) -> Any:
     """Return `state` with `new` at `key`. Raises JqError."""
     if type(state) is dict and type(key) is str:
