@@ -8,7 +8,7 @@ PYTHON := $(shell for p in python3.12 python3.11 python3.10 python3; do $$p -c '
 # Tests and benchmarks start thousands of processes: what the first has compiled, the others read.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test check lint bench bench-jq chaos conformance fuzz-jq docs lock clean
+.PHONY: help setup demo test check lint bench bench-jq chaos conformance fuzz-jq fuzz-schemas docs lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -58,6 +58,10 @@ fuzz-jq: export JQ_SEED := $(or $(JQ_SEED),$(shell od -An -N4 -tu4 /dev/urandom 
 fuzz-jq: setup   ## generated jq programs against libjq, and broken ones: JQ_CASES=20000 JQ_SEED=…
 	@echo "JQ_SEED=$$JQ_SEED JQ_CASES=$$JQ_CASES"
 	$(BIN)/pytest -n 0 --timeout 3600 tests/transforms/jq/test_agrees_with_libjq.py tests/transforms/jq/test_any_text_compiles_or_says_where.py
+
+fuzz-schemas: export PENSTOCK_SCHEMA_PAIRS := $(or $(PENSTOCK_SCHEMA_PAIRS),10000)
+fuzz-schemas: setup  ## 10,000 random pairs of schemas, compared in both directions
+	$(BIN)/pytest -n 0 --timeout 3600 tests/schema_registry/test_comparing_random.py
 
 docs: setup      ## write the generated reference pages
 	$(BIN)/python -m penstock.reference docs/reference
