@@ -20,6 +20,7 @@ from connectors.batch import Position
 from connectors.contracts import Lag
 from connectors.errors import FatalError, PenstockError, RetryableError
 from connectors.failpoints import fail_point
+from flows.runtime.backoff import Backoff
 from flows.runtime.halt import Halt
 from flows.state.contracts import StateStore
 from flows.state.records import Lease, Settlement
@@ -332,7 +333,7 @@ class Committer:
 
     def _retrying(self, call: Callable[[], None], what: str = "state store: ") -> None:
         """Call until it succeeds; a retryable error waits. Gives up when closing or long draining."""
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         draining_since: float | None = None
         while True:
             try:
@@ -344,8 +345,7 @@ class Committer:
                 if self._closing or self._halt.error or _is_over(draining_since):
                     raise
                 with self._condition:
-                    self._condition.wait(delay)
-                delay = min(delay * 2, LONGEST_DELAY)
+                    self._condition.wait(backoff.longer())
             else:
                 self._status = ""
                 return

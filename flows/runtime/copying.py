@@ -22,6 +22,7 @@ import structlog
 from connectors.contracts import RecordSink, Sink, SinkOpening
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from connectors.failpoints import fail_point
+from flows.runtime.backoff import Backoff
 from flows.runtime.committer import LEASE_TTL
 from flows.runtime.halt import Halt
 from flows.runtime.letter_messages import events_of, record_of
@@ -115,7 +116,7 @@ class LetterCopying:
         self._asked_at: float | None = None
         self._away = ""
         self._is_tried_again = False
-        self._delay = FIRST_DELAY
+        self._backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         self._wake = threading.Event()
         self._closing_since: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"copies to {sink}", daemon=True)
@@ -150,7 +151,7 @@ class LetterCopying:
                 try:
                     delay = self._look()
                 except RetryableError:  # the state store: the committer says so, and waits too
-                    delay = self._longer()
+                    delay = self._backoff.longer()
                 except FatalError as error:
                     if error.code != "lease_lost":
                         raise
@@ -174,10 +175,6 @@ class LetterCopying:
         since = self._closing_since
         return not self._patient and since is not None and time.monotonic() - since > PATIENCE
 
-    def _longer(self) -> float:
-        delay, self._delay = self._delay, min(self._delay * 2, LONGEST_DELAY)
-        return delay
-
     def _look(self) -> float:
         """Hand over the next copies; return after how many seconds to look again, 0 for at once.
 
@@ -199,8 +196,8 @@ class LetterCopying:
         fail_point("after_letter_before_copy")
         sink = self._opened(store)
         if sink is None or not self._hand_over(store, sink, waiting):
-            return self._longer()
-        self._delay = FIRST_DELAY
+            return self._backoff.longer()
+        self._backoff.reset()
         return 0.0
 
     def _rest(self, store: StateStore) -> None:

@@ -17,6 +17,7 @@ from connectors.errors import (
     PermanentError,
     RetryableError,
 )
+from flows.runtime.backoff import Backoff
 from flows.runtime.classifying import Classifier, classifier_of
 from flows.runtime.halt import Halt
 from flows.runtime.measures import StepMeter
@@ -308,7 +309,7 @@ class StepRunner:
         A sink that is away holds the flow back; it does not pour the source into dead letters.
         Returns how many deliveries were repeated.
         """
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         repeated = 0
         since = perf_counter()
         while True:
@@ -321,14 +322,13 @@ class StepRunner:
             error = executions.failures[waiting[0]]
             self._waiting = f"{self.plan.place_in_pipeline}: {error.message}"
             retry_after = getattr(error, "retry_after", None) or 0.0
-            if self._halt.wait(max(delay, min(retry_after, 60.0))):
+            if self._halt.wait(backoff.longer(min(retry_after, 60.0))):
                 self._halt.fail(_stopped_waiting(self.plan.name, error, len(waiting)))
                 return repeated
             repeated += len(waiting)
             for index in waiting:
                 del executions.failures[index]
             self._run(executions, waiting)
-            delay = min(delay * 2, LONGEST_DELAY)
 
     def _settle_failures(self, executions: Executions) -> tuple[int, int]:
         """Park what is to be tried again and end the rest; return how many of each."""

@@ -23,6 +23,7 @@ from connectors.batch import Position
 from connectors.contracts import TransactionalSink, TransactionScope
 from connectors.errors import FatalError, PenstockError, RetryableError
 from connectors.failpoints import fail_point
+from flows.runtime.backoff import Backoff
 from flows.runtime.committer import FIRST_DELAY, LONGEST_DELAY, PATIENCE, Committer
 from flows.runtime.halt import Halt
 
@@ -134,7 +135,7 @@ class TransactionRun:
 
     def _commit(self, positions: Mapping[str, Position], name: str) -> bool:
         """Commit it, again and again where that helps."""
-        halt, delay = self._halt, FIRST_DELAY
+        halt, backoff = self._halt, Backoff(FIRST_DELAY, LONGEST_DELAY)
         draining_since: float | None = None
         while not halt.error:
             try:
@@ -146,10 +147,9 @@ class TransactionRun:
                     if time.monotonic() - draining_since >= PATIENCE / 2:
                         halt.fail(_stopped_waiting(error))
                         return False
-                    time.sleep(delay)
+                    time.sleep(backoff.longer())
                 else:
-                    halt.wait(delay)
-                delay = min(delay * 2, LONGEST_DELAY)
+                    halt.wait(backoff.longer())
             except PenstockError as error:
                 halt.fail(error)
             else:

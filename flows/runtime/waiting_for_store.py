@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from connectors.errors import FatalError, PenstockError, RetryableError
+from flows.runtime.backoff import Backoff
 from flows.runtime.committer import FIRST_DELAY, LONGEST_DELAY
 from flows.runtime.halt import Halt
 
@@ -28,14 +29,14 @@ def until_it_answers(
     then the worker stops with `stopped`: 0 where nothing has been done yet that would be in
     doubt, and the events come again; more where an effect is waiting to be recorded.
     """
-    delay = FIRST_DELAY
+    backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
     draining_since: float | None = None
     while not halt.error:
         try:
             result = call()
         except RetryableError as error:
             waits(error.message)
-            if halt.wait(delay):
+            if halt.wait(backoff.longer()):
                 now = time.monotonic()
                 if draining_since is None:
                     draining_since = now
@@ -43,7 +44,6 @@ def until_it_answers(
                     halt.fail(stopped(error))
                     break
                 time.sleep(FIRST_DELAY)  # a halt that was asked for cuts no wait short any more
-            delay = min(delay * 2, LONGEST_DELAY)
         except PenstockError as error:
             halt.fail(error)
         else:
