@@ -3,7 +3,8 @@
     lock lanes ── read their first rows ── deliver ── delete what was confirmed ── unlock
 
 Workers share an outbox by lanes: who has a lane's lock publishes its rows, in order, so none is
-overtaken. The lock ends with its connection. A crash before the rows are deleted publishes them again,
+overtaken. The lock ends with its connection. A row that its sink does not take just now waits, and those of
+its turn behind it (`outbox_order.py`); others go on. A crash before the rows are deleted publishes them again,
 with the same event ids; nothing else repeats any.
 """
 
@@ -12,16 +13,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-import orjson
 import psycopg
 import structlog
 
 from connectors.contracts import Attribute, Outgoing, Sink
 from connectors.errors import FatalError, PenstockError, RetryableError
 from connectors.failpoints import fail_point
+from flows.runtime.backoff import Backoff
 from flows.runtime.halt import Halt
+from flows.runtime.outbox_order import FIRST_DELAY, LONGEST_DELAY, Pacing, Said, groups_of
 from transforms.steps.db_calls import Asking
 from transforms.steps.db_errors import statement_error
 from transforms.steps.db_pool import Connection
@@ -39,9 +41,6 @@ MOST: Final = 1_000
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks when nobody says that something was written: by another, or before."""
-
-FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
-"""Backoff in seconds while the database or a sink is away."""
 
 COUNT_EVERY, _SHARE = 5.0, 0.01
 """Seconds between two counts at the least, and the part of the thread's time they may take."""
@@ -76,9 +75,10 @@ class OutboxRelay:
         self.status = ""
         """What it waits for, or ""; read by the reporter."""
         self.away: dict[str, str] = {}
-        """Sink → what it waits for."""
+        """Sink → what is wrong with it: it took nothing when it was last asked."""
         self.depths: dict[str, OutboxDepth] = {}
         """Pipeline → what waited at the last count."""
+        self._pacing = Pacing(sinks)
         self._next_count = 0.0
         self._connection: Connection | None = None
         self._woken = threading.Event()
@@ -118,7 +118,7 @@ class OutboxRelay:
     # --- its thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         try:
             while not self._closing.is_set() and not self._halt.error:
                 self._woken.clear()
@@ -127,13 +127,14 @@ class OutboxRelay:
                 except psycopg.Error as error:
                     broken = self._connection is None or self._connection.closed
                     failure = statement_error(error, _TIMEOUT, broken=broken)
-                    delay = self._wait_for(failure, delay)
+                    self._wait_for_database(failure, backoff)
                 except RetryableError as error:
-                    delay = self._wait_for(error, delay)
+                    self._wait_for_database(error, backoff)
                 except PenstockError as error:
                     self._halt.fail(error)
                 else:
-                    self.status, delay = "", FIRST_DELAY
+                    backoff.reset()
+                    self._tell()
                     if not moved:
                         self._idle()
         except Exception as error:  # noqa: BLE001 - a defect must stop the worker, not the thread alone
@@ -144,7 +145,10 @@ class OutboxRelay:
     def _idle(self) -> None:
         if self._drains and self._connected() and self._is_empty():
             self._drained.set()
-        self._woken.wait(0.05 if self._drains else LOOK_EVERY)
+        due = self._pacing.next_due(time.monotonic())
+        self._woken.wait(
+            min(0.05 if self._drains else LOOK_EVERY, LOOK_EVERY if due is None else due)
+        )
 
     def _is_empty(self) -> bool:
         try:
@@ -152,52 +156,60 @@ class OutboxRelay:
         except psycopg.Error:
             return False
 
-    def _wait_for(self, error: PenstockError, delay: float) -> float:
-        """Wait until it may be tried again; return for how long to wait the next time."""
+    def _tell(self) -> None:
+        """Let others see what waits for its sink."""
+        why = next(iter(self._pacing.waits().values()), "")
+        self.status = why and f"outbox {self._table.name}: {why}"
+        self.away = self._pacing.away()
+
+    def _wait_for_database(self, error: PenstockError, backoff: Backoff) -> None:
+        """Wait until it may be asked again."""
         self.status = f"outbox {self._table.name}: {error.message}"
         self._disconnect()
-        self._closing.wait(delay)
-        return min(delay * 2, LONGEST_DELAY)
+        self._closing.wait(backoff.longer())
 
     def _round(self) -> bool:
         """Publish what the lanes at hand have first; return whether there was anything."""
         connection = self._open()
         self._count(connection)
-        sinks = list(self.sinks)
-        lanes = self._table.take_lanes(connection, sinks)
+        now = time.monotonic()
+        sinks, held = self._pacing.asked(now), self._pacing.held(now)
+        lanes = self._table.take_lanes(connection, sinks, held) if sinks else []
         if not lanes:
             return False
-        rows = self._table.waiting(connection, sinks, lanes, MOST)
+        rows = self._table.waiting(connection, sinks, lanes, MOST, held)
         self._publish(connection, rows)
         self._table.give_back(connection)
         return bool(rows)
 
     def _publish(self, connection: Connection, rows: Sequence[WaitingRow]) -> None:
-        """Deliver rows and delete them. Raises RetryableError when a sink is away, FatalError."""
-        away: RetryableError | None = None
-        fatal: PenstockError | None = None
-        for (sink, topic), mine in _by_target(rows).items():
+        """Deliver rows, delete them, and hold what has to wait. Raises FatalError."""
+        ordered = {name: sink.traits.ordered for name, sink in self.sinks.items()}
+        stuck: set[tuple[str, int]] = set()
+        for sink, topic, group in groups_of(rows, ordered):
+            mine = [each for each in group if (sink, each[0].turn) not in stuck] if stuck else group
+            if not mine:
+                continue
             failures = self.sinks[sink].deliver(_outgoing(topic, mine))
             fail_point("after_outbox_published")
             done = [row.seq for place, (row, _) in enumerate(mine) if place not in failures]
             self._table.delete(connection, done)
+            waits: dict[int, RetryableError] = {}
             refused = []
-            for place, error in failures.items():
+            for place, error in sorted(failures.items()):
+                row = mine[place][0]
                 if isinstance(error, RetryableError):
-                    away = away or error
-                    self.away[sink] = error.message
+                    waits.setdefault(row.turn, error)
                 elif isinstance(error, FatalError):
-                    fatal = fatal or error
+                    raise error
                 else:
-                    refused.append((mine[place][0].seq, f"{error.code}: {error}"))
+                    refused.append((row.seq, f"{error.code}: {error}"))
+            stuck.update((sink, turn) for turn in waits)
+            tried = {row.turn for row, _ in mine}
+            answered = bool(done or refused)
+            self._pacing.tell(sink, tried, waits, time.monotonic(), answered=answered)
             if refused:
                 self._refuse(connection, sink, refused)
-            elif not failures:
-                self.away.pop(sink, None)
-        if fatal is not None:
-            raise fatal
-        if away is not None:
-            raise away
 
     def _refuse(self, connection: Connection, sink: str, refused: list[tuple[int, str]]) -> None:
         """Leave rows in the table that will never be taken, and say so."""
@@ -250,18 +262,7 @@ _ASKING = Asking(
 )
 
 
-def _by_target(
-    rows: Sequence[WaitingRow],
-) -> dict[tuple[str, str | None], list[tuple[WaitingRow, dict[str, Any]]]]:
-    """Return (sink, topic) → its rows in order, each with what it says of its event."""
-    found: dict[tuple[str, str | None], list[tuple[WaitingRow, dict[str, Any]]]] = {}
-    for row in rows:
-        said = orjson.loads(row.event)
-        found.setdefault((row.sink, said["topic"]), []).append((row, said))
-    return found
-
-
-def _outgoing(topic: str | None, rows: Sequence[tuple[WaitingRow, dict[str, Any]]]) -> Outgoing:
+def _outgoing(topic: str | None, rows: Sequence[Said]) -> Outgoing:
     def attributes() -> Mapping[str, Attribute]:
         names = dict.fromkeys(name for _, said in rows for name in said["attributes"])
         return {name: [said["attributes"].get(name) for _, said in rows] for name in names}

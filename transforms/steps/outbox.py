@@ -52,6 +52,8 @@ class OutboxRow:
 
     pipeline: str
     sink: str
+    turn: int
+    """Of `turn_of`: what order is kept by."""
     lane: int
     event: str
     """JSON: topic, key, and the CloudEvents attributes."""
@@ -149,14 +151,16 @@ class Outbox:
             }
             key, value = outgoing.keys[place], outgoing.values[place]
             said = {"topic": outgoing.topic, "key": key, "attributes": mine}
-            turn = mine["id"] if turns[index] is None else turns[index]
+            by = mine["id"] if turns[index] is None else turns[index]
+            turn = turn_of(f"{self._pipeline}/{by}")
             rows.append(
                 (
                     index,
                     OutboxRow(
                         self._pipeline,
                         sink,
-                        lane_of(f"{self._pipeline}/{turn}"),
+                        turn,
+                        lane_of(turn),
                         json_text(said).decode(),
                         value,
                         _digest(self.flow, sink, said, value),
@@ -166,9 +170,14 @@ class Outbox:
         return rows
 
 
-def lane_of(text: str) -> int:
-    """Return the lane of what has to stay in order."""
-    return crc32(text.encode("utf-8", "surrogatepass")) % LANES
+def turn_of(text: str) -> int:
+    """Return the number of what has to stay in order: two that share one wait for each other at worst."""
+    return crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def lane_of(turn: int) -> int:
+    """Return the lane that a turn is in."""
+    return turn % LANES
 
 
 def _applicable(publish: Composed, executions: Executions, indexes: Sequence[int]) -> Sequence[int]:

@@ -7,7 +7,7 @@ the sink refused for good stays, with the error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -25,6 +25,7 @@ _COLUMNS: Final = {
     "flow",
     "pipeline",
     "sink",
+    "turn",
     "lane",
     "event",
     "data",
@@ -35,6 +36,9 @@ _COLUMNS: Final = {
 
 Connection = psycopg.Connection[Any]
 
+Turns = Collection[tuple[str, int]]
+"""Sinks and turns: rows of such a turn for that sink."""
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingRow:
@@ -42,6 +46,7 @@ class WaitingRow:
 
     seq: int
     sink: str
+    turn: int
     event: str
     data: bytes | None
 
@@ -126,6 +131,7 @@ class OutboxTable:
                 self._flow,
                 [row.pipeline for row in rows],
                 [row.sink for row in rows],
+                [row.turn for row in rows],
                 [row.lane for row in rows],
                 [row.event for row in rows],
                 [row.data for row in rows],
@@ -135,9 +141,14 @@ class OutboxTable:
 
     # --- publishing ---------------------------------------------------------------------------
 
-    def take_lanes(self, connection: Connection, sinks: Sequence[str]) -> list[int]:
-        """Lock lanes of which something waits: at most half of them, so that others find some too."""
-        asked = [LANES - 1, self._flow, list(sinks)]
+    def take_lanes(
+        self, connection: Connection, sinks: Sequence[str], held: Turns = ()
+    ) -> list[int]:
+        """Lock lanes of which something waits: at most half of them, so that others find some too.
+
+        `held`: what is left out, as in `waiting`.
+        """
+        asked = [LANES - 1, self._flow, list(sinks), *_columns_of(held)]
         found = [row[0] for row in connection.execute(self._sql(_LANES_WAITING), asked)]
         self._random.shuffle(found)
         most = -(-len(found) // 2)
@@ -157,10 +168,15 @@ class OutboxTable:
         connection.execute("SELECT pg_advisory_unlock_all()")
 
     def waiting(
-        self, connection: Connection, sinks: Sequence[str], lanes: Sequence[int], most: int
+        self,
+        connection: Connection,
+        sinks: Sequence[str],
+        lanes: Sequence[int],
+        most: int,
+        held: Turns = (),
     ) -> list[WaitingRow]:
-        """Return the first rows of locked lanes, in order."""
-        asked = [self._flow, list(lanes), list(sinks), most]
+        """Return the first rows of locked lanes, in order; none of what is `held`."""
+        asked = [self._flow, list(lanes), list(sinks), *_columns_of(held), most]
         found = connection.execute(self._sql(_WAITING), asked, binary=True)
         return [WaitingRow(*row) for row in found]
 
@@ -184,10 +200,14 @@ class OutboxTable:
         return row is not None and not row[0]
 
     def _sql(self, query: str) -> bytes:
-        return query.format(table=self.quoted).encode()
+        return query.format(table=self.quoted, not_held=_NOT_HELD).encode()
 
     def _lock(self) -> int:
         return _key(f"{self.quoted}/{self._flow}")
+
+
+def _columns_of(held: Turns) -> tuple[list[str], list[int]]:
+    return [sink for sink, _ in held], [turn for _, turn in held]
 
 
 def _key(text: str) -> int:
@@ -198,28 +218,35 @@ def _key(text: str) -> int:
 _DEFINITION = (
     "CREATE TABLE IF NOT EXISTS {table} ("
     "seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-    "flow text NOT NULL, pipeline text NOT NULL, sink text NOT NULL, lane smallint NOT NULL, "
-    "event text NOT NULL, data bytea, digest bytea NOT NULL UNIQUE, "
+    "flow text NOT NULL, pipeline text NOT NULL, sink text NOT NULL, "
+    "turn bigint NOT NULL, lane smallint NOT NULL, event text NOT NULL, data bytea, digest bytea NOT NULL UNIQUE, "
     "written_at timestamptz NOT NULL DEFAULT now(), error text); "
     "CREATE INDEX IF NOT EXISTS {index} ON {table} (flow, lane, seq) WHERE error IS NULL"
 )
 
 _INSERT = (
-    "INSERT INTO {table} AS o (flow, pipeline, sink, lane, event, data, digest)"
-    " SELECT $1, r.pipeline, r.sink, r.lane, r.event, r.data, r.digest FROM"
-    " unnest($2::text[], $3::text[], $4::smallint[], $5::text[], $6::bytea[], $7::bytea[])"
-    " WITH ORDINALITY AS r (pipeline, sink, lane, event, data, digest, place) ORDER BY r.place"
+    "INSERT INTO {table} AS o (flow, pipeline, sink, turn, lane, event, data, digest)"
+    " SELECT $1, r.pipeline, r.sink, r.turn, r.lane, r.event, r.data, r.digest FROM unnest($2::text[],"
+    " $3::text[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::bytea[])"
+    " WITH ORDINALITY AS r (pipeline, sink, turn, lane, event, data, digest, place) ORDER BY r.place"
     " ON CONFLICT (digest) DO UPDATE SET error = NULL WHERE o.error IS NOT NULL"
+)
+
+_NOT_HELD = (
+    " AND (o.sink, o.turn) NOT IN"
+    " (SELECT held.sink, held.turn FROM unnest(%s::text[], %s::bigint[]) AS held (sink, turn))"
 )
 
 _LANES_WAITING = (
     "SELECT lanes.lane FROM generate_series(0, %s) AS lanes (lane) WHERE EXISTS (SELECT FROM {table} AS o"
-    " WHERE o.flow = %s AND o.lane = lanes.lane AND o.error IS NULL AND o.sink = ANY(%s))"
+    " WHERE o.flow = %s AND o.lane = lanes.lane AND o.error IS NULL AND o.sink = ANY(%s)"
+    "{not_held})"
 )
 
 _WAITING = (
-    "SELECT seq, sink, event, data FROM {table} WHERE flow = %s AND lane = ANY(%s)"
-    " AND error IS NULL AND sink = ANY(%s) ORDER BY seq LIMIT %s"
+    "SELECT o.seq, o.sink, o.turn, o.event, o.data FROM {table} AS o WHERE o.flow = %s"
+    " AND o.lane = ANY(%s) AND o.error IS NULL AND o.sink = ANY(%s)"
+    "{not_held} ORDER BY o.seq LIMIT %s"
 )
 
 _DELETE = "DELETE FROM {table} WHERE seq = ANY(%s)"
