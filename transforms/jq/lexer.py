@@ -30,7 +30,7 @@ _OUTSIDE = re.compile(
   | (?P<name>(?:[a-zA-Z_][a-zA-Z_0-9]*::)*[a-zA-Z_][a-zA-Z_0-9]*)
   | (?P<format>@[a-zA-Z0-9_]+)
   | (?P<string_start>")
-  | (?P<operator>\?//=?|//=|//|\.\.|\|=|\+=|-=|\*=|/=|%=|==|!=|<=|>=|[.?=;,:|+\-*/%<>()\[\]{}$])
+  | (?P<operator>\?//|//=|//|\.\.|\|=|\+=|-=|\*=|/=|%=|==|!=|<=|>=|[.?=;,:|+\-*/%<>()\[\]{}$])
     """,
     re.VERBOSE,
 )
@@ -120,8 +120,6 @@ class _Lexer:
         return end
 
     def _operator(self, value: str, at: int, end: int) -> int:
-        if value == "?//=":
-            value, end = "?", at + 1  # `.a?//=1` is `.a?` and `//=`
         if value in _CLOSING:
             self.open.append((_CLOSING[value], at))
         elif value in {")", "]", "}"}:

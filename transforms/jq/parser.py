@@ -122,6 +122,8 @@ class Parser:
             return "Equality is written ==."
         if token.value in {"&", "&&"}:
             return "Both conditions: `and`."
+        if token.kind == "operator" and token.value == "?//":
+            return "It stands between the patterns of an `as`. For `?` and then `//`, put a space: `.a? // 1`."
         return ""
 
     # --- queries ------------------------------------------------------------------------------
@@ -220,14 +222,8 @@ class Parser:
         """Read operands of `//`, which binds to the right."""
         operands: list[tuple[int, Node]] = []
         left = self.assignment()
-        while True:
-            token = self.token
-            if self.is_("?//"):  # `.a?//1`: in an expression it is `?` and `//`
-                left = Try(token.start, left, None)
-            elif not self.is_("//"):
-                break
-            self.next()
-            operands.append((token.start, left))
+        while self.is_("//"):
+            operands.append((self.next().start, left))
             left = self.assignment()
         for start, operand in reversed(operands):
             left = Alternative(start, operand, left)

@@ -30,6 +30,7 @@ from transforms.jq.parser import DEEPEST
         ("{if: 1, then: 2} | {if, then} | .if + .then", [3]),
         ('"a\\("b" + "\\("c")")d"', ["abcd"]),
         ("[.[]?] # a comment", [[]]),
+        (".a? // 1", [1]),
         ("reduce (1, 2) as $x (0; . + $x) | . * 2", [6]),
         (". as {a: $x} ?// [$x] | $x", [None]),
     ],
@@ -85,6 +86,8 @@ def test_what_is_wrong_is_said_at_its_place(program, position, said):
         (".a.", 'written ."name"'),
         ('{"a" + "b": 1}', ""),
         ("{1: 2}", "in parentheses"),
+        (".a?//1", ".a? // 1"),
+        (".a?//=1", ".a? // 1"),
     ],
 )
 def test_a_hint_says_what_to_write_instead(program, hint):
