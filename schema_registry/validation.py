@@ -57,12 +57,13 @@ def compile_schema(schema: Mapping[str, Any] | bool) -> jsonschema_rs.Validator:
             offline=True,
         )
     except jsonschema_rs.ValidationError as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     except (jsonschema_rs.ReferencingError, ValueError, TypeError) as error:
         raise SchemaError(f"this is not a valid JSON Schema: {error}.", ()) from None
 
 
-def _refused(error: jsonschema_rs.ValidationError) -> SchemaError:
+def refused(error: jsonschema_rs.ValidationError) -> SchemaError:
+    """Return the error for a schema that the metaschema, or the compiler, does not take."""
     message, hint = _expected(error), ""
     if message.startswith("Unknown format"):
         message = f"the format {_shown(error.instance)} is not known"

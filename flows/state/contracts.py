@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flows.state.prepared import PreparedOutcomes
     from flows.state.replays import Replays
     from flows.state.saga_store import SagaStore
+    from flows.state.schema_store import SchemaStore
 
 
 class StateStore(Protocol):
@@ -42,6 +43,8 @@ class StateStore(Protocol):
     """Replays of dead letters: asking for them, taking them, their outcome."""
     sagas: SagaStore
     """Sagas: their progress, and what operators ask of them."""
+    schemas: SchemaStore
+    """The rows of the schema registry."""
 
     def kept_keys(self, flow: str | None) -> StateShelf:
         """Return the idempotency keys of a flow, or of all, to look at and to free."""

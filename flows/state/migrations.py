@@ -84,6 +84,16 @@ def _add_letter_copies(connection: Connection) -> None:
     tables.letter_copies.create(connection, checkfirst=True)
 
 
+def _add_schema_registry(connection: Connection) -> None:
+    for table in (
+        tables.registry_schemas,
+        tables.registry_versions,
+        tables.registry_references,
+        tables.registry_settings,
+    ):
+        table.create(connection, checkfirst=True)
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -96,6 +106,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_key_texts,
     _add_details,
     _add_letter_copies,
+    _add_schema_registry,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

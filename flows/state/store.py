@@ -51,6 +51,7 @@ from flows.state.rows import (
     totals_row,
 )
 from flows.state.saga_store import SagaStore, compensation_row, saga_row
+from flows.state.schema_store import SchemaStore
 
 _NO_LAG = Lag()
 
@@ -95,6 +96,7 @@ class SqlStateStore:
         self.prepared = PreparedOutcomes(database)
         self.letters = Letters(database)
         self.copies = LetterCopies(database)
+        self.schemas = SchemaStore(database)
         self._unanswered: _Commit | None = None
 
     def kept_keys(self, flow: str | None) -> StateShelf:

@@ -14,6 +14,7 @@ _SLUG = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 
 KINDS = {
     "FlowFileError": "usage",
+    "RegistryError": "usage",
     "RetryableError": "retryable",
     "HeldError": "retryable",
     "PermanentError": "permanent",

@@ -1,0 +1,1 @@
+"""The schema registry: subjects and their versions, what may follow what, and who is asked."""

@@ -1,0 +1,80 @@
+"""Whether a document is a JSON Schema that can be registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import jsonschema_rs
+
+from schema_registry.documents import Document, Place, check_references
+from schema_registry.validation import SchemaError, refused
+
+_REFERRED = "penstock-schema:/"
+"""Where the documents that a schema refers to are put for whoever compiles it."""
+
+
+def check_schema(document: Document) -> None:
+    """Raise SchemaError for what is no JSON Schema, or has a `$ref` that leads nowhere.
+
+    Formats that are not known are let through: other programs may know them.
+    """
+    check_references(document)
+    value, registry = bundled(document)
+    try:
+        jsonschema_rs.validator_for(
+            value,
+            validate_formats=True,
+            ignore_unknown_formats=True,
+            offline=True,
+            registry=registry,
+        )
+    except jsonschema_rs.ValidationError as error:
+        raise refused(error) from None
+    except (jsonschema_rs.ReferencingError, ValueError, TypeError) as error:
+        raise SchemaError(f"this is not a valid JSON Schema: {error}.", ()) from None
+
+
+def bundled(document: Document) -> tuple[Any, jsonschema_rs.Registry | None]:
+    """Return a schema and a registry in which all of its `$ref`s are found."""
+    if not document.referred:
+        return document.value, None
+    names: dict[int, str] = {}
+    waiting: list[Document] = []
+
+    def name_of(other: Document) -> str:
+        if id(other) not in names:
+            names[id(other)] = f"{_REFERRED}{len(names) + 1}"
+            waiting.append(other)
+        return names[id(other)]
+
+    value = _pointed(document, document.root, name_of)
+    resources = []
+    while waiting:
+        other = waiting.pop()
+        resources.append((names[id(other)], _pointed(other, other.root, name_of)))
+    return value, jsonschema_rs.Registry(resources)
+
+
+def _pointed(document: Document, place: Place, name_of: Callable[[Document], str]) -> Any:
+    """Return the value with each `$ref` into another document pointed to where that is put."""
+    value, base = place.value, document.base_of(place.value, place.base)
+    if isinstance(value, list):
+        return [_pointed(document, Place(document, each, base), name_of) for each in value]
+    if not isinstance(value, dict):
+        return value
+    found = {
+        name: _pointed(document, Place(document, each, base), name_of)
+        for name, each in value.items()
+    }
+    target = value.get("$ref")
+    if isinstance(target, str):
+        try:
+            other = document.follow(target, base).document
+        except SchemaError:
+            return found  # data in enum or const that looks like a $ref
+        if other is not document:
+            fragment = target.partition("#")[2]
+            found["$ref"] = f"{name_of(other)}#{quote(fragment, safe='/~%$')}"
+    return found
