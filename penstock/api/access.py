@@ -7,6 +7,7 @@ across origins by its Origin. With tokens neither is needed, since no browser ad
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from starlette.requests import Request
 
 from flows.spec.server import Token, is_loopback
 from penstock.api.errors import ApiError
+from penstock.api.registry_wire import is_registry
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """What a probe asks, which has no token; it is told no more than whether all is well."""
@@ -40,6 +42,8 @@ class Access:
             _check_origin(request)
             return None
         shown = _bearer(request)
+        if shown is None and is_registry(request.scope["path"]):
+            shown = _password(request)
         if shown is None and request.scope["path"] in OPEN_PATHS:
             return None
         caller = self._caller(shown)
@@ -73,6 +77,22 @@ class Access:
 def _bearer(request: Request) -> bytes | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip().encode() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def _password(request: Request) -> bytes | None:
+    """Return a token that is shown as the password of a user, whose name does not matter.
+
+    Confluent's clients know no other way. A browser may add a password by itself, so the page that
+    asks must be ours.
+    """
+    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    _check_origin(request)
+    try:
+        return base64.b64decode(shown, validate=True).partition(b":")[2] or None
+    except ValueError:
+        return None
 
 
 def _unauthorized(message: str, code: str, hint: str) -> ApiError:

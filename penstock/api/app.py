@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 import structlog
@@ -21,6 +22,7 @@ from penstock.api.access import Access
 from penstock.api.calls import Backend, Call, Route
 from penstock.api.errors import ApiError, problem_response
 from penstock.api.readers import ReaderThreads, Stores
+from penstock.api.registry_wire import BODY_TYPES, error_response, is_registry
 
 PATIENCE = 10.0
 """Seconds that a request waits for the state store."""
@@ -73,6 +75,8 @@ class Api:
         await response(scope, receive, send)
 
     def _problem(self, request: Request, error: PenstockError) -> Response:
+        if is_registry(request.scope["path"]):
+            return error_response(error, self._backend.plan.redact)
         return problem_response(error, request.scope["path"], self._backend.plan.redact)
 
     async def _answer(self, request: Request) -> Response:
@@ -98,8 +102,12 @@ class Api:
 
     def _find(self, request: Request) -> tuple[Route, Mapping[str, str]]:
         method = "GET" if request.method == "HEAD" else request.method
+        path = request.scope["path"]
+        quoted = is_registry(path) and "raw_path" in request.scope
+        if quoted:  # a subject's name may hold a slash
+            path = request.scope["raw_path"].decode("ascii", "replace")
         for pattern, methods in self._paths:
-            match = pattern.match(request.scope["path"])
+            match = pattern.match(path)
             if match is None:
                 continue
             if method not in methods:
@@ -111,7 +119,8 @@ class Api:
                     hint=f"Possible: {allowed}.",
                     headers={"allow": allowed},
                 )
-            return methods[method], match.groupdict()
+            names = match.groupdict()
+            return methods[method], {k: unquote(v) for k, v in names.items()} if quoted else names
         raise ApiError(
             f"there is nothing at {request.scope['path']}.",
             code="not_found",
@@ -186,7 +195,9 @@ async def _json(request: Request) -> Any:
             )
     if not body:
         return {}
-    if kind != "application/json":
+    if kind != "application/json" and not (
+        kind in BODY_TYPES and is_registry(request.scope["path"])
+    ):
         raise ApiError(
             f"a body of type {kind[:80] or 'unknown'} can't be read.",
             code="media_type",

@@ -49,7 +49,7 @@ class Call:
 class Route:
     """One operation of the API. `handle` returns what is sent as JSON, or a Response."""
 
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     handle: Callable[[Call], Any]
     """A coroutine function; its docstring is the operation's summary and description."""

@@ -11,9 +11,11 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from connectors.settings import Settings
+from penstock.api import registry_wire
 from penstock.api.access import OPEN_PATHS, READING
 from penstock.api.calls import Route
 from penstock.api.errors import MEDIA_TYPE
+from penstock.api.registry_wire import is_registry
 
 Json = dict[str, Any]
 
@@ -21,6 +23,10 @@ PATH_NAMES = {
     "pipeline": "A pipeline of the flow.",
     "id": "The whole id of a dead letter.",
     "replay": "The number of a replay.",
+    "subject": "A subject of the schema registry.",
+    "version": "A subject's version: a number from 1, or `latest`.",
+    "schema_id": "The id of a schema, which messages carry.",
+    "guid": "The guid of a schema.",
 }
 """What stands for what in a path."""
 
@@ -45,6 +51,15 @@ _PROBLEM: Json = {
                 "properties": {"place": {"type": "string"}, "message": {"type": "string"}},
             },
         },
+    },
+}
+
+_REGISTRY_ERROR: Json = {
+    "type": "object",
+    "required": ["error_code", "message"],
+    "properties": {
+        "error_code": {"type": "integer", "description": "Confluent's number, such as 40401."},
+        "message": {"type": "string", "description": "What happened, and what to do."},
     },
 }
 
@@ -74,7 +89,11 @@ def openapi_document(routes: Sequence[Route]) -> Json:
                 "Problem": {
                     "description": "An error.",
                     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-                }
+                },
+                "RegistryError": {
+                    "description": "An error, as Confluent's Schema Registry tells it.",
+                    "content": {registry_wire.MEDIA_TYPE: {"schema": _REGISTRY_ERROR}},
+                },
             },
             "securitySchemes": {
                 "token": {
@@ -126,7 +145,7 @@ def _operation(route: Route, schemas: dict[str, Json]) -> Json:
         "responses": {
             str(route.status): _answer(route),
             **{str(status): _answer(route) for status in route.statuses},
-            "default": {"$ref": "#/components/responses/Problem"},
+            "default": {"$ref": f"#/components/responses/{_refusal(route)}"},
         },
         # Open where no tokens are set.
         "security": [{}] if route.path in OPEN_PATHS else [{"token": []}, {}],
@@ -149,7 +168,13 @@ def _operation(route: Route, schemas: dict[str, Json]) -> Json:
     return operation
 
 
+def _refusal(route: Route) -> str:
+    return "RegistryError" if is_registry(route.path) else "Problem"
+
+
 def _tag(route: Route) -> str:
+    if is_registry(route.path):
+        return "schema registry"
     if not route.path.startswith("/api/"):
         return "probes"
     return "dead letters" if "/dlq/" in route.path else "flow"
@@ -158,7 +183,9 @@ def _tag(route: Route) -> str:
 def _answer(route: Route) -> Json:
     schema: Json = {"type": "string"}
     described = "Text."
-    if route.answer is None and route.media_type == "application/json":
+    if is_registry(route.path):
+        schema, described = {}, "JSON, as Confluent's Schema Registry answers it."
+    elif route.answer is None and route.media_type == "application/json":
         schema, described = {"type": "object"}, "A JSON object."
     elif route.answer is not None:
         schema = {"$ref": f"#/components/schemas/{route.answer.__name__}"}

@@ -10,6 +10,7 @@ from penstock.api import (
     dlq_routes,
     flow_routes,
     health_routes,
+    registry_routes,
     replay_routes,
 )
 from penstock.api.calls import Call, Route
@@ -28,6 +29,7 @@ ROUTES = (
     *dlq_routes.ROUTES,
     *discard_routes.ROUTES,
     *health_routes.ROUTES,
+    *registry_routes.ROUTES,
     Route("GET", "/api/v1/openapi.json", get_openapi),
 )
 

@@ -9,7 +9,7 @@ from penstock.api.metrics import TABLE
 from penstock.api.routes import described
 from penstock.reference.markdown import block, code, page, table
 
-_METHODS = ("get", "post", "delete")
+_METHODS = ("get", "post", "put", "delete")
 
 
 def api_page() -> str:
