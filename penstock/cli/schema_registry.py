@@ -1,0 +1,141 @@
+"""What the commands about schemas read: the registry, files, and one or the other."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from connectors.errors import FlowFileError
+from flows.schemas.registry import (
+    LATEST,
+    Candidate,
+    Registered,
+    SchemaRegistry,
+    parse_version,
+)
+from penstock.cli.stored import open_stored
+from schema_registry.documents import Document, Reference, parse_schema
+from schema_registry.errors import RegistryError
+from schema_registry.validation import SchemaError
+
+
+@contextmanager
+def open_registry(
+    flows: Sequence[Path] | None, state: str | None, *, create: bool = False
+) -> Iterator[SchemaRegistry]:
+    """Open the registry of a flow's state, or of the state that is named."""
+    if flows:
+        # The flow may have stored nothing yet: the registry is not its own.
+        from flows.plan import load_flow  # noqa: PLC0415 - loads every connector that is named
+
+        state = state or load_flow(flows).state_url
+    with open_stored(None, state, None, create=create) as stored:
+        yield SchemaRegistry(stored.store.schemas)
+
+
+def find_version(registry: SchemaRegistry, text: str) -> Registered:
+    """Return the version that NAME or NAME@VERSION means. Raises RegistryError."""
+    name, at, version = text.rpartition("@")
+    if not at:
+        return registry.get(text, LATEST)
+    try:
+        return registry.labelled(name, version)
+    except RegistryError as error:
+        if error.number != 40402:
+            raise
+    try:
+        return registry.get(name, parse_version(version))
+    except RegistryError as error:
+        known = [each.label or str(each.version) for each in registry.versions(name)]
+        raise RegistryError(
+            f"{name} has no version {version}.",
+            number=error.number,
+            code="schema_version_unknown",
+            hint=f"It has {', '.join(known[-20:])}.",
+        ) from None
+
+
+def read_candidate(registry: SchemaRegistry, file: Path, references: Sequence[str]) -> Candidate:
+    """Return the schema of a file. Raises FlowFileError."""
+    found = []
+    for text in references:
+        name, equals, target = text.partition("=")
+        if not equals or not name or "@" not in target:
+            raise FlowFileError(
+                f"--reference {text[:200]} can't be read.",
+                code="usage",
+                hint="Write NAME=SUBJECT@VERSION, such as address.json=address@1.",
+            )
+        version = find_version(registry, target).version
+        found.append(Reference(name, version.subject, version.version))
+    return registry.candidate(_text(file), found)
+
+
+def read_two(
+    older: str, newer: str, flows: Sequence[Path] | None, state: str | None
+) -> tuple[Document, Document]:
+    """Return two schemas, each of a file or of the registry."""
+    if all(_is_file(each) for each in (older, newer)):
+        return _document(older), _document(newer)
+    with open_registry(flows, state) as registry:
+        first, second = (
+            _document(each)
+            if _is_file(each)
+            else registry.document_of(find_version(registry, each).content)
+            for each in (older, newer)
+        )
+        return first, second
+
+
+def read_values(file: Path) -> Iterator[Any]:
+    """Yield the JSON values of a file; of a list its items, of a CloudEvent its data."""
+    text, at = _text(file), 0
+    decoder = json.JSONDecoder()
+    while True:
+        while at < len(text) and text[at].isspace():
+            at += 1
+        if at == len(text):
+            return
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            line = text.count("\n", 0, at) + 1
+            raise FlowFileError(
+                f"{file}:{line}: this is not JSON: {error}.",
+                code="json_invalid",
+                hint="Write one JSON value after the other.",
+            ) from None
+        for each in value if isinstance(value, list) else [value]:
+            yield each.get("data") if isinstance(each, dict) and "specversion" in each else each
+
+
+def _is_file(text: str) -> bool:
+    return text == "-" or Path(text).is_file() or text.endswith(".json")
+
+
+def _document(text: str) -> Document:
+    try:
+        return Document(parse_schema(_text(Path(text))))
+    except SchemaError as error:
+        raise FlowFileError(f"{text}: {error.message}", code=error.code, hint=error.hint) from None
+
+
+def _text(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise FlowFileError(
+            f"{file} can't be read: {error.strerror}.",
+            code="file_unreadable",
+            hint="Name a file with JSON in it, or - for standard input.",
+        ) from None
+    except UnicodeDecodeError:
+        raise FlowFileError(
+            f"{file} is not text in UTF-8.",
+            code="file_unreadable",
+            hint="Name a file with JSON in it, or - for standard input.",
+        ) from None
