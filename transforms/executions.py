@@ -96,6 +96,10 @@ class Executions:
     """Wall clock, seconds since the epoch."""
     starts: dict[int, float] = field(default_factory=dict)
     """Index → when it started, where that was before `started`: it has waited, or was cut off."""
+    took: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Step name → when it began with this batch, and the seconds it took for all of it."""
+    took_before: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    """Index → the same of steps that ran before the execution was parked."""
     held_back: list[float] = field(default_factory=list)
     """Seconds for which sinks that were away held the batch back. Shared with the executions of loops
     inside."""

@@ -157,6 +157,8 @@ def rebuilt(chosen: Sequence[Parked], pipeline: PipelinePlan, flow: str) -> Exec
             part.details[name][0] if name in part.details else None for part in parts
         ]
     for index, part in enumerate(parts):
+        if part.took or part.took_before:
+            executions.took_before[index] = part.took_before.get(0, {}) | part.took
         for step, passed in part.passed_over.items():
             if 0 in passed:
                 executions.passed_over.setdefault(step, {})[index] = passed[0]

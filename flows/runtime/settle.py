@@ -22,7 +22,7 @@ from flows.runtime.tenants import tenants
 from flows.runtime.time_limit import ended_untried
 from flows.state.copies import letter_copy
 from flows.state.history import encode_chunk, encode_each
-from flows.state.letters import dead_letter
+from flows.state.letters import NO_ERROR, dead_letter
 from flows.state.records import (
     Counts,
     DeadLetter,
@@ -148,7 +148,7 @@ class Settle:
             pipeline=self._plan.name,
             counts=Counts(done=done, failed=failed, skipped=skipped),
             dead_letters=letters,
-            history=self._history(executions, failed, unrecorded, now),
+            history=self._history(executions, failed, skipped - repeated, unrecorded, now),
             sink_states=self._sink_states(),
             copies=[copy for _, copy in sorted(copied, key=itemgetter(0))],
         )
@@ -282,7 +282,7 @@ class Settle:
         )
 
     def _history(
-        self, executions: Executions, failed: int, untriggered: int, now: float
+        self, executions: Executions, failed: int, skipped: int, untriggered: int, now: float
     ) -> HistoryChunk | None:
         record = self._record
         count = executions.events.size - untriggered
@@ -293,6 +293,14 @@ class Settle:
         if not count:
             return None
         first, last = _time_range(executions.events.column("timestamp"), now)
+        only_failed = record == "errors"
+        # Before the columns are looked at: encoding makes those that it keeps.
+        body = encode_chunk(
+            executions,
+            meta=executions.base_meta,
+            only_failed=only_failed,
+            with_undone=self._sagas is not None and self._sagas.in_history,
+        )
         return HistoryChunk(
             flow=self._flow.name,
             flow_version=self._flow.version_hash,
@@ -303,12 +311,10 @@ class Settle:
             recorded_at=now,
             count=count,
             failed=failed,
-            body=encode_chunk(
-                executions,
-                meta=executions.base_meta,
-                only_failed=record == "errors",
-                with_undone=self._sagas is not None and self._sagas.in_history,
-            ),
+            body=body,
+            skipped=0 if only_failed else skipped,
+            errors=_lines(_codes(executions)) if failed else "",
+            types=_lines(executions.events.columns.get("type")),
         )
 
     def _sink_states(self) -> dict[str, Mapping[str, str]]:
@@ -355,6 +361,29 @@ _OUTCOMES: Mapping[str, Literal["running", "done", "failed", "skipped", "returne
 }
 
 _NO_LONGER = "the pipeline's trigger no longer takes this event."
+
+
+_LONGEST = 500
+"""Characters of a chunk's errors or types that are worth being stored beside it."""
+
+
+def _codes(executions: Executions) -> Column:
+    return [
+        NO_ERROR.code if ended.error is None else ended.error.code
+        for ended in executions.ended.values()
+        if ended.outcome == "failed"
+    ]
+
+
+def _lines(values: Column | None) -> str | None:
+    """Return what is in a column, a line each; None where that is not known, or too much."""
+    if values is None:
+        return None
+    try:
+        text = "\n".join(sorted(set(values)))
+    except TypeError:  # one that could not be read has none
+        return None
+    return text if len(text) <= _LONGEST else None
 
 
 def _time_range(times: Column, now: float) -> tuple[float, float]:

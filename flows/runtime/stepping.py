@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from random import Random
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from connectors.batch import Column
@@ -89,6 +89,8 @@ class StepRunner:
         self._halt = halt
         self._if = compile_jq(plan.if_) if plan.if_ else None
         self._skip_if = compile_jq(plan.skip_if) if plan.skip_if else None
+        # Of a step inside another, passes would overwrite each other.
+        self._noted = not plan.within
         self._publishes = plan.type == "step.publish"
         self._last = last
         self._around = around
@@ -144,6 +146,8 @@ class StepRunner:
         if self.step.has_output:
             self._keep(executions, indexes, outputs)
         seconds = perf_counter() - started
+        if self._noted:
+            executions.took[self.name] = (time() - seconds, seconds)
         self.meter.ran(count, failed=failed, retried=retried, skipped=skipped, seconds=seconds)
         return not self._halt.error
 

@@ -10,6 +10,7 @@ import ctypes
 import gc
 import signal
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
@@ -25,6 +26,7 @@ from bytewax._bytewax import cluster_main, run_main
 from connectors.batch import Position
 from connectors.contracts import Lag, Opening, Reader, Shard, Sink
 from connectors.errors import FatalError, FlowFileError, PenstockError, RetryableError
+from flows.history.plans import flow_document
 from flows.plan import FlowPlan, load_flow
 from flows.runtime import exits
 from flows.runtime.abandoned import undo_abandoned
@@ -129,6 +131,9 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 # Again, since ours is known now: of two layouts that begin at once, one sees the other.
                 if not takeover.others(f"{order.holder}/{order.shard}", LEASE_TTL, wait):
                     return
+            store.chunks.save_version(
+                plan.name, plan.version_hash, flow_document(plan), time.time()
+            )
             positions = store.checkpoints(plan.name, source_plan.name)
             marks = _marks(order, plan, store, positions)
             parkings = _parkings(order, plan, store.last_turn(plan.name))

@@ -23,6 +23,7 @@ from flows.state.records import (
 
 if TYPE_CHECKING:
     # `penstock test` asks a store for nothing, and starts without SQLAlchemy.
+    from flows.state.chunk_store import Chunks
     from flows.state.copy_store import LetterCopies
     from flows.state.kept_keys import StateShelf
     from flows.state.letter_store import Letters
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from flows.state.replays import Replays
     from flows.state.saga_store import SagaStore
     from flows.state.schema_store import SchemaStore
+    from flows.state.waiting import Waiting
 
 
 class StateStore(Protocol):
@@ -39,6 +41,10 @@ class StateStore(Protocol):
     """Dead letters, by filter."""
     copies: LetterCopies
     """Copies of dead letters that are on their way to a sink."""
+    chunks: Chunks
+    """Recorded executions, chunk by chunk."""
+    waiting: Waiting
+    """Parked executions, to look at."""
     replays: Replays
     """Replays of dead letters: asking for them, taking them, their outcome."""
     sagas: SagaStore

@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from connectors.errors import PenstockError, PermanentError
 from flows.state.copies import pack_arrival, unpack_arrival
 from flows.state.errors import error_of, error_row
 from flows.state.jsontext import json_text
+from flows.state.tries import NONE
 from transforms.executions import UNSET, Duplicate, Ended, Executions
 
 T = TypeVar("T")
@@ -71,6 +72,10 @@ class ChunkView:
     executions: Executions
     indexes: Sequence[int]
     """Where each was in its batch: those not triggered are left out, or all that did not fail."""
+    tries: Mapping[int, str]
+    """Of those that had waited and failed before: flows.state.tries."""
+    put_out: Callable[[int], dict[str, Any]]
+    """Returns step → output of one of them: of a body that was decoded without outputs."""
 
 
 # --- encoding ---------------------------------------------------------------------------------
@@ -197,6 +202,7 @@ def _body(
         "runs": [(places[k], run) for k, run in _within(executions.runs, places)],
         "sections": sections,
     }
+    header |= _times(executions, places)
     if executions.duplicates:
         header["duplicates"] = [
             (places[k], each.original, each.result)
@@ -206,6 +212,24 @@ def _body(
     if executions.undone and with_undone:
         header["undone"] = [(places[k], v) for k, v in _within(executions.undone, places)]
     return _compress(b"\n".join([_header_text(header), *parts, b""]))
+
+
+def _times(executions: Executions, places: Sequence[int] | Mapping[int, int]) -> dict[str, Any]:
+    """Return when steps began and what they took; of those that had waited, their own times and tries."""
+    found: dict[str, Any] = {}
+    if executions.took:
+        found["took"] = {
+            step: (round(began, 6), round(seconds, 6))
+            for step, (began, seconds) in executions.took.items()
+        }
+    if executions.took_before:
+        found["took_before"] = [(places[k], v) for k, v in _within(executions.took_before, places)]
+    if executions.starts:
+        found["starts"] = [(places[k], at) for k, at in _within(executions.starts, places)]
+    tried = {k: v.tries for k, v in executions.resumed.items() if v.tries != NONE}
+    if tried:
+        found["tries"] = [(places[k], v) for k, v in _within(tried, places)]
+    return found
 
 
 def _within(
@@ -331,10 +355,13 @@ def _compress(text: bytes) -> bytes:
 # --- decoding ---------------------------------------------------------------------------------
 
 
-def decode_chunk(body: bytes) -> ChunkView:
-    """Return the executions of a body. Raises PermanentError `history_unreadable`."""
+def decode_chunk(body: bytes, *, with_outputs: bool = True) -> ChunkView:
+    """Return the executions of a body. Raises PermanentError `history_unreadable`.
+
+    Without outputs it takes half the time; `ChunkView.put_out` has those of one execution.
+    """
     try:
-        return _decode(body)
+        return _decode(body, with_outputs=with_outputs)
     except PenstockError:
         raise
     except Exception as error:
@@ -342,7 +369,7 @@ def decode_chunk(body: bytes) -> ChunkView:
         raise _unreadable(f"{type(error).__name__}: {error}") from error
 
 
-def _decode(body: bytes) -> ChunkView:
+def _decode(body: bytes, *, with_outputs: bool) -> ChunkView:
     text = zstandard.ZstdDecompressor().decompress(body)
     end = text.index(b"\n")
     header: dict[str, Any] = json.loads(text[:end])
@@ -358,14 +385,23 @@ def _decode(body: bytes) -> ChunkView:
             at += max(length, 0) + 1
         sections.append(values)
     encoded = {name: sections[number] for name, number in header["encoded"].items()}
-    outputs: dict[str, Column] = {}
-    for name, column in header["outputs"].items():
+    unset = {name: set(places) for name, places in header.get("unset", {}).items()}
+
+    def put_out(name: str, place: int) -> Any:
+        column = header["outputs"][name]
         if column is None:
-            outputs[name] = [UNSET if t is None else json.loads(t) for t in encoded[name]]
-            continue
-        for place in header.get("unset", {}).get(name, ()):
-            column[place] = UNSET
-        outputs[name] = column
+            text = encoded[name][place]
+            return UNSET if text is None else json.loads(text)
+        return UNSET if place in unset.get(name, ()) else column[place]
+
+    def put_out_by(place: int) -> dict[str, Any]:
+        return {name: put_out(name, place) for name in header["outputs"]}
+
+    outputs: dict[str, Column] = {}
+    if with_outputs:
+        outputs = {
+            name: [put_out(name, place) for place in range(size)] for name in header["outputs"]
+        }
     executions = Executions(
         events=_batch(header, size, sections),
         pipeline=header["pipeline"],
@@ -381,6 +417,12 @@ def _decode(body: bytes) -> ChunkView:
             for step, rows in header["passed_over"].items()
         },
         started=header["started"],
+        starts=dict(header.get("starts", ())),
+        took={step: (began, seconds) for step, (began, seconds) in header.get("took", {}).items()},
+        took_before={
+            place: {step: (began, seconds) for step, (began, seconds) in each.items()}
+            for place, each in header.get("took_before", ())
+        },
         keys=header["keys"],
         base_meta=header["meta"],
         duplicates={
@@ -390,7 +432,8 @@ def _decode(body: bytes) -> ChunkView:
         undone=dict(header.get("undone", ())),
         runs=dict(header.get("runs", ())),
     )
-    return ChunkView(executions, header["indexes"] or range(size))
+    tries = dict(header.get("tries", ()))
+    return ChunkView(executions, header["indexes"] or range(size), tries, put_out_by)
 
 
 def _batch(header: dict[str, Any], size: int, sections: list[Column]) -> Batch:

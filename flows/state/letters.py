@@ -16,7 +16,7 @@ from flows.state.jsontext import json_text
 from flows.state.records import DeadLetter
 from transforms.executions import UNSET, Executions, derive_uuid7
 
-_NO_ERROR = PermanentError(
+NO_ERROR = PermanentError(
     "the execution failed and no step said why.",
     code="failed_without_error",
     hint="The step's code marked it so; see its log.",
@@ -54,7 +54,7 @@ def dead_letter(
     """
     batch = executions.events
     ended = executions.ended[index]
-    error = ended.error or _NO_ERROR
+    error = ended.error or NO_ERROR
     raw: bytes | None = batch.column("raw")[index]
     wire: bytes | None = batch.column("wire")[index]
     is_json = raw is None or _is_json(raw)
@@ -62,7 +62,7 @@ def dead_letter(
         wire = raw
     event = _envelope(batch, index)
     return DeadLetter(
-        id=_execution_id(executions, index, source_module),
+        id=execution_id(executions, index, source_module),
         flow=flow,
         flow_version=flow_version,
         pipeline=executions.pipeline,
@@ -84,7 +84,7 @@ def dead_letter(
         attempts=1,
         first_failed_at=now,
         last_failed_at=now,
-        change=_change_text(batch.column("change")[index]),
+        change=change_text(batch.column("change")[index]),
         key=batch.column("key")[index],
         compensation=_compensation_text(executions, index, redact),
         details=_details_text(executions, index),
@@ -107,6 +107,13 @@ def _is_json(raw: bytes) -> bool:
     return True
 
 
+def event_text(batch: Batch, index: int) -> str:
+    """Return an event as a CloudEvent in structured mode, its data byte for byte as it came."""
+    raw: bytes | None = batch.column("raw")[index]
+    attributes = _envelope(batch, index).attributes()
+    return _event_text(attributes, raw, is_json=raw is None or _is_json(raw))
+
+
 def _event_text(attributes: dict[str, Any], raw: bytes | None, *, is_json: bool) -> str:
     """Return the CloudEvent in structured mode. An attribute that could not be read is absent."""
     outgoing = Outgoing([raw if is_json else None], [None], lambda: attributes)
@@ -116,7 +123,8 @@ def _event_text(attributes: dict[str, Any], raw: bytes | None, *, is_json: bool)
     return document.decode()
 
 
-def _change_text(change: Change | None) -> str | None:
+def change_text(change: Change | None) -> str | None:
+    """Return a row's change as JSON text."""
     if change is None:
         return None
     parts = {"operation": change.operation, "before": change.before, "after": change.after}
@@ -156,7 +164,7 @@ def _details_text(executions: Executions, index: int) -> str | None:
     return json_text(found).decode() if found else None
 
 
-def _execution_id(executions: Executions, index: int, source_module: str) -> str:
+def execution_id(executions: Executions, index: int, source_module: str) -> str:
     """Return the execution's id; of an event whose own id can't be read, one of its place."""
     batch = executions.events
     if batch.column("id")[index] is not None and batch.column("source")[index] is not None:

@@ -94,6 +94,16 @@ def _add_schema_registry(connection: Connection) -> None:
         table.create(connection, checkfirst=True)
 
 
+def _add_history_columns(connection: Connection) -> None:
+    """Let readers skip chunks. Those that are there have a span of 99, which says nothing of it."""
+    chunks = tables.history_chunks
+    _add_columns(connection, chunks, "skipped", "errors", "types", "span")
+    connection.exec_driver_sql("DROP INDEX IF EXISTS penstock_history_chunks_time")
+    for index in chunks.indexes:
+        index.create(connection, checkfirst=True)
+    tables.flow_versions.create(connection, checkfirst=True)
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -107,6 +117,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_details,
     _add_letter_copies,
     _add_schema_registry,
+    _add_history_columns,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

@@ -89,6 +89,11 @@ class HistoryChunk:
     count: int
     failed: int
     body: bytes
+    skipped: int | None = None
+    errors: str | None = None
+    """Codes of the failed ones' errors, a line each; None: not known."""
+    types: str | None = None
+    """Types of the events, a line each; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

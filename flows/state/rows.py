@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from math import ceil, log2
 from operator import attrgetter
 from typing import Any
 
@@ -51,7 +52,16 @@ def chunk_row(chunk: HistoryChunk) -> Row:
     """Return the row of a history chunk."""
     row = dict(zip(_CHUNK_FIELDS, _chunk_values(chunk), strict=True))
     row["bytes"] = len(chunk.body)
+    row["span"] = span_of(chunk.last_time - chunk.first_time)
+    for name in ("errors", "types"):
+        if row[name] is not None:
+            row[name] = storable(row[name])
     return row
+
+
+def span_of(seconds: float) -> int:
+    """Return the smallest n with `seconds` <= 2**n, at least 0."""
+    return max(0, ceil(log2(seconds))) if seconds > 1 else 0
 
 
 def parked_row(flow: str, parked: Parked) -> Row:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from connectors.batch import Position
 from connectors.contracts import Lag
 from connectors.failpoints import fail_point
+from flows.state.chunk_store import Chunks
 from flows.state.contracts import StateStore
 from flows.state.copy_store import LetterCopies, copy_row
 from flows.state.database import Database, transaction
@@ -52,6 +53,7 @@ from flows.state.rows import (
 )
 from flows.state.saga_store import SagaStore, compensation_row, saga_row
 from flows.state.schema_store import SchemaStore
+from flows.state.waiting import Waiting
 
 _NO_LAG = Lag()
 
@@ -97,6 +99,8 @@ class SqlStateStore:
         self.letters = Letters(database)
         self.copies = LetterCopies(database)
         self.schemas = SchemaStore(database)
+        self.chunks = Chunks(database)
+        self.waiting = Waiting(database)
         self._unanswered: _Commit | None = None
 
     def kept_keys(self, flow: str | None) -> StateShelf:

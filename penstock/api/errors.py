@@ -20,6 +20,7 @@ STATUSES = {
     "dead_letter_unknown": 404,
     "unknown_pipeline": 404,
     "replay_unknown": 404,
+    "execution_unknown": 404,
 }
 """Codes of errors that have a status of their own; of others the kind tells."""
 

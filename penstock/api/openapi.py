@@ -27,6 +27,7 @@ PATH_NAMES = {
     "version": "A subject's version: a number from 1, or `latest`.",
     "schema_id": "The id of a schema, which messages carry.",
     "guid": "The guid of a schema.",
+    "execution": "An execution's id, or the start of it.",
 }
 """What stands for what in a path."""
 
@@ -177,6 +178,8 @@ def _tag(route: Route) -> str:
         return "schema registry"
     if not route.path.startswith("/api/"):
         return "probes"
+    if "/executions" in route.path:
+        return "executions"
     return "dead letters" if "/dlq/" in route.path else "flow"
 
 

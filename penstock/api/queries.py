@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from connectors.settings import Rate, Settings
 from dlq.moments import parse_moment
 from dlq.selection import Selection
+from flows.history.listing import ExecutionFilter
 from flows.state.letter_filter import LetterFilter
 from transforms.expressions import ExpressionError, compile_jq
 
@@ -107,6 +108,53 @@ class LettersQuery(PageQuery, Conditions):
 
     status: Literal["waiting", "replaying"] | None = None
     """Only those that wait, or that are being replayed."""
+
+
+class ExecutionsQuery(PageQuery):
+    """Which executions: those that have all of this."""
+
+    pipeline: str | None = None
+    """This pipeline's."""
+    status: Literal["completed", "failed", "skipped", "waiting"] | None = None
+    """Of this status; without it, all that have ended."""
+    error: str | None = None
+    """Failed with this error code."""
+    type: str | None = None
+    """The event's type, a glob: `public.orders.*`."""
+    subject: str | None = None
+    """What the event is about, a glob."""
+    tenant: str | None = None
+    """This tenant's."""
+    since: Moment | None = None
+    """Ended at or after: `2h` (ago) or an RFC 3339 time."""
+    until: Moment | None = None
+    """Ended before: `30m` (ago) or an RFC 3339 time."""
+    where: Jq | None = None
+    """jq over the event that must be true, such as `.data.total > 100`."""
+
+    def wanted(self, flow: str) -> ExecutionFilter:
+        """Return what is meant."""
+        return ExecutionFilter(
+            flow,
+            pipeline=self.pipeline,
+            status=self.status,
+            error_code=self.error,
+            event_type=self.type,
+            subject=self.subject,
+            tenant=self.tenant,
+            since=self.since,
+            until=self.until,
+            where=self.where,
+        )
+
+
+class DiffQuery(Settings):
+    """Which two executions to compare."""
+
+    left: str
+    """The id of one, or the start of it."""
+    right: str
+    """The id of the other, or the start of it."""
 
 
 class DiscardQuery(Settings):

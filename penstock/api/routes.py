@@ -8,6 +8,7 @@ from typing import Any
 from penstock.api import (
     discard_routes,
     dlq_routes,
+    execution_routes,
     flow_routes,
     health_routes,
     registry_routes,
@@ -28,6 +29,7 @@ ROUTES = (
     *replay_routes.ROUTES,
     *dlq_routes.ROUTES,
     *discard_routes.ROUTES,
+    *execution_routes.ROUTES,
     *health_routes.ROUTES,
     *registry_routes.ROUTES,
     Route("GET", "/api/v1/openapi.json", get_openapi),

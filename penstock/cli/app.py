@@ -14,6 +14,7 @@ from penstock.cli import (
     connectors,
     demo,
     dlq,
+    executions,
     explain,
     idempotency,
     init,
@@ -60,6 +61,7 @@ for name, module, command in (
 app.add_typer(connectors.connectors, name="connectors")
 app.add_typer(schema.schema, name="schema")
 app.add_typer(state.state, name="state")
+app.add_typer(executions.executions, name="executions")
 app.add_typer(dlq.dlq, name="dlq")
 app.add_typer(saga.saga, name="saga")
 app.add_typer(idempotency.idempotency, name="idempotency")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,6 @@ from penstock.cli.dlq_selecting import (
 )
 from penstock.cli.help import examples
 from penstock.cli.options import FlowName, OptionalFlows, Output, State
-
-if TYPE_CHECKING:
-    from penstock.cli.stored import Stored
 
 REPLAY_EXAMPLES = examples(
     "penstock dlq replay 0199f2a1 shop.yaml",
@@ -104,7 +101,7 @@ def replay(
     with open_stored(files or None, state, flow) as stored:
         wanted = Wanted(
             stored=stored,
-            flow=_flow_of(stored),
+            flow=stored.one_flow(),
             files=files,
             state=state,
             json=output == "json",
@@ -173,20 +170,6 @@ def _check_usage(
         raise FlowFileError(
             "--all and ids can't be combined.", code="usage", hint="Leave one of them out."
         )
-
-
-def _flow_of(stored: Stored) -> str:
-    """Return the one flow that is meant. Raises FlowFileError."""
-    if stored.flow is not None:
-        return stored.flow
-    known = stored.store.flows()
-    if len(known) == 1:
-        return known[0]
-    raise FlowFileError(
-        f"which flow? {stored.place} holds {len(known)}: {', '.join(known[:8])}.",
-        code="state_no_flow",
-        hint="Name its file, or --flow NAME.",
-    )
 
 
 def _rate(text: str | None) -> float | None:

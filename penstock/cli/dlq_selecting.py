@@ -158,14 +158,14 @@ def selection_of(
         error_code=conditions.error,
         event_type=conditions.type,
         tenant=conditions.tenant,
-        since=_moment(conditions.since, "--since", now),
-        until=_moment(conditions.until, "--until", now),
+        since=moment(conditions.since, "--since", now),
+        until=moment(conditions.until, "--until", now),
         ids=tuple(find_letter(stored.store, each, flow=flow).id for each in ids),
     )
     return Selection(wanted, conditions.where)
 
 
-def _moment(text: str | None, option: str, now: float) -> float | None:
+def moment(text: str | None, option: str, now: float) -> float | None:
     """Return a time in seconds since the epoch: a duration is so long ago."""
     from dlq.moments import parse_moment  # noqa: PLC0415 - loads pydantic
 

@@ -32,6 +32,19 @@ class Stored:
     plan: FlowPlan | None = None
     """The flow, where its file was named."""
 
+    def one_flow(self) -> str:
+        """Return the one flow that is meant. Raises FlowFileError `state_no_flow`."""
+        if self.flow is not None:
+            return self.flow
+        known = self.store.flows()
+        if len(known) == 1:
+            return known[0]
+        raise FlowFileError(
+            f"which flow? {self.place} holds {len(known)}: {', '.join(known[:8])}.",
+            code="state_no_flow",
+            hint="Name its file, or --flow NAME.",
+        )
+
     def check_pipeline(self, name: str) -> None:
         """Raise FlowFileError `unknown_pipeline` when no flow that was asked for has it."""
         flows = self.store.flows() if self.flow is None else [self.flow]

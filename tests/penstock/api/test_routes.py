@@ -8,17 +8,20 @@ import jsonschema_rs
 import openapi_spec_validator
 import pytest
 
+from connectors.batch import Batch
 from connectors.contracts import Lag
 from dlq.replay import Request, ask
 from dlq.selection import Selection
 from flows.runtime.measures import Histogram, Measures, PipelineMeasures, StepMeasures
 from flows.runtime.reports import PipelineCounts, Report
 from flows.runtime.supervisor import WorkerView
+from flows.state.history import encode_each
 from flows.state.letter_filter import LetterFilter
 from flows.state.store import open_store
 from penstock.api.routes import ROUTES, described
 from tests.flows.state.samples import commit, letter, parked, settlement
 from tests.penstock.api.served import problem, serving
+from transforms.executions import Executions
 
 LETTER = "019a0000-0000-7000-8000-000000000001"
 
@@ -27,6 +30,14 @@ def worker(shard=0, *, state="running", status="", pid=1, **report):
     view = WorkerView("orders", shard, 2, pid=pid)
     view.report = Report(state, status=status, **report)
     return view
+
+
+def body():
+    """Return an execution as it is kept while it waits."""
+    columns = {"raw": [b'{"n":1}'], "id": ["e"], "source": ["/s"], "type": ["t"]}
+    columns |= {"partition": ["orders/0"], "position": ["1"]}
+    made = Executions(Batch(1, columns, after={}), "enrich", outputs={"charge": [{"n": 1}]})
+    return encode_each(made, meta={}, indexes=[0])[0]
 
 
 def filled(store, lease):
@@ -41,8 +52,10 @@ def filled(store, lease):
         letter(2, wire=b"\xff\x00", context="{}"),
     ]
     done = settlement(3, letters=letters, failed=2)
-    done.parked.append(parked(1))
-    done.parked.append(parked(2, attempts=0, error_code="", error_message="", step=None))
+    done.parked.append(parked(1, body=body()))
+    done.parked.append(
+        parked(2, attempts=0, error_code="", error_message="", step=None, body=body())
+    )
     commit(store, lease, [done], {"orders/0": "42"}, {"orders/0": Lag(events=7, seconds=1.5)})
     selection = Selection(LetterFilter(flow="shop", ids=(LETTER[:-1] + "2",)))
     ask(store, Request(selection, by="me", edit="{n: 1}"))
@@ -71,6 +84,9 @@ def full(served, store, lease):
 
 def filled_in(path):
     path = path.replace("{pipeline}", "enrich").replace("{id}", LETTER)
+    path = path.replace("{execution}", LETTER)
+    if path.endswith("/diff"):
+        path += f"?left={LETTER}&right={LETTER[:-1]}2"
     return path.replace("{replay}", "1")
 
 

@@ -1,0 +1,1 @@
+"""Executions as they were recorded: found, listed, told step by step, compared."""
