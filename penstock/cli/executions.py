@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from connectors.errors import FlowFileError
+from penstock.cli import executions_export
 from penstock.cli.dlq_selecting import moment
 from penstock.cli.help import examples
 from penstock.cli.options import FlowName, OptionalFlows, Output, State
@@ -220,6 +221,9 @@ def diff(
     else:
         print_diff(document, Console(highlight=False))
     return 1 if document["summary"]["steps_different"] else 0
+
+
+executions.command("export", epilog=executions_export.EXAMPLES)(executions_export.export)
 
 
 @contextmanager

@@ -123,3 +123,28 @@ def test_the_flow_file_in_the_place_of_the_id_is_noticed(shelf):
     done = shelf.flow.penstock("executions", "show", "shop.yaml")
     assert done.returncode == 2
     assert "is a flow file" in done.stderr
+
+
+def test_what_ran_becomes_a_test_that_passes(shelf, cli, tmp_path):
+    ids = [row["id"] for row in listed(cli)]
+    file = tmp_path / "regression.test.yaml"
+    done = shelf.flow.penstock(
+        "executions", "export", *ids, str(shelf.flow.path), "--as-test", "--to", str(file)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mocks:" in file.read_text()
+    calls = len(shelf.service.seen)
+    tested = shelf.flow.penstock("test", str(file))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "10 passed" in tested.stdout
+    assert len(shelf.service.seen) == calls
+    again = shelf.flow.penstock(
+        "executions", "export", ids[0], str(shelf.flow.path), "--as-test", "--to", str(file)
+    )
+    assert again.returncode == 2
+
+
+def test_what_is_kept_is_written_as_json_lines(cli):
+    ids = [row["id"] for row in listed(cli, "--limit", "2")]
+    lines = [json.loads(line) for line in cli("export", *ids).splitlines()]
+    assert [line["id"] for line in lines] == ids
