@@ -34,6 +34,9 @@ KEY_NAMES = ("after_idempotent_effect", "before_keys_are_told")
 OUTBOX_NAMES = ("before_outbox_commit", "after_outbox_commit", "after_outbox_published")
 """Those that only steps with an outbox, and what publishes from it, pass."""
 
+REFUSED_NAMES = ("after_refused_event_kept",)
+"""What an event of an outbox passes that its sink refuses for good."""
+
 COPY_NAMES = ("after_letter_before_copy", "after_copy_before_forgotten")
 """Those that copies of dead letters pass on their way to a sink, in their order."""
 

@@ -29,7 +29,7 @@ _LEFT_HERE = ("status", "replay")
 """What an entry has only in its store."""
 _JSON = ("context", "event", "outputs", "change", "compensation", "tries", "details")
 _NUMBERS = {"attempts": int, "replays": int, "first_failed_at": float, "last_failed_at": float}
-_MAY_BE_NULL = {"step", "wire", "change", "key", "compensation", "details"}
+_MAY_BE_NULL = {"step", "wire", "change", "key", "compensation", "details", "begins_at"}
 _TOGETHER = 200
 """Entries that are added in one transaction."""
 

@@ -18,11 +18,12 @@ from connectors.batch import Column
 from connectors.contracts import Sink
 from connectors.errors import PenstockError, PermanentError
 from flows.plan import FlowPlan, PipelinePlan, SourcePlan, StepPlan
-from flows.runtime.assemble import assemble_branches, make_sink, make_step, sinks_of
+from flows.runtime.assemble import assemble_branches, make_step, sinks_of
 from flows.runtime.branch import Branch
-from flows.runtime.replay_inbox import HALF_UNDONE
+from flows.runtime.replay_inbox import HALF_UNDONE, PARTLY_DONE
 from flows.runtime.replaying import begun, top_step
 from flows.runtime.reviving import outputs_of
+from flows.runtime.sinks import make_sink
 from flows.state.records import DeadLetter
 from flows.testing.capture import CaptureSink, PatientHalt, Published, Settled
 from transforms.contracts import Step, StepEnvironment
@@ -145,6 +146,14 @@ class Rehearsal:
         if self._from_step and pipeline.saga is not None:
             why = f"pipeline {name} has a saga, which has undone the steps before the failed one."
             return [Rehearsed(each, "returned", None, "replay_from_step", why) for each in letters]
+        if pipeline.saga is not None and any(each.begins_at for each in letters):
+            why = PARTLY_DONE.format(name)
+            return [
+                Rehearsed(each, "returned", None, "replay_from_step", why)
+                if each.begins_at
+                else self._run(name, [each], [edit])[0]
+                for each, edit in zip(letters, edited, strict=True)
+            ]
         self._outputs = [outputs_of(letter) for letter in letters]
         places = range(len(letters)) if self._from_step else ()
         executions, first = begun(letters, edited, pipeline, branch, from_step=places)
@@ -163,7 +172,7 @@ class Rehearsal:
         self, executions: Executions, index: int, letter: DeadLetter, pipeline: PipelinePlan
     ) -> Rehearsed:
         ended = executions.ended.get(index)
-        if ended is None:
+        if ended is None or ended.outcome == "repeated":  # all that was missing is published
             failed = None if letter.step is None else top_step(letter.step)
             kinds = {step.name: step.type for step in pipeline.steps}
             if failed is not None and kinds.get(failed) == "step.publish":

@@ -112,6 +112,7 @@ def _facts(letter: DeadLetter, copy: CopyStatus | None) -> list[tuple[str, str]]
         ("source", place),
         ("attempts", str(letter.attempts)),
         ("replays", str(letter.replays) if letter.replays else ""),
+        ("replays from", letter.begins_at or ""),
         ("status", f"replay {letter.replay} has it" if letter.replay is not None else ""),
         ("copy", _copy_text(copy)),
         ("first failed", when(letter.first_failed_at)),

@@ -125,7 +125,8 @@ class StepEnvironment:
     outbox: Outbox | None = None
     """What is published with the change that it makes, in one transaction."""
     relayed: bool = False
-    """Its events are published from the outbox of the step before it: it has none to deliver."""
+    """Its events are published from the outbox of the step before it: it has none to deliver but what
+    was refused there and is replayed."""
 
     @property
     def place(self) -> str:

@@ -14,7 +14,8 @@ import structlog
 from connectors.contracts import Undoing
 from connectors.errors import FatalError, RetryableError
 from flows.plan import FlowPlan
-from flows.runtime.assemble import IN_USE, make_sink
+from flows.runtime.assemble import IN_USE
+from flows.runtime.sinks import make_sink
 from flows.state.contracts import StateStore
 from flows.state.records import Lease
 

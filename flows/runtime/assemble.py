@@ -20,16 +20,17 @@ from flows.runtime.runners import RunnerMaker
 from flows.runtime.saga_rules import is_tracked
 from flows.runtime.sagas import Sagas
 from flows.runtime.settle import Outcomes, Settle
+from flows.runtime.sinks import make_sink, renderer
 from flows.runtime.stepping import Around
 from flows.runtime.time_limit import TimeLimit
 from flows.state.records import Lease
 from schema_registry.validation import Validator
 from transforms.contracts import Step, StepEnvironment
-from transforms.expressions import compile_jq, compile_template
+from transforms.expressions import compile_jq
 from transforms.registry import step_type
 
 if TYPE_CHECKING:
-    from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan, StepPlan
+    from flows.plan import FlowPlan, PipelinePlan, SourcePlan, StepPlan
     from flows.runtime.exchange import Marks
     from flows.runtime.key_keeping import PipelineKeys
 
@@ -40,14 +41,6 @@ def make_source(plan: SourcePlan) -> Source:
     assert found is not None  # noqa: S101 - the plan was checked when it was loaded
     assert found.source is not None  # noqa: S101 - `run` refuses types without a factory
     return found.source(plan.name, plan.settings)
-
-
-def make_sink(plan: SinkPlan) -> Sink:
-    """Return the sink of a module, not yet connected."""
-    found = connector_type(plan.type)
-    assert found is not None  # noqa: S101 - the plan was checked when it was loaded
-    assert found.sink is not None  # noqa: S101 - `run` refuses types without a factory
-    return found.sink(plan.name, plan.settings)
 
 
 def sinks_of(pipeline: PipelinePlan, *, relayed: bool = True) -> list[str]:
@@ -126,12 +119,6 @@ def open_sinks_when_free(
                 raise
             if wait(error.message):
                 return None
-
-
-def renderer(text: str) -> Callable[[Mapping[str, Any]], str]:
-    """Return a function that renders `text` over a mapping; a value that is missing is an error."""
-    template = compile_template(text)
-    return lambda context: template.render(context, required=True)
 
 
 def make_step(plan: StepPlan, environment: StepEnvironment) -> Step:

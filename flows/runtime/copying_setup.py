@@ -8,9 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from connectors.contracts import SinkOpening
-from flows.runtime.assemble import make_sink, renderer, sinks_of
+from flows.runtime.assemble import sinks_of
 from flows.runtime.copying import LetterCopying, copied_to, writer_of
 from flows.runtime.halt import Halt
+from flows.runtime.sinks import make_sink, renderer
 from flows.state.contracts import StateStore
 
 if TYPE_CHECKING:

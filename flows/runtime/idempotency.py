@@ -30,6 +30,7 @@ from flows.state.jsontext import json_text
 from flows.state.records import Claim, Held, KeyOutcome, Settlement
 from transforms.executions import UNSET, Duplicate, Ended, Executions, Wait
 from transforms.expressions import compile_jq, compile_template
+from transforms.steps.outbox import refused_indexes
 
 if TYPE_CHECKING:
     from flows.plan import PipelinePlan
@@ -104,7 +105,13 @@ class OncePerKey:
 
     def _claims(self, executions: Executions) -> dict[int, Claim]:
         """Return the claim of each execution that comes this far; those that can't have one fail."""
-        indexes = [k for k in range(executions.events.size) if k not in executions.ended]
+        # Of an execution that is done but for an event in an outbox, the key was told so.
+        through = refused_indexes(executions) if executions.replays else ()
+        indexes = [
+            k
+            for k in range(executions.events.size)
+            if k not in executions.ended and k not in through
+        ]
         keys, errors = self._key.column(executions, indexes, required=True)
         owners = tenants(self._tenant, executions, indexes)
         data = executions.events.column("data")

@@ -1,6 +1,7 @@
 """Publishes what waits in an outbox: one relay per table and worker, on a thread of its own.
 
     lock lanes ── read their first rows ── deliver ── delete what was confirmed ── unlock
+                                              └─ refused for good: keep as dead letters, delete
 
 Workers share an outbox by lanes: who has a lane's lock publishes its rows, in order, so none is
 overtaken. The lock ends with its connection. A row that its sink does not take just now waits, and those of
@@ -23,18 +24,19 @@ from connectors.errors import FatalError, PenstockError, RetryableError
 from connectors.failpoints import fail_point
 from flows.runtime.backoff import Backoff
 from flows.runtime.halt import Halt
+from flows.runtime.outbox_letters import OutboxLetters, Refused
 from flows.runtime.outbox_order import FIRST_DELAY, LONGEST_DELAY, Pacing, Said, groups_of
 from transforms.steps.db_calls import Asking
 from transforms.steps.db_errors import statement_error
 from transforms.steps.db_pool import Connection
 from transforms.steps.db_postgres import PostgresDatabase
 from transforms.steps.db_statements import parse_statement
-from transforms.steps.outbox_table import OutboxDepth, OutboxTable, WaitingRow
+from transforms.steps.outbox_table import OutboxTable, WaitingRow
 
 log = structlog.get_logger("penstock.worker")
 
 REFUSED: Final = "outbox_refused"
-"""The code of the warning: the row has the sink's own."""
+"""The code of the warning: the dead letter has the sink's own."""
 
 MOST: Final = 1_000
 """Rows that are read and delivered at once."""
@@ -64,19 +66,24 @@ class OutboxRelay:
         sinks: Mapping[str, Sink],
         halt: Halt,
         *,
+        letters: OutboxLetters,
         counts: Collection[str],
     ) -> None:
-        """`sinks` are open. `counts`: the pipelines of which it tells how much waits."""
+        """`sinks` are open. `counts`: the pipelines of which it tells how much waits.
+
+        `letters` keep what is refused, and are closed with it.
+        """
         self._database = PostgresDatabase(database, _ASKING, table=table)
         self._table = table
         self.sinks = sinks
         self._halt = halt
+        self._letters = letters
         self._counts = counts
         self.status = ""
         """What it waits for, or ""; read by the reporter."""
         self.away: dict[str, str] = {}
         """Sink → what is wrong with it: it took nothing when it was last asked."""
-        self.depths: dict[str, OutboxDepth] = {}
+        self.depths: dict[str, int] = {}
         """Pipeline → what waited at the last count."""
         self._pacing = Pacing(sinks)
         self._next_count = 0.0
@@ -141,6 +148,7 @@ class OutboxRelay:
             self._halt.fail(_broke(error))
         finally:
             self._disconnect()
+            self._letters.close()
 
     def _idle(self) -> None:
         if self._drains and self._connected() and self._is_empty():
@@ -183,7 +191,10 @@ class OutboxRelay:
         return bool(rows)
 
     def _publish(self, connection: Connection, rows: Sequence[WaitingRow]) -> None:
-        """Deliver rows, delete them, and hold what has to wait. Raises FatalError."""
+        """Deliver rows, delete them, and hold what has to wait.
+
+        Raises FatalError, and RetryableError of the state store.
+        """
         ordered = {name: sink.traits.ordered for name, sink in self.sinks.items()}
         stuck: set[tuple[str, int]] = set()
         for sink, topic, group in groups_of(rows, ordered):
@@ -195,15 +206,15 @@ class OutboxRelay:
             done = [row.seq for place, (row, _) in enumerate(mine) if place not in failures]
             self._table.delete(connection, done)
             waits: dict[int, RetryableError] = {}
-            refused = []
+            refused: dict[int, Refused] = {}
             for place, error in sorted(failures.items()):
-                row = mine[place][0]
+                row, said = mine[place]
                 if isinstance(error, RetryableError):
                     waits.setdefault(row.turn, error)
                 elif isinstance(error, FatalError):
                     raise error
                 else:
-                    refused.append((row.seq, f"{error.code}: {error}"))
+                    refused[row.seq] = Refused(row.pipeline, said["step"], row.origin, error)
             stuck.update((sink, turn) for turn in waits)
             tried = {row.turn for row, _ in mine}
             answered = bool(done or refused)
@@ -211,17 +222,23 @@ class OutboxRelay:
             if refused:
                 self._refuse(connection, sink, refused)
 
-    def _refuse(self, connection: Connection, sink: str, refused: list[tuple[int, str]]) -> None:
-        """Leave rows in the table that will never be taken, and say so."""
-        self._table.refuse(connection, refused)
+    def _refuse(self, connection: Connection, sink: str, refused: Mapping[int, Refused]) -> None:
+        """Keep rows as dead letters that will never be taken, say so, and delete them."""
+        self._letters.keep(list(refused.values()))
+        fail_point("after_refused_event_kept")
+        self._table.delete(connection, list(refused))
+        first = next(iter(refused.values()))
         log.warning(
-            "events in an outbox are refused for good by their sink",
+            "events of an outbox are refused for good by their sink",
             code=REFUSED,
+            pipeline=first.pipeline,
+            step=first.step,
             sink=sink,
-            table=self._table.name,
             events=len(refused),
-            error=refused[0][1],
-            hint=f"They stay in {self._table.name} with their error. Set it to NULL to try them again.",
+            error=first.error.message,
+            error_code=first.error.code,
+            hint="They are dead letters. Mend the cause, then replay them: that publishes them, and"
+            " makes no change again.",
         )
 
     def _count(self, connection: Connection) -> None:
@@ -229,7 +246,7 @@ class OutboxRelay:
         if not self._counts or began < self._next_count:
             return
         found = self._table.depths(connection)
-        self.depths = {name: found.get(name, OutboxDepth()) for name in self._counts}
+        self.depths = {name: found.get(name, 0) for name in self._counts}
         took = time.monotonic() - began
         self._next_count = began + max(COUNT_EVERY, took / _SHARE)
 

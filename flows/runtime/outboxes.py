@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from connectors.contracts import SinkOpening
-from flows.runtime.assemble import make_sink, renderer
 from flows.runtime.halt import Halt
+from flows.runtime.sinks import make_sink, renderer
+from flows.state.contracts import StateStore
 
 if TYPE_CHECKING:
     from flows.plan import FlowPlan, SourcePlan, StepPlan
     from flows.runtime.outbox_relay import OutboxRelay
-    from transforms.steps.outbox_table import OutboxDepth
 
 _Place = tuple[str, str]
 """A database's URL and a table in it."""
@@ -52,21 +52,28 @@ class Outboxes:
                 found[name] = found.get(name) or relay.away.get(name, "")
         return found
 
-    def depths(self) -> dict[str, OutboxDepth]:
-        """Return pipeline → what waits; nothing in workers that do not count."""
-        found: dict[str, OutboxDepth] = {}
+    def depths(self) -> dict[str, int]:
+        """Return pipeline → how many events wait; nothing in workers that do not count."""
+        found: dict[str, int] = {}
         for relay in self._relays.values():
             for name, depth in relay.depths.items():
-                found[name] = depth + found[name] if name in found else depth
+                found[name] = depth + found.get(name, 0)
         return found
 
 
 def open_outboxes(
-    plan: FlowPlan, source: SourcePlan, halt: Halt, opened: ExitStack, *, counts: bool
+    plan: FlowPlan,
+    source: SourcePlan,
+    halt: Halt,
+    opened: ExitStack,
+    *,
+    shard: str,
+    open_store: Callable[[], StateStore],
+    counts: bool,
 ) -> Outboxes:
     """Return the relays, their sinks open; `opened` closes all. Raises FatalError.
 
-    `counts`: this worker tells how much waits.
+    `shard` is this worker's; `counts`: it tells how much waits.
     """
     wanted: dict[_Place, dict[str, None]] = {}
     written: dict[_Place, set[str]] = {}
@@ -78,6 +85,7 @@ def open_outboxes(
     if not wanted:
         return Outboxes({})
     # Imported for flows that have one only, as the driver of the database.
+    from flows.runtime.outbox_letters import OutboxLetters  # noqa: PLC0415 - see above
     from flows.runtime.outbox_relay import OutboxRelay  # noqa: PLC0415 - see above
     from transforms.steps.outbox_table import OutboxTable  # noqa: PLC0415 - see above
 
@@ -90,7 +98,10 @@ def open_outboxes(
             sinks[name].open(SinkOpening(state={}, compile_template=renderer))
             opened.callback(sinks[name].close)
         told = written[place] if counts else ()
-        relay = OutboxRelay(database, OutboxTable(table, plan.name), sinks, halt, counts=told)
+        letters = OutboxLetters(plan, source.name, shard, open_store)
+        relay = OutboxRelay(
+            database, OutboxTable(table, plan.name), sinks, halt, letters=letters, counts=told
+        )
         opened.callback(relay.close)
         relays[place] = relay
     return Outboxes(relays)

@@ -31,6 +31,13 @@ HALF_UNDONE = "its saga is not undone to the end: see to it with `penstock saga 
 """Why a dead letter is not run again: what of its first run still stands would be done twice."""
 
 
+PARTLY_DONE = (
+    "pipeline {} has a saga now, and could not undo what the execution did before: an event that it"
+    " wrote into an outbox is all that is missing of it."
+)
+"""Why another is not: a part of an execution is no saga."""
+
+
 class Stored(Protocol):
     """What the inbox needs of the committer."""
 
@@ -179,6 +186,8 @@ class ReplayInbox:
         if taken.from_step and pipeline.saga is not None:
             saga = f"pipeline {name} has a saga, which has undone the steps before the failed one"
             return "replay_from_step", f"{saga}: replay it from the first step."
+        if taken.letter.begins_at is not None and pipeline.saga is not None:
+            return "replay_from_step", PARTLY_DONE.format(name)
         if taken.letter.id in half_undone:
             return "saga_unfinished", HALF_UNDONE
         if name in self._clustered:

@@ -21,6 +21,7 @@ from flows.runtime.reviving import details_of, outputs_of, revived
 from flows.state.records import DeadLetter, ReplayLink
 from flows.state.replays import Taken
 from transforms.executions import UNSET, Ended, Executions, Wait
+from transforms.steps.outbox import mark_refused
 
 _PARKED = Ended("parked")
 _FIRST = re.compile(r"[^.\[]+")
@@ -81,7 +82,8 @@ def _parked(group: Sequence[Taken], pipeline: PipelinePlan, branch: Branch) -> E
     )
     for index, taken in enumerate(group):
         link = ReplayLink(taken.replay, taken.letter.id, taken.by)
-        executions.replays[index], executions.runs[index] = link, link.run
+        executions.replays[index] = link
+        executions.runs[index] = link.run_of(executions.first_id(index))
     for index, number in first.items():
         executions.waits[index] = Wait(number)
         executions.end(index, _PARKED)
@@ -99,26 +101,39 @@ def begun(
     """Return executions of dead letters of a pipeline, and the step that each begins with.
 
     Those whose event is refused have ended. `from_step`: the places of those that go on at the
-    step that failed, with the outputs so far.
+    step that failed, with the outputs so far. Dead letters of an outbox always do.
     """
     executions = branch.ingest.replayed(revived(letters, edited))
+    for index, letter in enumerate(letters):
+        if (
+            letter.begins_at is not None
+        ):  # also of one that is refused: it still has its outputs then
+            _take_up(executions, index, letter)
+            mark_refused(executions, letter.begins_at, index)
     numbers = {step.name: step.number for step in pipeline.steps}
     first: dict[int, int] = {}
     for index in executions.going(0):
         letter = letters[index]
         first[index] = 0
-        # What a saga had done is undone: it begins anew.
-        if index not in from_step or letter.step is None or pipeline.saga is not None:
-            continue
-        step = top_step(letter.step)
+        step = letter.begins_at
+        if step is None:
+            # What a saga had done is undone: it begins anew.
+            if index not in from_step or letter.step is None or pipeline.saga is not None:
+                continue
+            step = top_step(letter.step)
         if step in numbers:
             first[index] = numbers[step]
-            _restore(executions.outputs, executions, index, outputs_of(letter), UNSET)
-            _restore(executions.details, executions, index, details_of(letter), None)
+            _take_up(executions, index, letter)
         else:
             del first[index]
             executions.end(index, Ended("failed", step, step_gone(step, pipeline)))
     return executions, first
+
+
+def _take_up(executions: Executions, index: int, letter: DeadLetter) -> None:
+    """Put back what its steps had put out."""
+    _restore(executions.outputs, executions, index, outputs_of(letter), UNSET)
+    _restore(executions.details, executions, index, details_of(letter), None)
 
 
 def top_step(place: str) -> str:

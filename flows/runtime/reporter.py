@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from connectors.contracts import Reader
 from connectors.errors import PenstockError
@@ -21,9 +20,6 @@ from flows.runtime.measures import Measures
 from flows.runtime.outboxes import Outboxes
 from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report, State
 from flows.runtime.resources import cpu_seconds, resident_bytes
-
-if TYPE_CHECKING:
-    from transforms.steps.outbox_table import OutboxDepth
 
 REPORT_EVERY = 0.5
 """Seconds."""
@@ -135,7 +131,7 @@ class Reporter:
             waits.append(self._committer.status)
         if self._reader is not None:
             waits.append(self._reader.status())
-        outbox: dict[str, OutboxDepth] = {}
+        outbox: dict[str, int] = {}
         if self._outboxes is not None:
             waits.append(self._outboxes.status)
             outbox = self._outboxes.depths()
@@ -145,8 +141,7 @@ class Reporter:
             pipelines=counts,
             parked=parked,
             dead_letters=self._depths.found if self._depths is not None else {},
-            outbox={name: depth.waiting for name, depth in outbox.items()},
-            outbox_refused={name: depth.refused for name, depth in outbox.items()},
+            outbox=outbox,
             lags=dict(self._reader.lag()) if self._reader is not None else {},
             failures=failures,
             error=_error_report(error, self.redact),

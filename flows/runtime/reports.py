@@ -69,8 +69,6 @@ class Report:
     outbox: dict[str, int] = field(default_factory=dict)
     """Pipeline → events in outboxes that are still to be published, all workers together; told by the
     first of them."""
-    outbox_refused: dict[str, int] = field(default_factory=dict)
-    """The same, of events that their sink has refused for good."""
     failures: list[Failure] = field(default_factory=list)
     """Those since the last report, at most a few."""
     error: ErrorReport | None = None
@@ -102,7 +100,6 @@ class Report:
             parked=data["parked"],
             dead_letters=data["dead_letters"],
             outbox=data["outbox"],
-            outbox_refused=data["outbox_refused"],
             failures=[Failure(**item) for item in data["failures"]],
             error=ErrorReport(**error) if error else None,
             connectors=data["connectors"],

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from connectors.contracts import Sink
+from connectors.contracts import Sink, SinkOpening
 from flows.runtime.halt import Halt
+from flows.runtime.late_sink import LateSink
+from flows.runtime.sinks import make_sink, renderer
 from flows.runtime.stepping import Around, StepRunner
 from flows.runtime.time_limit import TimeLimit
+from flows.state.history import encode_each
 from transforms.contracts import Step, StepEnvironment
+from transforms.executions import Executions
 from transforms.expressions import compile_jq
 from transforms.steps.outbox import Composed, Outbox
 from transforms.steps.publish import Composer
@@ -105,6 +110,9 @@ class RunnerMaker:
             common=self.common.setdefault(step.use, {}) if step.use else None,
             relayed=self.relay is not None and step.outbox is not None,
         )
+        if environment.relayed:
+            sink = self._late(step.settings.sink)
+            environment = replace(environment, sinks={step.settings.sink: sink})
         if step.publishes and self.relay is not None:
             outbox = self._outbox(step, environment, self.relay(step))
             environment = replace(environment, outbox=outbox)
@@ -118,9 +126,17 @@ class RunnerMaker:
             last=step.number == len(numbers) - 1,
             around=self.around(step),
             once=self.once(step),
-            limit=self.limit,
+            # An event in an outbox is published, whatever the time: its change is made.
+            limit=None if environment.relayed else self.limit,
             redact=self.plan.redact,
         )
+
+    def _late(self, name: str) -> Sink:
+        """Return the sink to which a replay publishes what left an outbox and was refused."""
+        opening = SinkOpening(state={}, compile_template=renderer)
+        sink = LateSink(partial(make_sink, self.plan.sink(name)), opening)
+        self.opened.callback(sink.close)
+        return sink
 
     def _outbox(
         self, step: StepPlan, environment: StepEnvironment, wake: Callable[[], None]
@@ -132,12 +148,16 @@ class RunnerMaker:
             own = replace(environment, name=each.name, number=each.number, earlier=readable)
             composed.append(
                 Composed(
+                    each.name,
                     each.settings.sink,
                     Composer(each.settings, own).compose,
                     compile_jq(each.if_) if each.if_ else None,
                     compile_jq(each.skip_if) if each.skip_if else None,
                 )
             )
+        copies = any(
+            each.name == self.pipeline and each.dead_letter.sink for each in self.plan.pipelines
+        )
         (table,) = {str(each.outbox) for each in step.publishes}
         return Outbox(
             step.name,
@@ -146,4 +166,14 @@ class RunnerMaker:
             pipeline=self.pipeline,
             table=table,
             wake=wake,
+            pack=partial(_packed, with_arrivals=copies),
         )
+
+
+def _packed(
+    executions: Executions, indexes: Sequence[int], *, with_arrivals: bool
+) -> Sequence[bytes]:
+    """Return executions as a dead letter is made from them."""
+    return encode_each(
+        executions, meta=executions.base_meta, indexes=indexes, with_arrivals=with_arrivals
+    )

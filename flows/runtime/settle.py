@@ -139,7 +139,7 @@ class Settle:
         if letters and not self._plan.dead_letter.enabled:
             new = [letter for letter in letters if letter.replay is None]
             if new:
-                self._halt.fail(_stopped_at(new[0]))
+                self._halt.fail(stopped_at(new[0]))
                 return
         unrecorded = untriggered + parked + undone + repeated
         done = executions.events.size - failed - skipped - unrecorded
@@ -395,7 +395,8 @@ def _time_range(times: Column, now: float) -> tuple[float, float]:
         return min(known), max(known)
 
 
-def _stopped_at(letter: DeadLetter) -> FatalError:
+def stopped_at(letter: DeadLetter) -> FatalError:
+    """Return the error with which a worker stops at what would be a dead letter, and may not be one."""
     return FatalError(
         f"event {letter.event_id} failed in pipeline {letter.pipeline}"
         f"{f' at step {letter.step}' if letter.step else ''}: {letter.error_message}",

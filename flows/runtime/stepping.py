@@ -27,6 +27,7 @@ from transforms.contracts import Step, Telling
 from transforms.executions import UNSET, Ended, Executions, Wait
 from transforms.expressions import compile_jq
 from transforms.registry import step_type
+from transforms.steps.outbox import was_refused
 
 if TYPE_CHECKING:
     from flows.plan import StepPlan
@@ -290,6 +291,10 @@ class StepRunner:
         """
         kept = list(indexes)
         failed = 0
+        sure: list[int] = []
+        if executions.replays and self._publishes:  # the condition held when the change was made
+            sure = [k for k in kept if was_refused(executions, self.name, k)]
+            kept = [k for k in kept if k not in sure] if sure else kept
         passed_over = executions.passed_over.setdefault(self.plan.name, {})
         for program, wanted in ((self._if, True), (self._skip_if, False)):
             if program is None or not kept:
@@ -305,6 +310,7 @@ class StepRunner:
                 else:
                     passed_over[index] = None
             kept = going
+        kept = sorted([*sure, *kept]) if sure else kept
         return kept, len(indexes) - len(kept) - failed, failed
 
     def _await_sink(self, executions: Executions, indexes: Sequence[int]) -> int:

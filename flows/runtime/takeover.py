@@ -20,9 +20,9 @@ import structlog
 from connectors.batch import Position
 from connectors.contracts import Reader, Sink, SinkOpening, TransactionalSink
 from connectors.errors import RetryableError
-from flows.runtime.assemble import make_sink, renderer
 from flows.runtime.committer import Committer
 from flows.runtime.halt import Halt
+from flows.runtime.sinks import make_sink, renderer
 from flows.runtime.transactions import TransactionRun, scope_of
 from flows.state.contracts import StateStore
 from flows.state.prepared import Prepared

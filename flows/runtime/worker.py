@@ -35,7 +35,6 @@ from flows.runtime.assemble import (
     open_sinks,
     open_sinks_when_free,
     open_source,
-    renderer,
 )
 from flows.runtime.branch import Branch
 from flows.runtime.build import Cluster, build_dataflow
@@ -57,6 +56,7 @@ from flows.runtime.resuming import Resumer
 from flows.runtime.retention import pruner
 from flows.runtime.saga_keeping import open_sagas
 from flows.runtime.saga_retries import SagaRetries
+from flows.runtime.sinks import renderer
 from flows.runtime.takeover import takeover_of
 from flows.runtime.transactions import scope_of
 from flows.runtime.unread import Unread
@@ -174,7 +174,15 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             return
         reporter.status = ""
         _announce(plan, lease, sinks, sink_states)
-        outboxes = open_outboxes(plan, source_plan, halt, opened, counts=first)
+        outboxes = open_outboxes(
+            plan,
+            source_plan,
+            halt,
+            opened,
+            shard=order.shard,
+            open_store=lambda: open_store(plan.state_url),
+            counts=first,
+        )
         copying: list[LetterCopying] = []
         if first and not order.only_replays:
             copying = open_copying(

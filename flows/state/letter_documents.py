@@ -56,6 +56,7 @@ def detail(letter: DeadLetter, copy: CopyStatus | None = None) -> dict[str, Any]
         "change": None if letter.change is None else orjson.Fragment(letter.change),
         "outputs": orjson.Fragment(letter.outputs),
         "details": None if letter.details is None else orjson.Fragment(letter.details),
+        "begins_at": letter.begins_at,
         "compensation": None
         if letter.compensation is None
         else orjson.Fragment(letter.compensation),

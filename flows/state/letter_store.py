@@ -19,8 +19,8 @@ from flows.state.letter_filter import LetterFilter
 from flows.state.letter_groups import Conditions, LetterGroup, groups_of, leap
 from flows.state.queries import upsert_of
 from flows.state.records import DeadLetter
-from flows.state.rows import LETTER_FIELDS, letter_of, letter_row, read_cursor
-from flows.state.tables import dead_letters, pipeline_totals, whole
+from flows.state.rows import LETTER_FIELDS, Row, letter_of, letter_row, read_cursor
+from flows.state.tables import dead_letters, letter_copies, pipeline_totals, whole
 
 _FEW = 3_000
 """A tenant with no more than this is looked through entry by entry."""
@@ -153,6 +153,28 @@ class Letters:
             return added
 
         return self._database.run(work) if rows else 0
+
+    def keep(self, letters: Sequence[DeadLetter], copies: Mapping[str, Row]) -> list[str]:
+        """Add those that are not there, waiting, and the copies of these; return their ids.
+
+        `copies`: letter → the row of its copy for a sink. Nothing of one that is there is changed.
+        """
+        upsert = upsert_of(self._database.dialect)
+        adding = upsert(dead_letters).on_conflict_do_nothing().returning(dead_letters.c.id)
+        copying = upsert(letter_copies).on_conflict_do_nothing()
+        rows = sorted(map(letter_row, letters), key=lambda row: str(row["id"]))
+
+        def work(connection: Connection) -> list[str]:
+            added: list[str] = []
+            with transaction(connection):
+                for row in rows:
+                    added += connection.execute(adding.values(row)).scalars()
+                copied = [copies[each] for each in added if each in copies]
+                if copied:
+                    connection.execute(copying, copied)
+            return added
+
+        return self._database.run(work) if rows else []
 
     # --- the queries --------------------------------------------------------------------------
 

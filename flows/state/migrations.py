@@ -104,6 +104,10 @@ def _add_history_columns(connection: Connection) -> None:
     tables.flow_versions.create(connection, checkfirst=True)
 
 
+def _add_beginnings(connection: Connection) -> None:
+    _add_columns(connection, tables.dead_letters, "begins_at")
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -118,6 +122,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_letter_copies,
     _add_schema_registry,
     _add_history_columns,
+    _add_beginnings,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

@@ -61,6 +61,9 @@ class DeadLetter:
     """JSON list of its failed tries, each `{at, step, code, message, after}`: flows.state.tries."""
     details: str | None = None
     """JSON object: step → what it had beside its output (`status`, `headers`); None where none had."""
+    begins_at: str | None = None
+    """The step that each replay of it begins and ends with, whatever is asked for: its execution is
+    done but for an event that left an outbox and was refused. None: the first step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +162,14 @@ class ReplayLink:
     taken_by: str | None = None
     """Who has taken it out of the inbox; None once it is parked."""
 
-    @property
-    def run(self) -> str:
-        """What makes the ids of this replay's executions its own."""
-        return f"replay-{self.replay}"
+    def run_of(self, execution: str) -> str:
+        """Return what makes the ids of this replay's executions their own.
+
+        `execution`: the id that the event's execution has without a replay. It may have several dead
+        letters, of what it wrote into an outbox; then each replays as an execution of its own.
+        """
+        run = f"replay-{self.replay}"
+        return run if execution == self.letter else f"{run}/{self.letter}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ dead_letters = Table(
     Column("compensation", Text),
     Column("tries", Text, nullable=False, server_default="[]"),
     Column("details", Text),
+    Column("begins_at", Text),
     Index("penstock_dead_letters_newest", "last_failed_at"),
     Index("penstock_dead_letters_flow", "flow", "last_failed_at"),
     Index("penstock_dead_letters_pipeline", "flow", "pipeline", "last_failed_at"),

@@ -13,8 +13,9 @@ from typing import Any
 from connectors.contracts import Sink, SinkTraits
 from connectors.errors import PenstockError
 from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan, StepPlan
-from flows.runtime.assemble import assemble_branches, make_sink, make_step
+from flows.runtime.assemble import assemble_branches, make_step
 from flows.runtime.sagas import Sagas
+from flows.runtime.sinks import make_sink
 from flows.spec.pipelines import Retry
 from flows.state.records import DeadLetter
 from flows.testing.capture import CaptureSink, PatientHalt, Published, Settled, Unkept

@@ -411,6 +411,8 @@ class LetterDetailDocument(LetterDocument):
     """Of the steps that had run."""
     details: dict[str, Any] | None
     """Step → what it had beside its output, such as `status` and `headers`; null where none had."""
+    begins_at: str | None
+    """The step that its replays begin and end with, those before it being done; null: the first."""
     compensation: list[Any] | None
     """What its saga has undone, in that order; null where the pipeline has none."""
     tries: list[TryDocument]

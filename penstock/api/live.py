@@ -101,14 +101,12 @@ class Live:
         """Return how many executions of a pipeline wait."""
         return sum(worker.report.parked.get(pipeline, 0) for worker in self.of_source(source))
 
-    def outbox(self, source: str, pipeline: str) -> dict[str, int]:
-        """Return how many events of a pipeline are in outboxes, by status; {} before the first count."""
-        found = {}
+    def outbox(self, source: str, pipeline: str) -> int | None:
+        """Return how many events of a pipeline are in outboxes; None before the first count."""
         for worker in self.of_source(source):
             if pipeline in worker.report.outbox:
-                found["waiting"] = worker.report.outbox[pipeline]
-                found["refused"] = worker.report.outbox_refused[pipeline]
-        return found
+                return worker.report.outbox[pipeline]
+        return None
 
     def active(self, source: str, pipeline: str) -> int:
         """Return how many executions of a pipeline are in their steps."""

@@ -68,9 +68,8 @@ TABLE = (
     Described(
         "workflow_outbox_events",
         "gauge",
-        ("pipeline", "status"),
-        "Events in outboxes: waiting to be published, or refused for good by their sink. Absent for"
-        " pipelines without an outbox.",
+        ("pipeline",),
+        "Events in outboxes that wait to be published. Absent for pipelines without an outbox.",
     ),
     Described(
         "workflow_pipeline_error_rate",
@@ -261,8 +260,9 @@ class _Moment(Collector):
                     key,
                     live.parked(source.name, name),
                 )
-                for status, events in live.outbox(source.name, name).items():
-                    _add(found, "workflow_outbox_events", (name, status), events)
+                waiting = live.outbox(source.name, name)
+                if waiting is not None:
+                    _add(found, "workflow_outbox_events", key, waiting)
                 rate = rates[name].percent if name in rates else 0.0
                 _add(found, "workflow_pipeline_error_rate", key, rate)
                 mine = measures.get(name)

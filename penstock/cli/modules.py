@@ -12,9 +12,10 @@ from connectors.contracts import Sink, Source
 from connectors.errors import FlowFileError
 from connectors.registry import connector_type
 from flows.plan import FlowPlan, Problem, SinkPlan, SourcePlan, StepPlan
-from flows.runtime.assemble import make_sink, make_source, make_step
+from flows.runtime.assemble import make_source, make_step
 from flows.runtime.halt import Halt
 from flows.runtime.runners import RunnerMaker
+from flows.runtime.sinks import make_sink
 from transforms.contracts import Step, StepEnvironment
 from transforms.executions import Executions
 from transforms.registry import step_type

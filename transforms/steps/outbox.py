@@ -26,6 +26,9 @@ from transforms.steps.payload import json_text
 LANES: Final = 16
 """Parts of an outbox that workers can publish from at the same time."""
 
+_REFUSED: Final = {"outbox": "refused"}
+"""Beside the output that a publish step does not have, so that no expression sees it."""
+
 _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,48}(\.[a-z_][a-z0-9_]{0,48})?")
 
 
@@ -56,8 +59,10 @@ class OutboxRow:
     """Of `turn_of`: what order is kept by."""
     lane: int
     event: str
-    """JSON: topic, key, and the CloudEvents attributes."""
+    """JSON: topic, key, the CloudEvents attributes, and the step that publishes it."""
     data: bytes | None
+    origin: bytes
+    """The execution, as far as it is now: what a dead letter is made of if the sink refuses the event."""
     digest: bytes
     """Of what it is: an event that is written again while it waits is there once."""
 
@@ -66,6 +71,7 @@ class OutboxRow:
 class Composed:
     """A publish step whose events go into the outbox."""
 
+    step: str
     sink: str
     compose: Callable[[Executions, Sequence[int]], tuple[Sequence[int], Outgoing | None]]
     """Executions and indexes → those that have an event, and their events; what fails is in
@@ -86,11 +92,13 @@ class Outbox:
         pipeline: str,
         table: str,
         wake: Callable[[], None],
+        pack: Callable[[Executions, Sequence[int]], Sequence[bytes]],
     ) -> None:
-        """`wake` is to be called when rows have been committed."""
+        """`wake` is to be called when rows have been committed. `pack` makes the rows' `origin`."""
         self.table = table
         self.flow = flow
         self.wake = wake
+        self._pack = pack
         self._step = step
         self._pipeline = pipeline
         self._publishes = publishes
@@ -123,6 +131,7 @@ class Outbox:
     ) -> tuple[list[OutboxRow], dict[int, PenstockError]]:
         before, executions.failures = executions.failures, {}
         found: list[tuple[int, OutboxRow]] = []
+        composed: list[tuple[Composed, Sequence[int], Outgoing]] = []
         try:
             for publish in self._publishes:
                 going = _applicable(publish, executions, indexes)
@@ -131,26 +140,43 @@ class Outbox:
                 places, outgoing = publish.compose(executions, going) if going else ((), None)
                 executions.encoded = encoded
                 if outgoing is not None:
-                    found += self._encoded(publish.sink, executions, places, outgoing)
+                    composed.append((publish, places, outgoing))
             errors = executions.failures
+            written = sorted({index for _, places, _ in composed for index in places} - set(errors))
+            origins = dict(zip(written, self._pack(executions, written), strict=True))
+            for each in composed:
+                found += self._encoded(*each, executions=executions, origins=origins)
         finally:
             executions.failures = before
         found.sort(key=lambda each: each[0])  # an event's own stay in the order of the steps
-        return [row for index, row in found if index not in errors], errors
+        return [row for _, row in found], errors
 
     def _encoded(
-        self, sink: str, executions: Executions, indexes: Sequence[int], outgoing: Outgoing
+        self,
+        publish: Composed,
+        indexes: Sequence[int],
+        outgoing: Outgoing,
+        *,
+        executions: Executions,
+        origins: Mapping[int, bytes],
     ) -> list[tuple[int, OutboxRow]]:
         turns = executions.turn_column()
         attributes = outgoing.attributes()
         rows = []
         for place, index in enumerate(indexes):
+            if index not in origins:
+                continue  # another of its events can't be made
             mine = {
                 name: value[place] if isinstance(value, list) else value
                 for name, value in attributes.items()
             }
             key, value = outgoing.keys[place], outgoing.values[place]
-            said = {"topic": outgoing.topic, "key": key, "attributes": mine}
+            said = {
+                "topic": outgoing.topic,
+                "key": key,
+                "attributes": mine,
+                "step": publish.step,
+            }
             by = mine["id"] if turns[index] is None else turns[index]
             turn = turn_of(f"{self._pipeline}/{by}")
             rows.append(
@@ -158,16 +184,42 @@ class Outbox:
                     index,
                     OutboxRow(
                         self._pipeline,
-                        sink,
+                        publish.sink,
                         turn,
                         lane_of(turn),
                         json_text(said).decode(),
                         value,
-                        _digest(self.flow, sink, said, value),
+                        origins[index],
+                        _digest(self.flow, publish.sink, said, value),
                     ),
                 )
             )
         return rows
+
+
+def mark_refused(executions: Executions, step: str, index: int) -> None:
+    """Note that all of an execution is done but this step's event, which left the outbox and was refused.
+
+    The note stays with the execution while it waits.
+    """
+    column = executions.details.setdefault(step, [None] * executions.events.size)
+    column[index] = _REFUSED
+
+
+def was_refused(executions: Executions, step: str, index: int) -> bool:
+    """Whether `mark_refused` has noted it."""
+    column = executions.details.get(step)
+    return column is not None and column[index] == _REFUSED
+
+
+def refused_indexes(executions: Executions) -> set[int]:
+    """Return all that `mark_refused` has noted, of any step."""
+    return {
+        index
+        for index in executions.replays
+        for column in executions.details.values()
+        if column[index] == _REFUSED
+    }
 
 
 def turn_of(text: str) -> int:

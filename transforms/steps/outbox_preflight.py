@@ -14,7 +14,7 @@ from transforms.steps.db_postgres import PostgresDatabase
 from transforms.steps.db_statements import parse_statement
 from transforms.steps.outbox_table import OutboxTable
 
-_NEEDED = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_NEEDED = ("SELECT", "INSERT", "DELETE")
 
 
 def check_outbox(url: str, table: str, flow: str) -> Iterator[Check]:

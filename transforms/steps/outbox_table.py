@@ -1,8 +1,8 @@
 """The outbox table in a PostgreSQL: what is published once the transaction that wrote it is committed.
 
 Rows are in the order in which they were written. Each has a lane's number: who publishes from a lane
-holds its lock, so nobody overtakes within it. A row is deleted when its sink has confirmed; one that
-the sink refused for good stays, with the error.
+holds its lock, so nobody overtakes within it. A row is deleted when its sink has confirmed, or when what
+it refused for good is kept as a dead letter.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _COLUMNS: Final = {
     "lane",
     "event",
     "data",
+    "origin",
     "digest",
     "written_at",
-    "error",
 }
 
 Connection = psycopg.Connection[Any]
@@ -45,21 +45,12 @@ class WaitingRow:
     """A row that waits."""
 
     seq: int
+    pipeline: str
     sink: str
     turn: int
     event: str
     data: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxDepth:
-    """How many rows of a pipeline there are."""
-
-    waiting: int = 0
-    refused: int = 0
-
-    def __add__(self, other: OutboxDepth) -> OutboxDepth:
-        return OutboxDepth(self.waiting + other.waiting, self.refused + other.refused)
+    origin: bytes
 
 
 class OutboxTable:
@@ -122,7 +113,7 @@ class OutboxTable:
     # --- writing ------------------------------------------------------------------------------
 
     def insert(self, connection: Connection, rows: Sequence[OutboxRow]) -> None:
-        """Add rows, in their order. Of those that wait already none is added; refused ones wait again."""
+        """Add rows, in their order; none of those that wait already."""
         if not rows:
             return
         psycopg.RawCursor(connection).execute(
@@ -135,6 +126,7 @@ class OutboxTable:
                 [row.lane for row in rows],
                 [row.event for row in rows],
                 [row.data for row in rows],
+                [row.origin for row in rows],
                 [row.digest for row in rows],
             ],
         )
@@ -181,18 +173,12 @@ class OutboxTable:
         return [WaitingRow(*row) for row in found]
 
     def delete(self, connection: Connection, seqs: Sequence[int]) -> None:
-        """Forget rows: they are published."""
+        """Forget rows: they are published, or kept as dead letters."""
         connection.execute(self._sql(_DELETE), [list(seqs)])
 
-    def refuse(self, connection: Connection, errors: Sequence[tuple[int, str]]) -> None:
-        """Keep rows with the error for which the sink will never take them."""
-        seqs, texts = [seq for seq, _ in errors], [text for _, text in errors]
-        connection.execute(self._sql(_REFUSE), [seqs, texts])
-
-    def depths(self, connection: Connection) -> dict[str, OutboxDepth]:
+    def depths(self, connection: Connection) -> dict[str, int]:
         """Return pipeline → how many rows of the flow there are."""
-        found = connection.execute(self._sql(_DEPTHS), [self._flow])
-        return {name: OutboxDepth(waiting, refused) for name, waiting, refused in found}
+        return dict(connection.execute(self._sql(_DEPTHS), [self._flow]).fetchall())
 
     def is_empty(self, connection: Connection, sinks: Sequence[str]) -> bool:
         """Whether nothing waits for these sinks."""
@@ -219,17 +205,19 @@ _DEFINITION = (
     "CREATE TABLE IF NOT EXISTS {table} ("
     "seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
     "flow text NOT NULL, pipeline text NOT NULL, sink text NOT NULL, "
-    "turn bigint NOT NULL, lane smallint NOT NULL, event text NOT NULL, data bytea, digest bytea NOT NULL UNIQUE, "
-    "written_at timestamptz NOT NULL DEFAULT now(), error text); "
-    "CREATE INDEX IF NOT EXISTS {index} ON {table} (flow, lane, seq) WHERE error IS NULL"
+    "turn bigint NOT NULL, lane smallint NOT NULL, event text NOT NULL, data bytea, "
+    "origin bytea NOT NULL, digest bytea NOT NULL UNIQUE, "
+    "written_at timestamptz NOT NULL DEFAULT now()); "
+    "CREATE INDEX IF NOT EXISTS {index} ON {table} (flow, lane, seq)"
 )
 
 _INSERT = (
-    "INSERT INTO {table} AS o (flow, pipeline, sink, turn, lane, event, data, digest)"
-    " SELECT $1, r.pipeline, r.sink, r.turn, r.lane, r.event, r.data, r.digest FROM unnest($2::text[],"
-    " $3::text[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::bytea[])"
-    " WITH ORDINALITY AS r (pipeline, sink, turn, lane, event, data, digest, place) ORDER BY r.place"
-    " ON CONFLICT (digest) DO UPDATE SET error = NULL WHERE o.error IS NOT NULL"
+    "INSERT INTO {table} (flow, pipeline, sink, turn, lane, event, data, origin, digest)"
+    " SELECT $1, r.pipeline, r.sink, r.turn, r.lane, r.event, r.data, r.origin, r.digest FROM"
+    " unnest($2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::bytea[],"
+    " $9::bytea[]) WITH ORDINALITY AS"
+    " r (pipeline, sink, turn, lane, event, data, origin, digest, place) ORDER BY r.place"
+    " ON CONFLICT (digest) DO NOTHING"
 )
 
 _NOT_HELD = (
@@ -239,26 +227,18 @@ _NOT_HELD = (
 
 _LANES_WAITING = (
     "SELECT lanes.lane FROM generate_series(0, %s) AS lanes (lane) WHERE EXISTS (SELECT FROM {table} AS o"
-    " WHERE o.flow = %s AND o.lane = lanes.lane AND o.error IS NULL AND o.sink = ANY(%s)"
+    " WHERE o.flow = %s AND o.lane = lanes.lane AND o.sink = ANY(%s)"
     "{not_held})"
 )
 
 _WAITING = (
-    "SELECT o.seq, o.sink, o.turn, o.event, o.data FROM {table} AS o WHERE o.flow = %s"
-    " AND o.lane = ANY(%s) AND o.error IS NULL AND o.sink = ANY(%s)"
+    "SELECT o.seq, o.pipeline, o.sink, o.turn, o.event, o.data, o.origin FROM {table} AS o WHERE o.flow = %s"
+    " AND o.lane = ANY(%s) AND o.sink = ANY(%s)"
     "{not_held} ORDER BY o.seq LIMIT %s"
 )
 
 _DELETE = "DELETE FROM {table} WHERE seq = ANY(%s)"
 
-_REFUSE = (
-    "UPDATE {table} AS o SET error = r.error FROM"
-    " unnest(%s::bigint[], %s::text[]) AS r (seq, error) WHERE o.seq = r.seq"
-)
+_DEPTHS = "SELECT pipeline, count(*) FROM {table} WHERE flow = %s GROUP BY pipeline"
 
-_DEPTHS = (
-    "SELECT pipeline, count(*) FILTER (WHERE error IS NULL),"
-    " count(*) FILTER (WHERE error IS NOT NULL) FROM {table} WHERE flow = %s GROUP BY pipeline"
-)
-
-_ANY = "SELECT EXISTS (SELECT FROM {table} WHERE flow = %s AND error IS NULL AND sink = ANY(%s))"
+_ANY = "SELECT EXISTS (SELECT FROM {table} WHERE flow = %s AND sink = ANY(%s))"

@@ -13,13 +13,13 @@ from connectors.contracts import Attribute, Outgoing
 from connectors.errors import PermanentError
 from connectors.settings import Jq, Path, Template
 from transforms.contracts import Step, StepEnvironment, StepType
-from transforms.executions import UNSET, Executions
+from transforms.executions import UNSET, Ended, Executions
 from transforms.expressions import compile_jq, compile_template
 from transforms.expressions.values import to_text
 from transforms.steps.envelope import Envelope
 from transforms.steps.idempotent import OnlyIdempotentSettings
 from transforms.steps.inputs import picked
-from transforms.steps.outbox import OutboxSettings
+from transforms.steps.outbox import OutboxSettings, was_refused
 from transforms.steps.payload import Payload
 
 
@@ -140,14 +140,38 @@ class PublishStep:
 
 
 class OutboxPublishStep:
-    """Has nothing left to do: its events are in the outbox, since the step before was committed."""
+    """Has nothing left to do: its events are in the outbox, since the step before was committed.
+
+    But an event may have been refused on its way out of there. When its dead letter is replayed, this
+    delivers it, and that is all: the rest of its execution is done.
+    """
 
     has_output = False
 
-    def __init__(self, changed_by: str) -> None:
+    def __init__(self, name: str, changed_by: str, delivery: PublishStep, *, relayed: bool) -> None:
+        """Not `relayed`: there is no outbox here, and `delivery` takes every event."""
+        self._name = name
         self._changed_by = changed_by
+        self._delivery = delivery
+        self._relayed = relayed
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
+        """Deliver what was refused before."""
+        if executions.replays:
+            again = [k for k in indexes if was_refused(executions, self._name, k)]
+            if again:
+                self._delivery.run(executions, again)
+                for index in again:
+                    if index not in executions.failures:
+                        executions.end(index, Ended("repeated"))
+                indexes = [k for k in indexes if k not in again]
+        if self._relayed:
+            self._check(executions, indexes)
+        elif indexes:
+            self._delivery.run(executions, indexes)
+        return []
+
+    def _check(self, executions: Executions, indexes: Sequence[int]) -> None:
         """Fail those for which the step before did not run: nothing of theirs was written."""
         outputs = executions.outputs.get(self._changed_by)
         for index in indexes:
@@ -158,16 +182,16 @@ class OutboxPublishStep:
                     code="outbox_without_change",
                     hint=f"Let what leads past {self._changed_by} lead past this step too.",
                 )
-        return []
 
     def close(self) -> None:
         """Nothing is held."""
 
 
 def _make(settings: PublishSettings, env: StepEnvironment) -> Step:
-    if settings.outbox is not None and env.relayed:
-        return OutboxPublishStep(settings.outbox.step)
-    return PublishStep(settings, env)
+    delivery = PublishStep(settings, env)
+    if settings.outbox is None:
+        return delivery
+    return OutboxPublishStep(env.name, settings.outbox.step, delivery, relayed=env.relayed)
 
 
 PUBLISH = StepType(

@@ -15,7 +15,8 @@ BUSY = RetryableError("busy.", code="busy")
 
 
 def row(seq, *, turn=1, key="k", topic=None, sink="events"):
-    return WaitingRow(seq, sink, turn, json.dumps({"topic": topic, "key": key}), b"{}")
+    said = json.dumps({"topic": topic, "key": key})
+    return WaitingRow(seq, "orders", sink, turn, said, b"{}", b"")
 
 
 def grouped(rows, ordered=True):

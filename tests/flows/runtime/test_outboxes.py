@@ -5,109 +5,16 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 
-import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from connectors.failpoints import OUTBOX_NAMES
 from tests.connectors.kafka.driving import write
-from tests.flows.runtime.running import (
-    kafka_sink,
-    kafka_source,
-    pipeline,
-    publish,
-    step,
-    wait_for,
-)
+from tests.flows.runtime.outbox_booking import PARTITIONS, Booking
+from tests.flows.runtime.running import wait_for
 from tests.penstock.api.served import client_of
 from tests.transforms.steps.answering import Answer, serving
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
-
-PARTITIONS = 2
-QUERY = (
-    "INSERT INTO orders (id, total) VALUES ($1, $2)"
-    " ON CONFLICT (id) DO UPDATE SET total = EXCLUDED.total RETURNING number"
-)
-
-
-class Booking:
-    """Kafka → an order in PostgreSQL, and an event of it by way of the outbox → Kafka."""
-
-    def __init__(self, flow, kafka, database):
-        self.flow, self.kafka, self.database = flow, kafka, database
-        self.topic, self.target = (kafka.create_topic(PARTITIONS) for _ in range(2))
-        self.execute(
-            "CREATE TABLE orders (id int PRIMARY KEY, total int CHECK (total >= 0),"
-            " number int GENERATED ALWAYS AS IDENTITY)"
-        )
-        self.write_flow()
-
-    def write_flow(self, *between, sink=None, book=None, announce=None, **more):
-        exec_config = {
-            "database": self.database,
-            "query": QUERY,
-            "params": ["{{ .data.id }}", "{{ .data.total }}"],
-            "returning": True,
-            **(book or {}),
-        }
-        told = {"key": ".data.key", "outbox": {"step": "book"}, **(announce or {})}
-        own = publish("topic", "announce", **told)
-        self.flow.write(
-            modules=[
-                kafka_source(self.kafka, self.topic),
-                sink or kafka_sink(self.kafka.bootstrap, self.target),
-            ],
-            pipelines={
-                "booking": pipeline(
-                    "orders", step("book", "db_exec", exec_config), own, *between, **more
-                )
-            },
-        )
-
-    def execute(self, query):
-        with psycopg.connect(self.database, autocommit=True) as connection:
-            cursor = connection.execute(query)
-            return cursor.fetchall() if cursor.description else []
-
-    def send(self, ids, keys=7, partition=0, total=None):
-        for key in range(keys):
-            values = [
-                json.dumps({"id": n, "key": f"k{key}", "total": n if total is None else total})
-                for n in ids
-                if n % keys == key
-            ]
-            encoded = [value.encode() for value in values]
-            write(self.kafka, self.topic, *encoded, partition=partition, key=f"k{key}")
-
-    def send_at_once(self, count, partition=0):
-        values = [json.dumps({"id": n, "key": "k", "total": n}).encode() for n in range(count)]
-        write(self.kafka, self.topic, *values, partition=partition, key="k")
-
-    def orders(self):
-        return {number: n for n, number in self.execute("SELECT id, number FROM orders")}
-
-    def waiting(self):
-        try:
-            return self.execute("SELECT count(*) FROM penstock_outbox")[0][0]
-        except psycopg.errors.UndefinedTable:
-            return 0
-
-    def messages_there(self):
-        """How many messages are in the target topic now."""
-        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": "count"})
-        try:
-            marks = [
-                consumer.get_watermark_offsets(TopicPartition(self.target, each), timeout=20)
-                for each in range(PARTITIONS)
-            ]
-        finally:
-            consumer.close()
-        return sum(high - low for low, high in marks)
-
-    def events(self, count):
-        messages = self.kafka.read_all(self.target, count)
-        return [json.loads(message.value()) for message in messages]
 
 
 @pytest.fixture
@@ -255,7 +162,7 @@ class TestASink:
             def shown(line):
                 return line in client.get("/metrics").text
 
-            told = 'workflow_outbox_events{pipeline="booking",status="waiting"}'
+            told = 'workflow_outbox_events{pipeline="booking"}'
             wait_for(lambda: shown(f"{told} 20.0"), "the depth")
             assert shown('workflow_connector_health{connector="topic",type="sink.webhook"} 0.0')
             receiver.answer = lambda seen: Answer(status=204)
@@ -275,26 +182,6 @@ class TestASink:
         receiver.answer = lambda seen: Answer(status=204)
         telling.flow.run()
         assert telling.waiting() == 0
-
-    def test_that_refuses_an_event_for_good_leaves_it_in_the_table_with_the_error(
-        self, telling, receiver
-    ):
-        told = []
-
-        def answer(seen):
-            number = json.loads(seen.body)["data"][0]["number"]
-            told.append(number)
-            return Answer(status=400 if number == 2 and told.count(2) == 1 else 204)
-
-        receiver.answer = answer
-        telling.send_at_once(3)
-        log = telling.flow.run()
-        assert "outbox_refused" in log
-        ((error,),) = telling.execute("SELECT error FROM penstock_outbox")
-        assert "400" in error
-        telling.execute("UPDATE penstock_outbox SET error = NULL")
-        telling.flow.run()
-        assert (telling.waiting(), told.count(2)) == (0, 2)
 
 
 def test_explain_and_validate_name_the_outbox(booking):

@@ -1,0 +1,27 @@
+"""Makes sinks of their modules, not yet open, and what they render templates with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from connectors.contracts import Sink
+from connectors.registry import connector_type
+from transforms.expressions import compile_template
+
+if TYPE_CHECKING:
+    from flows.plan import SinkPlan
+
+
+def make_sink(plan: SinkPlan) -> Sink:
+    """Return the sink of a module, not yet connected."""
+    found = connector_type(plan.type)
+    assert found is not None  # noqa: S101 - the plan was checked when it was loaded
+    assert found.sink is not None  # noqa: S101 - `run` refuses types without a factory
+    return found.sink(plan.name, plan.settings)
+
+
+def renderer(text: str) -> Callable[[Mapping[str, Any]], str]:
+    """Return a function that renders `text` over a mapping; a value that is missing is an error."""
+    template = compile_template(text)
+    return lambda context: template.render(context, required=True)
