@@ -158,7 +158,7 @@ def _with_more(recorded: Recorded, store: StateStore, flow: str) -> Recorded:
     letters = [each for each in store.dead_letter(flow, recorded.id) if each.id == recorded.id]
     if letters and recorded.letter is None:
         recorded = replace(recorded, letter=letters[0].id)
-        if not recorded.tries:
+        if not recorded.tries and recorded.status == "failed":
             recorded = replace(recorded, tries=json.loads(letters[0].tries))
     sagas = [saga for at, saga in store.sagas.find(flow, recorded.id) if at == flow]
     found = next((saga for saga in sagas if saga.id == recorded.id), None)

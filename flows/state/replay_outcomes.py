@@ -18,6 +18,10 @@ from flows.state.tables import dead_letters, replay_entries, replays, server_now
 ACTIVE = ("running", "cancelling")
 """Statuses of replays whose entries workers take."""
 
+REPLAY_REQUESTED = "replay_requested"
+"""The error code of an entry that is no failure: somebody wants a recorded execution run again. It
+lives as long as its replay has it."""
+
 _ENDED = replays.c.done + replays.c.failed + replays.c.skipped + replays.c.returned
 
 
@@ -57,6 +61,9 @@ _return_letter = (
 )
 
 
+_forget_requested = _forget_letter.where(dead_letters.c.error_code == REPLAY_REQUESTED)
+
+
 def record_outcomes(connection: Connection, flow: str, replayed: Sequence[Replayed]) -> None:
     """Write outcomes, within the transaction that settles their executions.
 
@@ -72,6 +79,7 @@ def record_outcomes(connection: Connection, flow: str, replayed: Sequence[Replay
     ended = [each for each in replayed if each.outcome != "running"]
     for settling, outcomes in (
         (_forget_letter, {"done", "skipped"}),
+        (_forget_requested, {"returned"}),
         (_return_letter, {"returned"}),
     ):
         rows = [

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from sqlalchemy import (
     Connection,
     and_,
+    delete,
     func,
     insert,
     or_,
@@ -30,7 +31,7 @@ from sqlalchemy import (
 
 from flows.state.database import Database, transaction
 from flows.state.records import DeadLetter
-from flows.state.replay_outcomes import ACTIVE, finishing
+from flows.state.replay_outcomes import ACTIVE, REPLAY_REQUESTED, finishing
 from flows.state.rows import LETTER_FIELDS, Row, letter_of
 from flows.state.tables import dead_letters, leases, replay_entries, replays, sagas, server_now
 
@@ -242,10 +243,14 @@ class Replays:
             with transaction(connection):
                 _lock(connection, replay)
                 ended = list(connection.execute(ending).scalars())
+                returned = and_(dead_letters.c.id.in_(ended), dead_letters.c.replay == replay)
                 connection.execute(
-                    update(dead_letters)
-                    .where(dead_letters.c.id.in_(ended), dead_letters.c.replay == replay)
-                    .values(status="waiting", replay=None)
+                    delete(dead_letters).where(
+                        returned, dead_letters.c.error_code == REPLAY_REQUESTED
+                    )
+                )
+                connection.execute(
+                    update(dead_letters).where(returned).values(status="waiting", replay=None)
                 )
                 connection.execute(
                     update(replays)

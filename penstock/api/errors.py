@@ -21,6 +21,7 @@ STATUSES = {
     "unknown_pipeline": 404,
     "replay_unknown": 404,
     "execution_unknown": 404,
+    "replay_not_allowed": 409,
 }
 """Codes of errors that have a status of their own; of others the kind tells."""
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
+from connectors.errors import FlowFileError
+from dlq.again import Again, asked_again
+from dlq.replay import replay_document
+from dlq.selection import Selection
 from flows.history.diff import diff_document
 from flows.history.documents import (
     detail_document,
@@ -16,7 +21,9 @@ from flows.history.finding import find_execution
 from flows.history.listing import Page
 from flows.history.listing import list_executions as list_recorded
 from flows.history.recorded import Recorded
+from flows.state.letter_filter import LetterFilter
 from penstock.api.calls import Call, Route
+from penstock.api.documents import ReplayDocument
 from penstock.api.execution_documents import (
     DiffDocument,
     ExecutionDetailDocument,
@@ -25,8 +32,9 @@ from penstock.api.execution_documents import (
     TimelineDocument,
 )
 from penstock.api.flow_routes import find_pipeline
-from penstock.api.queries import DiffQuery, ExecutionsQuery
+from penstock.api.queries import DiffQuery, ExecutionReplayBody, ExecutionsQuery, ReplayBody
 from penstock.api.readers import Stores
+from penstock.api.replay_routes import begin_replay, has_it
 
 Json = dict[str, Any]
 
@@ -75,6 +83,44 @@ async def get_execution_events(call: Call) -> Json:
     return await _told(call, events_document)
 
 
+async def replay_execution(call: Call) -> Json:
+    """Run an execution again: its event, through the pipeline as it is now, effects and all.
+
+    The new execution says which replay it is; /api/v1/dlq/replays says how far that is.
+    """
+    body: ExecutionReplayBody = call.body
+    plan = call.backend.plan
+
+    def ask(stores: Stores) -> Again:
+        with stores.writer() as store:
+            again = asked_again(
+                store,
+                plan.name,
+                call.path["execution"],
+                now=time.time(),
+                plan=plan,
+                from_step=body.from_step,
+            )
+            if again.letter.status != "waiting":
+                raise has_it(again.letter.id, again.letter.replay)
+            again.add(store)
+            return again
+
+    again: Again = await call.ask_to_the_end(ask)
+    wanted = LetterFilter(flow=plan.name, ids=(again.letter.id,))
+    how = ReplayBody(edit=body.edit, from_step=body.from_step is not None)
+    try:
+        return replay_document(await begin_replay(call, Selection(wanted), how))
+    except FlowFileError:
+        await call.ask(lambda stores: _withdraw(stores, again))
+        raise
+
+
+def _withdraw(stores: Stores, again: Again) -> None:
+    with stores.writer() as store:
+        again.withdraw(store)
+
+
 async def diff_executions(call: Call) -> Json:
     """Compare two executions step by step."""
     query: DiffQuery = call.query
@@ -108,4 +154,12 @@ ROUTES = (
     Route("GET", _ONE, get_execution, ExecutionDetailDocument),
     Route("GET", f"{_ONE}/timeline", get_timeline, TimelineDocument),
     Route("GET", f"{_ONE}/events", get_execution_events, ExecutionEventsDocument),
+    Route(
+        "POST",
+        f"{_ONE}/replay",
+        replay_execution,
+        ReplayDocument,
+        body=ExecutionReplayBody,
+        status=202,
+    ),
 )

@@ -6,7 +6,8 @@ import time
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema, model_validator
+from typing_extensions import Self
 
 from connectors.settings import Rate, Settings
 from dlq.moments import parse_moment
@@ -173,6 +174,27 @@ class ReplayBody(Settings):
     """At most so many, such as `50/s`."""
     from_step: bool = False
     """Go on at the step that failed, with the outputs so far, instead of the first."""
+
+
+class ExecutionReplayBody(Settings):
+    """How to run an execution again."""
+
+    mode: Literal["exact", "modified", "step_from"] = "exact"
+    """`exact`: its event as it came; `modified`: with `edit`; `step_from`: from `from_step` on."""
+    edit: Jq | None = None
+    """Of `modified`: jq that the event's data goes through first."""
+    from_step: str | None = None
+    """Of `step_from`: the step it goes on with; those before it have put out what was recorded."""
+    record_as: Literal["replay"] = "replay"
+    """How the new execution is recorded: it says which replay it is."""
+
+    @model_validator(mode="after")
+    def _what_the_mode_needs(self) -> Self:
+        if (self.mode == "modified") != (self.edit is not None):
+            raise ValueError("edit with mode modified, and with no other")
+        if (self.mode == "step_from") != (self.from_step is not None):
+            raise ValueError("from_step with mode step_from, and with no other")
+        return self
 
 
 class ReplayAllBody(ReplayBody, Conditions):

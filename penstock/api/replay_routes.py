@@ -40,7 +40,7 @@ async def replay_dead_letter(call: Call) -> Json:
         raise has_it(letter.id, letter.replay)
     flow = call.backend.plan.name
     wanted = LetterFilter(flow=flow, pipeline=pipeline.name, ids=(letter.id,))
-    replay = await _begin(call, Selection(wanted), call.body)
+    replay = await begin_replay(call, Selection(wanted), call.body)
     if replay.status != "selecting" and not replay.total:
         raise has_it(letter.id, None)
     return replay_document(replay)
@@ -55,7 +55,7 @@ async def replay_all_dead_letters(call: Call) -> Json:
     pipeline = _replayable(call)
     body: ReplayAllBody = call.body
     selection = body.selection(call.backend.plan.name, pipeline.name)
-    return replay_document(await _begin(call, selection, body))
+    return replay_document(await begin_replay(call, selection, body))
 
 
 async def list_replays(call: Call) -> Json:
@@ -109,7 +109,7 @@ async def cancel_replay(call: Call) -> Json:
     return replay_document(await call.ask(cancel))
 
 
-async def _begin(call: Call, selection: Selection, body: ReplayBody) -> Replay:
+async def begin_replay(call: Call, selection: Selection, body: ReplayBody) -> Replay:
     """Record a replay and take its dead letters; a long selection goes on when this has returned."""
     flow = call.backend.plan.name
     sources = {source.name for source in call.backend.plan.sources if source.pipelines}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from connectors.errors import FlowFileError
-from penstock.cli import executions_export
+from penstock.cli import executions_export, executions_replay
 from penstock.cli.dlq_selecting import moment
 from penstock.cli.help import examples
 from penstock.cli.options import FlowName, OptionalFlows, Output, State
@@ -223,6 +223,7 @@ def diff(
     return 1 if document["summary"]["steps_different"] else 0
 
 
+executions.command("replay", epilog=executions_replay.EXAMPLES)(executions_replay.replay)
 executions.command("export", epilog=executions_export.EXAMPLES)(executions_export.export)
 
 

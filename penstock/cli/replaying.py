@@ -85,7 +85,7 @@ def start_replay(wanted: Wanted, ids: Sequence[str], conditions: Conditions) -> 
     """Ask for a replay, and see it through; return the exit code."""
     selection = selection_of(wanted.stored, wanted.flow, ids, conditions)
     plan = wanted.plan()
-    _check_expressions(wanted.edit, conditions.where)
+    check_expressions(wanted.edit, conditions.where)
     if plan is not None:
         _check_allowed(wanted, plan, selection, ids, conditions)
     if not ids and not _confirmed(wanted, selection):
@@ -137,7 +137,7 @@ def dry_run_replay(wanted: Wanted, ids: Sequence[str], conditions: Conditions) -
             code="usage",
             hint="Name the file behind the options.",
         )
-    _check_expressions(wanted.edit, conditions.where)
+    check_expressions(wanted.edit, conditions.where)
     edit = None if wanted.edit is None else compile_jq(wanted.edit)
     report = Report()
     total = count(wanted.store, selection)
@@ -254,7 +254,8 @@ def _of_this_flow(wanted: Wanted, number: int) -> None:
         )
 
 
-def _check_expressions(*programs: str | None) -> None:
+def check_expressions(*programs: str | None) -> None:
+    """Raise FlowFileError for jq that can't be read."""
     for program in programs:
         if program is None:
             continue
