@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ class Statistics:
     start: float
     width: float
     groups: tuple[Group, ...]
+    complete: bool = True
+    """Whether all were asked; else the newest failures were."""
 
     @property
     def total(self) -> int:
@@ -96,12 +99,21 @@ def statistics_of(
 
 
 def statistics_where(
-    store: StateStore, selection: Selection, *, now: float, most: int = 100
+    store: StateStore,
+    selection: Selection,
+    *,
+    now: float,
+    most: int = 100,
+    within: float | None = None,
 ) -> Statistics:
     """Return the statistics of what a selection means, jq included.
 
-    Each entry that the filter finds is read, so it takes as long as a list of them all. Raises FlowFileError for jq that can't be read.
+    Each entry that the filter finds is read, so it takes as long as a list of them all; or `within`
+    seconds, and then they may be of the newest failures alone (`complete`). Raises FlowFileError for
+    jq that can't be read.
     """
+    end = None if within is None else time.monotonic() + within
+    complete = True
     times: dict[tuple[str, _Name], array[float]] = {}
     samples: dict[tuple[str, _Name], DeadLetter] = {}
     for letters, _ in pages(store, selection, status=selection.wanted.status):
@@ -109,8 +121,11 @@ def statistics_where(
             group = letter.flow, _named(letter.pipeline, letter.step, letter.error_code)
             samples.setdefault(group, letter)  # the newest comes first
             times.setdefault(group, array("d")).append(letter.last_failed_at)
+        if end is not None and time.monotonic() > end:
+            complete = False
+            break
     if not times:
-        return Statistics(now, 1.0, ())
+        return Statistics(now, 1.0, (), complete)
     until = now if selection.wanted.until is None else min(now, selection.wanted.until)
     first = min(min(each) for each in times.values())
     last = max(until, *(letter.last_failed_at for letter in samples.values()))
@@ -123,7 +138,7 @@ def statistics_where(
             bars = Counter(floor((at - start) / width) for at in times[group])
             histogram = tuple(bars[place] for place in range(len(edges) - 1))
             found.append(_group(group[1], histogram, edges, samples[group]))
-    return Statistics(start, width, tuple(ranked(found)))
+    return Statistics(start, width, tuple(ranked(found)), complete)
 
 
 def edges_of(first: float, last: float, *, whole: int) -> list[float]:
@@ -168,6 +183,7 @@ def document(statistics: Statistics) -> dict[str, Any]:
         "total": statistics.total,
         "from": when(statistics.start),
         "bar_seconds": statistics.width,
+        "complete": statistics.complete,
         "groups": [
             {
                 "flow": group.flow,

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from flows.spec.pipelines import DeadLetters
 
 if TYPE_CHECKING:
     from flows.plan import FlowPlan
     from flows.state.contracts import StateStore
 
+log = structlog.get_logger("penstock.worker")
+
+COPIES_FORGOTTEN: Final = "dead_letter_copies_forgotten"
+"""The code of a warning: no error's, for the dead letters themselves are kept as long as they are to be."""
+
 
 def pruner(plan: FlowPlan) -> Callable[[StateStore], None]:
-    """Return a function that deletes dead letters and history past their retention."""
+    """Return a function that deletes dead letters, their copies and history past their retention."""
 
     def prune(store: StateStore) -> None:
         now = time.time()
@@ -27,5 +36,43 @@ def pruner(plan: FlowPlan) -> Callable[[StateStore], None]:
             history_before=now - history.retention if history.retention else None,
             history_max_bytes=history.max_size,
         )
+        _forget_copies(plan, store, now)
 
     return prune
+
+
+def sink_of_copies(plan: FlowPlan, pipeline: str) -> str | None:
+    """Return the sink that copies of a pipeline's dead letters go to; None where nobody hands them over."""
+    for source in plan.sources:
+        for each in source.pipelines:
+            if each.name == pipeline:
+                return each.dead_letter.sink
+    return None
+
+
+def retention_of_copies(plan: FlowPlan, pipeline: str) -> float:
+    """Return for how many seconds copies are kept that have no sink any more; 0 for always.
+
+    It is that of the pipeline's dead letters; of a pipeline that is gone too, the default.
+    """
+    found = next((each for each in plan.pipelines if each.name == pipeline), None)
+    return (DeadLetters() if found is None else found.dead_letter).retention
+
+
+def _forget_copies(plan: FlowPlan, store: StateStore, now: float) -> None:
+    """Forget copies that can't be delivered, since the flow names no sink for them any more."""
+    for pipeline in store.copies.counts(plan.name):
+        retention = retention_of_copies(plan, pipeline)
+        if sink_of_copies(plan, pipeline) is not None or not retention:
+            continue
+        forgotten = store.copies.drop(plan.name, pipeline, now - retention)
+        if forgotten:
+            log.warning(
+                "copies of dead letters are forgotten: the flow no longer names a sink for them",
+                code=COPIES_FORGOTTEN,
+                flow=plan.name,
+                pipeline=pipeline,
+                copies=forgotten,
+                hint="They had waited for longer than dead_letter.retention. `penstock state show FLOW.yaml`"
+                " tells what waits still; naming a dead_letter.sink again delivers that.",
+            )

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, select, update
 
 from flows.state.database import Database, transaction
 from flows.state.leases import under
+from flows.state.pruning import ROWS, delete_all
 from flows.state.queries import replacing, upsert_of
 from flows.state.records import Lease, LetterCopy
 from flows.state.rows import Row, sink_state_row, storable
@@ -146,6 +147,17 @@ class LetterCopies:
             pipeline: CopyCounts(int(count) - int(refused), int(refused))
             for pipeline, count, refused in self._rows(query)
         }
+
+    def drop(self, flow: str, pipeline: str, before: float) -> int:
+        """Forget a pipeline's copies of letters that failed before a time; return how many.
+
+        In transactions too small for a commit to wait on.
+        """
+        table = letter_copies.c
+        old = and_(table.flow == flow, table.pipeline == pipeline, table.failed_at < before)
+        some = select(table.number).where(old).limit(ROWS)
+        gone = delete(letter_copies).where(old, table.number.in_(some.scalar_subquery()))
+        return delete_all(self._database, gone)
 
     def of_letter(self, flow: str, letter: str) -> CopyStatus | None:
         """Return why a letter's copy is not at its sink; None where it is, or there is no sink."""

@@ -37,14 +37,14 @@ def prune(
 
     Sagas are kept as long as the dead letters they belong to; those that somebody has to see to, always.
     """
-    deleted = _delete_all(database, _free_keys(flow))
+    deleted = delete_all(database, _free_keys(flow))
     for pipeline, before in dead_letters_before.items():
-        deleted += _delete_all(database, _old_letters(flow, pipeline, before))
-        deleted += _delete_all(database, _old_sagas(flow, pipeline, before))
+        deleted += delete_all(database, _old_letters(flow, pipeline, before))
+        deleted += delete_all(database, _old_sagas(flow, pipeline, before))
     if dead_letters_before:
         deleted += _delete_replays(database, flow, min(dead_letters_before.values()))
     if history_before is not None:
-        deleted += _delete_all(database, _old_chunks(flow, history_before))
+        deleted += delete_all(database, _old_chunks(flow, history_before))
     if history_max_bytes is not None:
         deleted += _shrink(database, flow, history_max_bytes)
     return deleted
@@ -99,7 +99,7 @@ def _delete_replays(database: Database, flow: str, before: float) -> int:
     for number in database.run(lambda connection: list(connection.execute(old).scalars())):
         entries = replay_entries.c
         some = select(entries.letter).where(entries.replay == number).limit(ROWS)
-        total += _delete_all(
+        total += delete_all(
             database,
             delete(replay_entries).where(
                 entries.replay == number, entries.letter.in_(some.scalar_subquery())
@@ -116,7 +116,7 @@ def _old_chunks(flow: str, before: float) -> Delete:
     return delete(history_chunks).where(table.id.in_(old.scalar_subquery()))
 
 
-def _delete_all(database: Database, some: Delete) -> int:
+def delete_all(database: Database, some: Delete) -> int:
     """Delete ROWS after ROWS, each in its own transaction, until nothing is left."""
     total = 0
     while True:

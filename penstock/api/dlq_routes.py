@@ -8,7 +8,7 @@ from typing import Any
 
 from connectors.errors import FlowFileError
 from dlq.query import Page, page_document, select_letters
-from dlq.stats import Statistics, document, statistics_of
+from dlq.stats import Statistics, document, statistics_of, statistics_where
 from flows.state.letter_documents import detail
 from flows.state.records import DeadLetter
 from penstock.api.calls import Call, Route
@@ -20,7 +20,7 @@ from penstock.api.readers import Stores
 Json = dict[str, Any]
 
 SEARCH_FOR = 3.0
-"""Seconds that jq is asked about dead letters for one page."""
+"""Seconds that jq is asked about dead letters for one page, or one count."""
 
 _ID = re.compile(r"[0-9a-f-]{36}")
 
@@ -59,16 +59,23 @@ async def get_dead_letter(call: Call) -> Json:
 
 
 async def get_statistics(call: Call) -> Json:
-    """Count dead letters by where and how they failed, over time, the likeliest cause first."""
+    """Count dead letters by where and how they failed, over time, the likeliest cause first.
+
+    With `where`, each is read and asked, the newest failure first, for some seconds: `complete` says
+    whether that was enough for all.
+    """
     query: StatsQuery = call.query
     backend = call.backend
     if query.pipeline is not None:
         find_pipeline(backend, query.pipeline)
-    wanted = query.wanted(backend.plan.name, query.pipeline)
+    selection = query.selection(backend.plan.name, query.pipeline)
     now = time.time()
 
     def read(stores: Stores) -> Statistics:
-        return statistics_of(stores.reader.store, wanted, now=now)
+        store = stores.reader.store
+        if selection.where is None:
+            return statistics_of(store, selection.wanted, now=now)
+        return statistics_where(store, selection, now=now, within=SEARCH_FOR)
 
     return document(await call.ask(read))
 

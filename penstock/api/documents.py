@@ -468,6 +468,9 @@ class StatisticsDocument(Settings):
     """When the histograms begin."""
     bar_seconds: float
     """How long a bar of the histograms is."""
+    complete: bool
+    """Whether all dead letters were counted. With `where`, jq is asked about the newest failures for some
+    seconds, and what it has not come to by then is left out."""
     groups: list[GroupDocument]
     """The groups, the likeliest cause first."""
 

@@ -9,6 +9,7 @@ import orjson
 from starlette.responses import Response
 
 from connectors.errors import PenstockError
+from flows.state.copy_store import CopyCounts
 from penstock.api.calls import Call, Route
 from penstock.api.documents import HealthDocument, ReadyDocument
 from penstock.api.metrics import MEDIA_TYPE, exposition
@@ -57,14 +58,20 @@ async def get_metrics(call: Call) -> Response:
     backend = call.backend
     flow = backend.plan.name
     depths: dict[str, int] | None = None
+    copies: dict[str, CopyCounts] = {}
 
-    def read(stores: Stores) -> dict[str, int]:
-        found = stores.reader.store.letters.depths(flow)
-        return {plan.name: found.get(plan.name, 0) for plan in backend.plan.pipelines}
+    def read(stores: Stores) -> tuple[dict[str, int], dict[str, CopyCounts]]:
+        store = stores.reader.store
+        found = store.letters.depths(flow)
+        copying = [each.name for each in backend.plan.pipelines if each.dead_letter.sink]
+        return (
+            {plan.name: found.get(plan.name, 0) for plan in backend.plan.pipelines},
+            dict.fromkeys(copying, CopyCounts()) | store.copies.counts(flow),
+        )
 
     with suppress(PenstockError):
-        depths = await call.ask(read)
-    return Response(exposition(backend, depths), media_type=MEDIA_TYPE)
+        depths, copies = await call.ask(read)
+    return Response(exposition(backend, depths, copies), media_type=MEDIA_TYPE)
 
 
 ROUTES = (

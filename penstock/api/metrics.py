@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -24,6 +25,7 @@ from prometheus_client.registry import Collector
 from flows.runtime.measures import BOUNDS, Histogram
 from flows.runtime.reports import sum_lags
 from flows.runtime.supervisor import WorkerView
+from flows.state.copy_store import CopyCounts
 from penstock.api.calls import Backend
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -107,6 +109,19 @@ TABLE = (
         "gauge",
         ("pipeline",),
         "Dead letters that there are; absent while the state store is away.",
+    ),
+    Described(
+        "workflow_dlq_copies_waiting",
+        "gauge",
+        ("pipeline",),
+        "Copies of dead letters that wait for `dead_letter.sink`; absent for pipelines without one, and"
+        " while the state store is away.",
+    ),
+    Described(
+        "workflow_dlq_copies_refused",
+        "gauge",
+        ("pipeline",),
+        "Copies of dead letters that `dead_letter.sink` has refused; tried again at the next start.",
     ),
     Described(
         "workflow_event_store_events_total",
@@ -198,22 +213,33 @@ TABLE = (
 _Sample = tuple[tuple[str, ...], float]
 
 
-def exposition(backend: Backend, depths: Mapping[str, int] | None) -> bytes:
+def exposition(
+    backend: Backend,
+    depths: Mapping[str, int] | None,
+    copies: Mapping[str, CopyCounts] = MappingProxyType({}),
+) -> bytes:
     """Return the metrics of now in Prometheus's text format.
 
-    `depths`: pipeline → its dead letters; None when the state store did not answer.
+    `depths`: pipeline → its dead letters; None when the state store did not answer. `copies`: pipeline
+    → its copies of dead letters that are not at their sink.
     """
     registry = CollectorRegistry()
-    registry.register(_Moment(backend, depths))
+    registry.register(_Moment(backend, depths, copies))
     return generate_latest(registry)
 
 
 class _Moment(Collector):
     """Fills the table with what is known now."""
 
-    def __init__(self, backend: Backend, depths: Mapping[str, int] | None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        depths: Mapping[str, int] | None,
+        copies: Mapping[str, CopyCounts],
+    ) -> None:
         self._backend = backend
         self._depths = depths
+        self._copies = copies
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that it is not asked twice."""
@@ -340,6 +366,9 @@ class _Moment(Collector):
         _add(found, "workflow_state_store_up", (), self._depths is not None)
         for pipeline, depth in (self._depths or {}).items():
             _add(found, "workflow_dlq_depth", (pipeline,), depth)
+        for pipeline, counts in self._copies.items():
+            _add(found, "workflow_dlq_copies_waiting", (pipeline,), counts.waiting)
+            _add(found, "workflow_dlq_copies_refused", (pipeline,), counts.refused)
         about = (version("penstock"), plan.name, plan.version_hash)
         _add(found, "workflow_build_info", about, 1)
 

@@ -86,22 +86,22 @@ class Facts(Settings):
         )
 
 
-class StatsQuery(Facts):
-    """What to count."""
-
-    pipeline: str | None = None
-    """Only this pipeline's."""
-
-
 class Conditions(Facts):
-    """Which dead letters of a pipeline, by what their events hold, too."""
+    """Which dead letters, by what their events hold, too."""
 
     where: Jq | None = None
     """jq over the event that must be true, such as `.data.total > 100`."""
 
-    def selection(self, flow: str, pipeline: str, status: str | None = None) -> Selection:
+    def selection(self, flow: str, pipeline: str | None, status: str | None = None) -> Selection:
         """Return what is meant."""
         return Selection(self.wanted(flow, pipeline, status), self.where)
+
+
+class StatsQuery(Conditions):
+    """What to count."""
+
+    pipeline: str | None = None
+    """Only this pipeline's."""
 
 
 class LettersQuery(PageQuery, Conditions):

@@ -12,6 +12,7 @@ from penstock.cli.help import examples
 from penstock.cli.options import FlowName, OptionalFlows, Output, State
 
 if TYPE_CHECKING:
+    from flows.plan import FlowPlan
     from flows.state.records import Parked
     from penstock.cli.stored import Stored
 
@@ -41,6 +42,7 @@ def show(
 
     Reads the state store and nothing else, so it works while the flow runs and when it doesn't. With
     the flow's file, each pipeline's `dead_letter.alert_threshold` stands beside its dead letters.
+    Copies of dead letters that are not at their `dead_letter.sink` follow, if there are any.
     """
     from penstock.cli.output import print_json  # noqa: PLC0415
     from penstock.cli.stored import open_stored  # noqa: PLC0415 - loads SQLAlchemy
@@ -69,7 +71,22 @@ def _flow(stored: Stored, name: str) -> dict[str, Any]:
             asdict(row) | {"alert_threshold": alerts.get(row.pipeline)}
             for row in store.totals(name)
         ],
+        "copies": [
+            {"pipeline": pipeline, **asdict(counts), **_sink_of_copies(plan, name, pipeline)}
+            for pipeline, counts in sorted(store.copies.counts(name).items())
+        ],
     }
+
+
+def _sink_of_copies(plan: FlowPlan | None, flow: str, pipeline: str) -> dict[str, Any]:
+    """Return where a pipeline's copies of dead letters go; nothing is known without the flow's file."""
+    from flows.runtime.retention import retention_of_copies, sink_of_copies  # noqa: PLC0415
+
+    if plan is None or plan.name != flow:
+        return {"sink": None, "deliverable": None, "kept_for": None}
+    sink = sink_of_copies(plan, pipeline)
+    kept_for = None if sink is not None else retention_of_copies(plan, pipeline) or None
+    return {"sink": sink, "deliverable": sink is not None, "kept_for": kept_for}
 
 
 def _print_flow(one: dict[str, Any], place: str, now: float) -> None:
@@ -108,6 +125,29 @@ def _print_flow(one: dict[str, Any], place: str, now: float) -> None:
                 _letters(row["dead_letters"], row["alert_threshold"]),
             )
             for row in one["pipelines"]
+        ],
+    )
+    print()
+    if one["copies"]:
+        _print_copies(one["copies"])
+
+
+def _print_copies(copies: list[dict[str, Any]]) -> None:
+    """Print what copies of dead letters are not at their sink (`dead_letter.sink`)."""
+    from penstock.cli.amounts import show_age  # noqa: PLC0415
+    from penstock.cli.output import print_table  # noqa: PLC0415
+
+    def where(row: dict[str, Any]) -> str:
+        if row["deliverable"] is not False:
+            return row["sink"] or "-"
+        kept = "" if row["kept_for"] is None else f": forgotten after {show_age(row['kept_for'])}"
+        return f"none any more{kept}"
+
+    print_table(
+        ["COPIES OF DEAD LETTERS", ">WAITING", ">REFUSED", "SINK"],
+        [
+            (row["pipeline"], f"{row['waiting']:,}", f"{row['refused']:,}", where(row))
+            for row in copies
         ],
     )
     print()

@@ -173,3 +173,17 @@ def test_jq_chooses_what_is_counted(store):
     (group,) = statistics_where(store, some, now=NOW).groups
     assert (group.error_code, group.step, group.count) == ("a", "x", 24)
     assert group.sample.last_failed_at == NOW - 1
+
+
+def test_jq_that_is_given_no_more_time_has_counted_the_newest_and_says_so(store, monkeypatch):
+    monkeypatch.setattr("dlq.selection.PAGE", 10)
+    _fill(store, [("a", "x", range(24))])
+    everything = Selection(LetterFilter(flow="shop"), "true")
+    found = statistics_where(store, everything, now=NOW, within=0.0)
+    assert (found.total, found.complete) == (10, False)
+    assert document(found)["complete"] is False
+    assert found.groups[0].sample.last_failed_at == max(
+        each.last_failed_at for each in store.letters.page(everything.wanted, 100)
+    )
+    found = statistics_where(store, everything, now=NOW, within=600.0)
+    assert (found.total, found.complete) == (24, True)

@@ -9,8 +9,8 @@ import pytest
 
 from connectors.failpoints import OUTBOX_NAMES
 from tests.connectors.kafka.driving import write
-from tests.flows.runtime.outbox_booking import PARTITIONS, Booking
-from tests.flows.runtime.running import wait_for
+from tests.flows.runtime.outbox_booking import PARTITIONS, QUERY, Booking
+from tests.flows.runtime.running import step, wait_for
 from tests.penstock.api.served import client_of
 from tests.transforms.steps.answering import Answer, serving
 
@@ -122,6 +122,72 @@ def test_workers_share_the_outbox_and_keep_each_keys_order(booking):
         of_key[event["partitionkey"]].append(orders[event["data"][0]["number"]])
     assert len(of_key) == 10
     assert all(found == sorted(found) for found in of_key.values())
+
+
+SLOW_QUERY = "WITH slow AS (SELECT pg_sleep(0.3)) " + QUERY.replace(
+    "VALUES ($1, $2)", "SELECT $1::int, $2::int FROM slow"
+)
+
+
+def shares_of_five(booking):
+    """Send 500 orders of five keys to each partition."""
+    for partition in range(PARTITIONS):
+        for key in range(5):
+            ids = [partition * 1000 + n for n in range(500) if n % 5 == key]
+            name = f"p{partition}k{key}"
+            values = [json.dumps({"id": n, "key": name, "total": n}).encode() for n in ids]
+            write(booking.kafka, booking.topic, *values, partition=partition, key=name)
+
+
+def in_order(booking, events):
+    """The keys of whose orders the events came in the order of the orders, each first event counted."""
+    of_key = defaultdict(dict)
+    for event in events:
+        of_key[event["partitionkey"]].setdefault(event["id"], event["data"][0]["number"])
+    return [key for key, found in of_key.items() if list(found.values()) == sorted(found.values())]
+
+
+@pytest.mark.parametrize("point", ["", "before_outbox_commit", "after_outbox_published"])
+def test_a_pipeline_that_is_spread_over_a_cluster_publishes_each_change_in_order(booking, point):
+    booking.write_flow(partition_by=".data.key")
+    shares_of_five(booking)
+    if point:
+        run = booking.flow.start("--workers", "2", environ={"PENSTOCK_FAIL_POINT": f"{point}:3"})
+        run.wait_for_lines("starts again")
+        run.kill_all()
+    booking.flow.run("--workers", "2")
+    assert booking.waiting() == 0
+    assert len(booking.orders()) == 1000
+    events = booking.events(booking.messages_there())
+    assert len({event["id"] for event in events}) == 1000
+    assert len(in_order(booking, events)) == 10
+    assert booking.flow.totals() == {"booking": (1000, 0, 0)}
+
+
+def test_a_change_that_was_made_in_time_is_published_though_the_time_is_over_then(booking):
+    booking.write_flow(book={"query": SLOW_QUERY}, timeout="1s")
+    booking.send_at_once(
+        8
+    )  # of one key, so one after another: the last is made after more than 2 s
+    booking.flow.run()
+    assert len(booking.orders()) == 8
+    assert len(booking.events(8)) == 8
+    assert (booking.flow.letters(), booking.flow.totals()) == ([], {"booking": (8, 0, 0)})
+
+
+def test_what_is_over_time_after_its_change_is_a_dead_letter_of_the_step_that_it_was_not_in_time_for(
+    booking,
+):
+    booking.write_flow(
+        step("late", "set", {"values": {"done": True}}), book={"query": SLOW_QUERY}, timeout="1s"
+    )
+    booking.send_at_once(8)
+    booking.flow.run()
+    assert len(booking.orders()) == len(booking.events(8)) == 8
+    letters = booking.flow.letters()
+    assert {(letter.step, letter.error_code) for letter in letters} == {
+        ("late", "execution_timeout")
+    }
 
 
 def test_a_step_with_a_key_publishes_nothing_for_what_was_done(booking):

@@ -9,8 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from flows.runtime.measures import BOUNDS, Histogram, Measures, PipelineMeasures, StepMeter
 from flows.runtime.reports import PipelineCounts, Report
 from flows.runtime.supervisor import WorkerView
+from flows.state.copies import letter_copy
+from flows.state.copy_store import RefusedCopy
 from penstock.api.live import RATES_OVER, Live
 from penstock.api.metrics import TABLE
+from tests.flows.state.samples import commit, letter, settlement
 
 
 def worker(**report):
@@ -103,3 +106,25 @@ def test_the_error_rate_is_that_of_the_last_minutes():
         see(100, 100)
     assert see(200, 100) == 0.0
     assert see(203, 101) == 100 / 104
+
+
+def test_copies_of_dead_letters_that_wait_and_that_are_refused_are_counted(served, store, lease):
+    made = settlement()
+    for number in range(3):
+        copy = letter_copy(letter(number), None, acting="step.jq", error=None)
+        made.copies.append(copy)
+    commit(store, lease, [made])
+    writer = store.acquire_lease("shop", "orders/dead-letters/dead", "me", 60.0)
+    first = store.copies.waiting("shop", ["enrich"])[0].number
+    store.copies.settle(writer, [], {first: RefusedCopy("too_large", "too large.")}, "dead", None)
+    exposed = families(served)
+    found = {
+        status: [
+            (each.labels, each.value) for each in exposed[f"workflow_dlq_copies_{status}"].samples
+        ]
+        for status in ("waiting", "refused")
+    }
+    assert found == {
+        "waiting": [({"pipeline": "enrich"}, 2.0)],
+        "refused": [({"pipeline": "enrich"}, 1.0)],
+    }

@@ -142,6 +142,22 @@ def test_statistics_group_what_failed_alike(served, letters):
     assert problem(answer) == (404, "unknown_pipeline")
 
 
+def test_statistics_count_what_jq_chooses(served, letters):
+    def counted(where, **more):
+        shown = served.client.get("/api/v1/dlq/stats", params={"where": where, **more}).json()
+        assert shown["complete"]
+        return {each["error_code"]: each["count"] for each in shown["groups"]}
+
+    totals = [json.loads(letter.event)["data"]["total"] for letter in letters]
+    assert sum(counted(f".data.total > {totals[3]}").values()) == 2
+    assert counted("true") == {"code_0": 3, "code_1": 3}
+    assert counted("true", error="code_1", pipeline="enrich") == {"code_1": 3}
+    assert counted("false") == {}
+    answer = served.client.get("/api/v1/dlq/stats", params={"where": "(("})
+    assert problem(answer) == (422, "request_invalid")
+    assert [each["place"] for each in answer.json()["errors"]] == ["query.where"]
+
+
 def test_what_is_discarded_is_in_the_archive_first_and_can_be_brought_back(
     served, letters, store, tmp_path
 ):

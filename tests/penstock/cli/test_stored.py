@@ -8,6 +8,8 @@ import time
 import pytest
 
 from connectors.contracts import Lag
+from flows.state.copies import letter_copy
+from flows.state.copy_store import RefusedCopy
 from flows.state.store import open_store
 from penstock.cli.app import main
 from tests.flows.state.samples import commit, letter, settlement
@@ -306,4 +308,57 @@ def test_state_show_tells_how_many_dead_letters_are_too_many(filled, folder, cap
     assert {row["pipeline"]: row["alert_threshold"] for row in shown["pipelines"]} == {
         "enrich": 1,
         "audit": 10,
+    }
+
+
+def test_state_show_tells_which_copies_of_dead_letters_wait_and_which_have_no_sink_any_more(
+    filled, folder, capsys
+):
+    assert "COPIES" not in run(capsys, "state", "show")[1]
+    store = open_store("sqlite:///penstock.db")
+    settled = []
+    for place, pipeline in enumerate(("audit", "enrich", "former")):
+        made = settlement(pipeline=pipeline)
+        for number in range(3):
+            failed = letter(100 + place * 10 + number, pipeline=pipeline)
+            made.copies.append(letter_copy(failed, None, acting="step.jq", error=None))
+        settled.append(made)
+    commit(store, store.acquire_lease("shop", "orders/0", "me", 60.0), settled)
+    lease = store.acquire_lease("shop", "orders/dead-letters/dead", "me", 60.0)
+    first = store.copies.waiting("shop", ["enrich"])[0].number
+    store.copies.settle(lease, [], {first: RefusedCopy("too_large", "too large.")}, "dead", None)
+    store.close()
+    config = {"brokers": "127.0.0.1:1", "topics": ["orders"]}
+    step = {"name": "send", "type": "step.publish", "config": {"sink": "out"}}
+    flow = {
+        "name": "shop",
+        "modules": [
+            {"name": "orders", "type": "source.kafka", "config": config},
+            {"name": "out", "type": "sink.stdout"},
+            {"name": "dead", "type": "sink.file", "config": {"path": "dead.jsonl"}},
+        ],
+        "pipelines": {
+            name: {"trigger": {"source": "orders"}, "dead_letter": letters, "steps": [step]}
+            for name, letters in (("enrich", {"sink": "dead"}), ("audit", {"retention": "3d"}))
+        },
+    }
+    (folder / "shop.json").write_text(json.dumps(flow))
+    code, out, err = run(capsys, "state", "show", "shop.json")
+    assert code == 0, err
+    table = out[out.index("COPIES OF DEAD LETTERS") :].splitlines()
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in table[1:] if line}
+    assert rows == {
+        "audit": "3 0 none any more: forgotten after 3 d",
+        "enrich": "2 1 dead",
+        "former": "3 0 none any more: forgotten after 7 d",
+    }
+    _, out, _ = run(capsys, "state", "show", "--flow", "shop", "-o", "json")
+    (shown,) = json.loads(out)
+    assert shown["copies"][1] == {
+        "pipeline": "enrich",
+        "waiting": 2,
+        "refused": 1,
+        "sink": None,
+        "deliverable": None,
+        "kept_for": None,
     }
