@@ -70,6 +70,8 @@ def asked_again(
                 "it is a dead letter: it goes on at the step that failed, or at the first.",
             )
         return Again(recorded, known, is_new=False)
+    if recorded.redacted:
+        raise _impossible(recorded, "something of it was masked before it was recorded.")
     if from_step is not None:
         _check_step(recorded, pipeline, from_step)
     return Again(recorded, _letter(recorded, from_step, now), is_new=True)

@@ -22,6 +22,7 @@ from flows.spec.nodes import plain
 from flows.spec.not_built import find_not_built
 from flows.spec.pipelines import Compensation, DeadLetters, Idempotency, Pipeline, Retry, Saga, Step
 from flows.spec.problems import FlowErrors, Place, Problem
+from flows.spec.redactions import Redaction, parse_redaction
 from flows.spec.secrets import Secrets
 from flows.spec.server import Server, parse_tokens
 from schema_registry.subjects import SubjectVersions
@@ -44,6 +45,8 @@ class HistoryPlan:
     """Seconds."""
     max_size: int
     """Bytes."""
+    redact: tuple[Redaction, ...] = ()
+    """What is masked before it is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +355,13 @@ def _history(model: FlowFile) -> HistoryPlan:
         "sampled": "sampled",
         "off": "off",
     }
-    return HistoryPlan(record[kind], float(fraction or 1.0), history.retention, history.max_size)
+    return HistoryPlan(
+        record[kind],
+        float(fraction or 1.0),
+        history.retention,
+        history.max_size,
+        tuple(map(parse_redaction, history.redact)),
+    )
 
 
 def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:

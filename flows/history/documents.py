@@ -88,6 +88,7 @@ def detail_document(recorded: Recorded) -> dict[str, Any]:
         "duplicate_of": None if duplicate is None else duplicate.original,
         "replay": executions.runs.get(index),
         "compensation": exact(compensations(recorded)) if compensations(recorded) else None,
+        "redacted": recorded.redacted,
         "batch": recorded.batch,
     }
 
@@ -100,6 +101,8 @@ def timeline_document(recorded: Recorded) -> dict[str, Any]:
         "flow_version": recorded.flow_version or None,
         "batch": recorded.batch,
     }
+    if recorded.redacted:
+        metadata["redacted"] = True
     run = recorded.executions.runs.get(recorded.index)
     if run is not None:
         metadata["replay"] = run

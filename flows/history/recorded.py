@@ -51,6 +51,8 @@ class Recorded:
     """Its dead letter, where it is one now."""
     saga: Saga | None = None
     """Its saga, where that is kept: while it runs, or when it has failed."""
+    redacted: bool = False
+    """Whether something of it was masked before it was recorded: it can't run again as it was."""
     batch: int = 1
     """How many executions went through the steps with it."""
 
@@ -125,6 +127,7 @@ def of_chunk(row: ChunkRow, view: ChunkView, place: int, shape: PipelineShape | 
         started_at=executions.starts.get(place, executions.started),
         ended_at=row.recorded_at,
         tries=json.loads(view.tries.get(place, "[]")),
+        redacted=place in view.redacted,
         batch=row.count,
     )
 

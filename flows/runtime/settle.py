@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from random import Random
@@ -17,6 +17,7 @@ from connectors.failpoints import fail_point
 from flows.runtime.halt import Halt
 from flows.runtime.measures import Histogram
 from flows.runtime.parking import Parking, parked_record
+from flows.runtime.redacting import redacted
 from flows.runtime.sagas import Sagas
 from flows.runtime.tenants import tenants
 from flows.runtime.time_limit import ended_untried
@@ -108,6 +109,7 @@ class Settle:
         self._types = {step.place_in_pipeline: step.type for step in plan.everything_run()}
         self._tenant = compile_jq(plan.tenant) if plan.tenant else None
         self._record = flow.history.record
+        self._redact = flow.history.redact
         self._fraction = flow.history.fraction
         self._random = Random()  # noqa: S311 - which batches are sampled is no secret
 
@@ -294,10 +296,14 @@ class Settle:
             return None
         first, last = _time_range(executions.events.column("timestamp"), now)
         only_failed = record == "errors"
-        # Before the columns are looked at: encoding makes those that it keeps.
+        types = executions.events.columns.get("type")
+        masked: Collection[int] = ()
+        if self._redact:
+            executions, masked = redacted(executions, self._redact)
         body = encode_chunk(
             executions,
             meta=executions.base_meta,
+            redacted=masked,
             only_failed=only_failed,
             with_undone=self._sagas is not None and self._sagas.in_history,
         )
@@ -314,7 +320,7 @@ class Settle:
             body=body,
             skipped=0 if only_failed else skipped,
             errors=_lines(_codes(executions)) if failed else "",
-            types=_lines(executions.events.columns.get("type")),
+            types=_lines(types),
         )
 
     def _sink_states(self) -> dict[str, Mapping[str, str]]:

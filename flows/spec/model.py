@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 from annotated_types import Ge
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from connectors.settings import Duration, Jq, Settings, Size
+from connectors.settings import Duration, Settings, Size
 from flows.spec.operations import Alert, Isolation, Scale
 from flows.spec.pipelines import Name, Pipeline, Retry
+from flows.spec.redactions import check_redaction
 from flows.spec.server import Server
 
 _RECORD = re.compile(r"full|errors|off|sampled\((0(?:\.\d+)?|1(?:\.0+)?|\.\d+)\)")
@@ -68,8 +69,9 @@ class History(Settings):
     """How long history is kept."""
     max_size: Size = 10_000_000_000
     """Most bytes that history may take; the oldest goes first."""
-    redact: list[Jq] = Field(default=[])
-    """jq paths whose values are masked before they are recorded, such as `.data.card`."""
+    redact: list[Annotated[str, AfterValidator(check_redaction)]] = Field(default=[])
+    """Paths to what is masked before it is recorded, such as `.data.card`, `.data.items[].card` or
+    `.steps.customer.output.name`. Dead letters and what waits keep it: they are to run again."""
 
 
 class Log(Settings):

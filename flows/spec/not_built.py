@@ -38,9 +38,6 @@ def _top_level(tree: Mapping) -> Iterator[Use]:
     for name in ("scale", "isolation", "alerts"):
         if tree.get(name) is not None and not _is_empty(tree.get(name)):
             yield _at(tree, name, name)
-    history = tree.mapping("history")
-    if history is not None and history.items("redact"):
-        yield _at(history, "redact", "history.redact")
 
 
 def _modules(flow: CheckedFlow) -> Iterator[Use]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -76,6 +76,8 @@ class ChunkView:
     """Of those that had waited and failed before: flows.state.tries."""
     put_out: Callable[[int], dict[str, Any]]
     """Returns step → output of one of them: of a body that was decoded without outputs."""
+    redacted: Collection[int] = ()
+    """Those of which something was masked before it was recorded."""
 
 
 # --- encoding ---------------------------------------------------------------------------------
@@ -87,10 +89,11 @@ def encode_chunk(
     meta: Mapping[str, Any],
     only_failed: bool = False,
     with_undone: bool = True,
+    redacted: Collection[int] = (),
 ) -> bytes:
     """Return the body of a chunk: of all executions that have ended, or of those that failed.
 
-    `with_undone`: with the compensations of failed sagas. Never raises for what a step put out: a
+    `redacted`: those of which something was masked before. `with_undone`: with the compensations of failed sagas. Never raises for what a step put out: a
     value that is not JSON is kept as its text.
     """
     chosen = _chosen(executions, only_failed)
@@ -105,6 +108,7 @@ def encode_chunk(
         columns=columns,
         makers=makers,
         with_undone=with_undone,
+        redacted=redacted,
     )
 
 
@@ -142,6 +146,7 @@ def _body(
     columns: Mapping[str, Column],
     makers: Mapping[str, str],
     with_undone: bool = True,
+    redacted: Collection[int] = (),
 ) -> bytes:
     """`rows`: where the chosen executions' events are in `raws` and `columns`."""
     batch = executions.events
@@ -209,6 +214,8 @@ def _body(
             for k, each in executions.duplicates.items()
             if k in places
         ]
+    if redacted:
+        header["redacted"] = [places[k] for k in redacted if k in places]
     if executions.undone and with_undone:
         header["undone"] = [(places[k], v) for k, v in _within(executions.undone, places)]
     return _compress(b"\n".join([_header_text(header), *parts, b""]))
@@ -433,7 +440,13 @@ def _decode(body: bytes, *, with_outputs: bool) -> ChunkView:
         runs=dict(header.get("runs", ())),
     )
     tries = dict(header.get("tries", ()))
-    return ChunkView(executions, header["indexes"] or range(size), tries, put_out_by)
+    return ChunkView(
+        executions,
+        header["indexes"] or range(size),
+        tries,
+        put_out_by,
+        frozenset(header.get("redacted", ())),
+    )
 
 
 def _batch(header: dict[str, Any], size: int, sections: list[Column]) -> Batch:

@@ -92,6 +92,8 @@ class ExecutionDetailDocument(ExecutionDocument):
     """Which replay of its event it is; null for the first run."""
     compensation: list[Any] | None
     """What its saga has undone, in that order."""
+    redacted: bool
+    """Whether something of it was masked before it was recorded (`history.redact`)."""
     batch: int
     """How many executions were settled together with it, itself included."""
 

@@ -74,7 +74,6 @@ def test_a_setting_of_a_module_or_of_the_flow_that_is_not_built_is_named(load):
     assert found(load(text)) == [
         "2: format: confluent_json",
         "2: archive (of a module)",
-        "19: history.redact",
         "22: scale",
         "23: isolation",
     ]
