@@ -423,7 +423,7 @@ def _announce(
     sinks: Mapping[str, Sink],
     known: Mapping[str, object],
 ) -> None:
-    """Have the store know of each writer before its first write.
+    """Have the store know of each writer before its first write, and that the files were free.
 
     Without it, a start after a crash in the first batch could not tell what that batch wrote from
     what was written before the state was reset, and what a labelled writer wrote that never
@@ -434,9 +434,11 @@ def _announce(
         for name, sink in sinks.items()
         if name not in known and (state := sink.settled_state()) is not None
     }
-    if states:
+    if states or lease.taken_from:
         with closing(open_store(plan.state_url)) as store:
             store.save_sink_states(lease, states)
+            if lease.taken_from:
+                store.forget_former_holder(lease)
 
 
 def _is_asked(order: WorkerOrder, plan: FlowPlan, store: StateStore) -> bool:

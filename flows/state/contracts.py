@@ -64,6 +64,9 @@ class StateStore(Protocol):
     def renew_lease(self, lease: Lease, ttl: float) -> bool:
         """Prolong it; False when another holder has a newer fence."""
 
+    def forget_former_holder(self, lease: Lease) -> None:
+        """Forget whom it was taken from: that one has let go of all it had open."""
+
     def release_lease(self, lease: Lease) -> None:
         """Give it back, so that a standby takes over at once."""
 

@@ -108,6 +108,10 @@ def _add_beginnings(connection: Connection) -> None:
     _add_columns(connection, tables.dead_letters, "begins_at")
 
 
+def _add_former_holders(connection: Connection) -> None:
+    _add_columns(connection, tables.leases, "taken_from")
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -123,6 +127,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_schema_registry,
     _add_history_columns,
     _add_beginnings,
+    _add_former_holders,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

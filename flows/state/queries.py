@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -86,6 +87,7 @@ class Queries:
 
     renew = update(leases).where(_held).values(expires_at=server_now() + bindparam("ttl"))
 
+    forget_former = update(leases).where(_held).values(taken_from="")
     release = update(leases).where(_held).values(holder="", expires_at=0.0)
 
     positions = select(checkpoints.c.partition, checkpoints.c.position).where(
@@ -214,9 +216,14 @@ def _acquire(upsert: Any) -> Any:
             "fence": leases.c.fence + 1,
             "expires_at": fresh.excluded.expires_at,
             "last_commit": "",
+            # Given back, or its own: whoever it was taken from before may still be there.
+            "taken_from": case(
+                (leases.c.holder.in_(["", bindparam("holder")]), leases.c.taken_from),
+                else_=leases.c.holder,
+            ),
         },
         where=(leases.c.expires_at <= server_now()) | (leases.c.holder == fresh.excluded.holder),
-    ).returning(leases.c.fence)
+    ).returning(leases.c.fence, leases.c.taken_from)
 
 
 def letters_page(

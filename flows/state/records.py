@@ -270,7 +270,8 @@ class Lease:
     holder: str
     fence: int
     taken_from: str = ""
-    """Another holder, whose time ran out: its process may still be there, and not know yet."""
+    """Another holder, whose time ran out: its process may still be there, and not know yet. Known until
+    `forget_former_holder`, also by who starts anew or comes next."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,20 +115,18 @@ class SqlStateStore:
 
         def acquire(connection: Connection) -> Lease | None:
             with transaction(connection):
-                before = connection.execute(
-                    self._queries.lease, {"of_flow": flow, "of_shard": shard}
-                ).first()
-                fence: int | None = connection.execute(self._queries.acquire, values).scalar()
-            if fence is None:
-                return None
-            former = "" if before is None or before.holder == holder else before.holder
-            return Lease(flow, shard, holder, fence, former)
+                found = connection.execute(self._queries.acquire, values).first()
+            return None if found is None else Lease(flow, shard, holder, *found)
 
         return self._database.run(acquire)
 
     def renew_lease(self, lease: Lease, ttl: float) -> bool:
         """Prolong it; False when another holder has a newer fence."""
         return self._change_lease(self._queries.renew, lease, ttl=ttl)
+
+    def forget_former_holder(self, lease: Lease) -> None:
+        """Forget whom it was taken from: that one has let go of all it had open."""
+        self._change_lease(self._queries.forget_former, lease)
 
     def release_lease(self, lease: Lease) -> None:
         """Give it back, so that a standby takes over at once; nothing if it is another's."""

@@ -318,6 +318,8 @@ leases = Table(
     # The name of the last commit made under the lease: how a commit whose answer was lost
     # finds out whether it happened.
     Column("last_commit", Text, nullable=False),
+    # Another holder, whose time ran out: kept over restarts until its files are known to be free.
+    Column("taken_from", Text, nullable=False, server_default=""),
 )
 
 

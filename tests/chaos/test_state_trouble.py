@@ -160,6 +160,36 @@ def test_a_standby_waits_for_the_files_of_a_worker_that_hangs_and_has_no_lease_a
         assert each.stop() == 0, each.text()
 
 
+@pytest.mark.parametrize("what", ["worker", "flow"])
+def test_a_standby_that_is_started_anew_while_it_waits_for_files_waits_on(flow, feeding, what):
+    feeding.write_flow(file_sink(flow.folder))
+    run = flow.start()
+    run.wait_until_started()
+    feeding.send(500)
+    feeding.wait_until_settled()
+    (worker,) = run.workers()
+    worker.suspend()
+    feeding.send(500)
+    in_use = "another process writes through the file sink"
+    standby = flow.start()
+    standby.wait_for_lines(in_use)
+    if what == "worker":
+        (waiting,) = standby.workers()
+        waiting.kill()
+        standby.wait_for_lines(in_use, times=2)
+    else:
+        assert standby.stop() == 0, standby.text()
+        standby = flow.start()
+        standby.wait_for_lines(in_use)
+    assert standby.process.poll() is None
+    worker.resume()
+    feeding.wait_until_settled()
+    assert feeding.lines() == list(range(1000))
+    run.wait_for_lines("standby: another worker runs this")
+    for each in (standby, run):
+        assert each.stop() == 0, each.text()
+
+
 def change_version(flow, by):
     with sqlite3.connect(flow.folder / "state.db") as state:
         state.execute(f"UPDATE penstock_schema SET version = version {by}")

@@ -204,6 +204,21 @@ def test_an_expired_lease_is_taken_over_and_its_old_holder_can_store_nothing(sto
     assert standby.renew_lease(new, 60.0)
 
 
+def test_whom_a_lease_was_taken_from_is_known_over_restarts_until_it_is_forgotten(store, opening):
+    store.acquire_lease("shop", "orders/0", "old", 0.0)
+    standby = opening()
+    assert standby.acquire_lease("shop", "orders/0", "new", 60.0).taken_from == "old"
+    again = opening().acquire_lease("shop", "orders/0", "new", 60.0)
+    assert again.taken_from == "old"
+    standby.release_lease(again)
+    after = standby.acquire_lease("shop", "orders/0", "newer", 0.0)
+    assert after.taken_from == "old"
+    last = standby.acquire_lease("shop", "orders/0", "newest", 60.0)
+    assert last.taken_from == "newer"
+    standby.forget_former_holder(last)
+    assert standby.acquire_lease("shop", "orders/0", "newest", 60.0).taken_from == ""
+
+
 def test_a_renewed_lease_is_not_free(store, opening):
     lease = store.acquire_lease("shop", "orders/0", "me", 0.0)
     assert store.renew_lease(lease, 60.0)
