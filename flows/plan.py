@@ -23,10 +23,12 @@ from flows.spec.not_built import find_not_built
 from flows.spec.pipelines import Compensation, DeadLetters, Idempotency, Pipeline, Retry, Saga, Step
 from flows.spec.problems import FlowErrors, Place, Problem
 from flows.spec.redactions import Redaction, parse_redaction
+from flows.spec.schemas import declared, link, validator_of
 from flows.spec.secrets import Secrets
 from flows.spec.server import Server, parse_tokens
-from schema_registry.subjects import SubjectVersions
-from schema_registry.validation import Validator
+from schema_registry.documents import Document
+from schema_registry.rules import Level
+from schema_registry.subjects import SubjectVersions, split_key
 from transforms.registry import step_type
 from transforms.steps.substeps import SubStep
 
@@ -230,6 +232,24 @@ class SinkPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class SchemaPlan:
+    """A schema that the flow declares."""
+
+    key: str
+    """`name` or `name@version`, as its `$ref`s say it."""
+    label: str | None
+    """What the flow calls its version; None where it says nothing."""
+    compatibility: Level | None
+    document: Document
+    place: Place
+
+    @property
+    def subject(self) -> str:
+        """Return its subject in the registry."""
+        return split_key(self.key)[0]
+
+
+@dataclass(frozen=True, slots=True)
 class FlowPlan:
     """A whole flow."""
 
@@ -247,6 +267,7 @@ class FlowPlan:
     sinks: tuple[SinkPlan, ...] = field(repr=False)
     pipelines: tuple[PipelinePlan, ...] = field(repr=False)
     schemas: SubjectVersions = field(repr=False)
+    declared_schemas: tuple[SchemaPlan, ...] = field(repr=False)
     secrets: Secrets = field(repr=False)
     unbuilt: tuple[Problem, ...] = field(repr=False)
 
@@ -286,6 +307,7 @@ def load_flow(paths: Sequence[Path], environ: Mapping[str, str] = os.environ) ->
         flow.problems.secrets.add(token.secret)
     modules = flow.configs.modules
     pipelines = tuple(_pipeline(flow, each, model.pipelines[each]) for each in model.pipelines)
+    declared_schemas = _schemas(flow)
     return FlowPlan(
         name=name,
         version_hash=_version_hash(flow),
@@ -312,11 +334,27 @@ def load_flow(paths: Sequence[Path], environ: Mapping[str, str] = os.environ) ->
         ),
         pipelines=pipelines,
         schemas=SubjectVersions(
-            Validator(schema.data_schema, subject=subject, version=schema.version, kind=schema.type)
-            for subject, schema in model.schemas.items()
+            validator_of(each.key, each.document, each.label, model.schemas[each.key].type)
+            for each in declared_schemas
         ),
+        declared_schemas=declared_schemas,
         secrets=flow.problems.secrets,
         unbuilt=tuple(find_not_built(flow)),
+    )
+
+
+def _schemas(flow: CheckedFlow) -> tuple[SchemaPlan, ...]:
+    entries = declared(flow.tree)
+    documents = link({key: schema.data_schema for key, schema in flow.model.schemas.items()})
+    return tuple(
+        SchemaPlan(
+            key,
+            split_key(key)[1] or (schema.version if "version" in schema.model_fields_set else None),
+            schema.compatibility,
+            documents[key],
+            entries[key].key.place,
+        )
+        for key, schema in flow.model.schemas.items()
     )
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import regex  # type: ignore[import-untyped]  # has no stubs
-
 from schema_registry.documents import Document, canonical
 from schema_registry.matching import most_pairs
 from schema_registry.rules import Difference
@@ -483,6 +481,8 @@ def _distinct(parts: Sequence[Node]) -> list[Node]:
 
 
 def _matches(pattern: str, name: str) -> bool:
+    import regex  # type: ignore[import-untyped]  # noqa: PLC0415 - slow to import, seldom needed
+
     try:
         return regex.search(pattern, name, timeout=0.1) is not None
     except (regex.error, TimeoutError):

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from schema_registry.comparing import compare
 from schema_registry.documents import Document
-from schema_registry.rules import Difference
-
-Level = Literal[
-    "BACKWARD",
-    "BACKWARD_TRANSITIVE",
-    "FORWARD",
-    "FORWARD_TRANSITIVE",
-    "FULL",
-    "FULL_TRANSITIVE",
-    "NONE",
-]
-LEVELS: tuple[Level, ...] = get_args(Level)
-
-DEFAULT_LEVEL: Level = "BACKWARD"
+from schema_registry.rules import Difference, Level
 
 Direction = Literal["BACKWARD", "FORWARD"]
 

@@ -151,6 +151,10 @@ class Document:
             raise _nowhere(reference, f"there is no $anchor {fragment}")
         return Place(document, *anchored)
 
+    def has(self, name: str, base: str) -> bool:
+        """Tell whether a URI is of this document itself."""
+        return name in self._resources or _without_fragment(_join(base, name)) in self._resources
+
     def _other(self, name: str, uri: str) -> Document | None:
         for each in (name, uri):
             if each in self.referred:
@@ -235,6 +239,22 @@ def _nowhere(reference: str, why: str) -> SchemaError:
 
 def check_references(document: Document) -> None:
     """Raise SchemaError when a `$ref` of the document leads nowhere."""
+    for target, base in _references(document):
+        document.follow(target, base)
+
+
+def outside(value: Any) -> set[str]:
+    """Return the names of other documents that a schema's `$ref`s lead to."""
+    document = Document(value)
+    return {
+        name
+        for target, base in _references(document)
+        if (name := _without_fragment(target)) and not document.has(name, base)
+    }
+
+
+def _references(document: Document) -> Iterator[tuple[str, str]]:
+    """Yield each `$ref` with the URI that it is relative to."""
     waiting: list[tuple[Any, str]] = [(document.value, document.root.base)]
     while waiting:
         value, base = waiting.pop()
@@ -244,5 +264,5 @@ def check_references(document: Document) -> None:
             base = document.base_of(value, base)
             target = value.get("$ref")
             if isinstance(target, str):
-                document.follow(target, base)
+                yield target, base
             waiting += [(inner, base) for inner in _schemas_within(value)]

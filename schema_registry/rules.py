@@ -6,6 +6,21 @@ The names are those of Confluent's Schema Registry, so that its users and tools 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+Level = Literal[
+    "BACKWARD",
+    "BACKWARD_TRANSITIVE",
+    "FORWARD",
+    "FORWARD_TRANSITIVE",
+    "FULL",
+    "FULL_TRANSITIVE",
+    "NONE",
+]
+"""How versions of a subject must be compatible."""
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+DEFAULT_LEVEL: Level = "BACKWARD"
 
 COMPATIBLE = frozenset(
     {

@@ -43,10 +43,13 @@ class SchemaError(FlowFileError):
         self.path = tuple(path)
 
 
-def compile_schema(schema: Mapping[str, Any] | bool) -> jsonschema_rs.Validator:
+def compile_schema(
+    schema: Mapping[str, Any] | bool, registry: jsonschema_rs.Registry | None = None
+) -> jsonschema_rs.Validator:
     """Return a compiled validator; the draft is the one that `$schema` names, else 2020-12.
 
-    Never fetches a `$ref` from the network. Raises SchemaError.
+    `registry` has other schemas that it refers to. Never fetches one from the network. Raises
+    SchemaError.
     """
     try:
         return jsonschema_rs.validator_for(
@@ -55,6 +58,7 @@ def compile_schema(schema: Mapping[str, Any] | bool) -> jsonschema_rs.Validator:
             ignore_unknown_formats=False,
             formats=_ANNOTATIONS,
             offline=True,
+            registry=registry,
         )
     except jsonschema_rs.ValidationError as error:
         raise refused(error) from None
@@ -70,7 +74,7 @@ def refused(error: jsonschema_rs.ValidationError) -> SchemaError:
         hint = "See the formats of JSON Schema 2020-12, such as date-time, uuid, email or uri."
     elif "etriev" in message or "ointer" in message:
         message = f"a $ref leads nowhere: {message}"
-        hint = "A $ref may only point into its own schema; nothing is fetched."
+        hint = "A $ref leads into its own schema, or into one that is declared; nothing is fetched."
     elif error.instance_path and error.instance_path[-1] == "type":
         message = (
             "expected object, array, string, number, integer, boolean or null, "
@@ -86,7 +90,7 @@ class Validator:
     `cloudevents`, `envelope_problems` looks at the envelopes of a batch as well.
     """
 
-    __slots__ = ("_compiled", "is_valid", "kind", "subject", "version")
+    __slots__ = ("_compiled", "is_valid", "kind", "pinned", "subject", "version")
 
     def __init__(
         self,
@@ -95,8 +99,12 @@ class Validator:
         subject: str = "",
         version: str = "",
         kind: SchemaKind = "json",
+        pinned: bool = False,
+        registry: jsonschema_rs.Registry | None = None,
     ) -> None:
-        self._compiled = compile_schema(schema)
+        """`pinned`: it is declared as `name@version`. `registry`: what it refers to."""
+        self._compiled = compile_schema(schema, registry)
+        self.pinned = pinned
         self.is_valid: Callable[[Any], bool] = self._compiled.is_valid
         self.subject = subject
         self.version = version

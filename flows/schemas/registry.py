@@ -21,14 +21,7 @@ from flows.state.schema_store import (
 )
 from schema_registry import errors
 from schema_registry.checking import check_schema
-from schema_registry.compatibility import (
-    DEFAULT_LEVEL,
-    LEVELS,
-    Incompatibility,
-    Known,
-    Level,
-    incompatibilities,
-)
+from schema_registry.compatibility import Incompatibility, Known, incompatibilities
 from schema_registry.documents import (
     Document,
     Reference,
@@ -37,6 +30,7 @@ from schema_registry.documents import (
     digest,
     parse_schema,
 )
+from schema_registry.rules import DEFAULT_LEVEL, LEVELS, Level
 from schema_registry.validation import SchemaError
 
 Mode = Literal["READWRITE", "READONLY", "IMPORT"]
@@ -142,16 +136,7 @@ class SchemaRegistry:
                 raise errors.not_permitted(f"Subject {name} is in import mode.")
             self._check_import(subject, known, version, schema)
         else:
-            found = self.incompatibilities(subject, candidate)
-            if found:
-                raise errors.IncompatibleError(name, _level(subject), found)
-        if label is not None and any(each.label == label for each in subject.live):
-            raise errors.RegistryError(
-                f"{name}@{label} is registered already, with another schema.",
-                number=409,
-                code="schema_label_taken",
-                hint="A changed schema needs a version of its own.",
-            )
+            self._check_next(name, subject, candidate, label=label)
         added = self._store.add(
             name,
             candidate.digest,
@@ -163,6 +148,51 @@ class SchemaRegistry:
             schema=schema,
         )
         return None if added is None else Registered(added, self._content(added))
+
+    def _check_next(
+        self,
+        name: str,
+        subject: Subject,
+        candidate: Candidate,
+        *,
+        label: str | None,
+        level: Level | None = None,
+        planned: Sequence[Known] = (),
+    ) -> None:
+        """Raise RegistryError when a new schema can't follow a subject's versions, and `planned`."""
+        if label is not None and any(each.label == label for each in subject.live):
+            raise errors.RegistryError(
+                f"{name}@{label} is registered already, with another schema.",
+                number=409,
+                code="schema_label_taken",
+                hint="A changed schema needs a version of its own.",
+            )
+        level = level or _level(subject)
+        found = self._incompatible(level, subject.live, candidate, planned)
+        if found:
+            raise errors.IncompatibleError(name, level, found)
+
+    def verify(
+        self,
+        name: str,
+        candidate: Candidate,
+        *,
+        label: str | None,
+        level: Level | None,
+        planned: Sequence[Known],
+    ) -> bool:
+        """Tell whether `register` would add a version; raise RegistryError as it would.
+
+        `level`: as if the subject had it. `planned`: versions that would be registered before.
+        """
+        subject = self._store.subject(name)
+        known = self._store.content_of(candidate.digest)
+        if known is not None and any(each.schema == known.id for each in subject.live):
+            return False
+        if _mode(subject) != "READWRITE":
+            raise errors.not_permitted(f"Subject {name} takes no versions now.")
+        self._check_next(name, subject, candidate, label=label, level=level, planned=planned)
+        return True
 
     def _labelled(self, held: Version, content: Content, label: str | None) -> Registered:
         if label is not None and held.label is None:
@@ -189,15 +219,23 @@ class SchemaRegistry:
         self, subject: Subject, candidate: Candidate, only: Version | None = None
     ) -> list[Incompatibility]:
         """Return why a schema can't follow a subject's versions, or can't follow `only` this one."""
-        level = _level(subject)
+        versions = subject.live if only is None else [only]
+        return self._incompatible(_level(subject), versions, candidate, ())
+
+    def _incompatible(
+        self,
+        level: Level,
+        versions: Sequence[Version],
+        candidate: Candidate,
+        planned: Sequence[Known],
+    ) -> list[Incompatibility]:
         if level == "NONE":
             return []
-        versions = subject.live if only is None else [only]
-        if not level.endswith("_TRANSITIVE"):
-            versions = versions[-1:]
+        if not level.endswith("_TRANSITIVE"):  # the last one alone is compared, and read
+            versions = () if planned else versions[-1:]
         try:
             known = [Known(each.version, self.document(each)) for each in versions]
-            return incompatibilities(level, candidate.document, known)
+            return incompatibilities(level, candidate.document, [*known, *planned])
         except SchemaError as error:
             raise errors.invalid_schema(error.message, error.hint) from None
 

@@ -14,6 +14,7 @@ from flows.spec.operations import Alert, Isolation, Scale
 from flows.spec.pipelines import Name, Pipeline, Retry
 from flows.spec.redactions import check_redaction
 from flows.spec.server import Server
+from schema_registry.rules import Level
 
 _RECORD = re.compile(r"full|errors|off|sampled\((0(?:\.\d+)?|1(?:\.0+)?|\.\d+)\)")
 _STATE_URL = re.compile(r"(sqlite:///.+|postgres(ql)?://.+)")
@@ -107,11 +108,28 @@ class Module(Settings):
     """How often a step module is tried, for all steps that use it."""
 
 
+_SCHEMA_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(@[0-9A-Za-z][0-9A-Za-z._-]*)?")
+
+
+def _check_schema_key(value: str) -> str:
+    if not _SCHEMA_KEY.fullmatch(value):
+        raise ValueError(
+            "a name of letters, digits, dots, hyphens and underscores, or name@version"
+        )
+    return value
+
+
+SchemaKey = Annotated[str, AfterValidator(_check_schema_key), _pattern(_SCHEMA_KEY.pattern)]
+
+
 class SchemaDeclaration(Settings):
     """A JSON Schema that events must fit."""
 
     version: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]*$")] = "1"
-    """Version of the schema; `name@version` refers to it."""
+    """Version of the schema; `name@version` refers to it. One that is written belongs to one schema
+    in the registry for good: a changed schema needs another."""
+    compatibility: Level | None = None
+    """How versions of the schema must be compatible, in the registry; default: what it says there."""
     type: Literal["json", "cloudevents"] = "json"
     """What is checked: `json` the data alone, `cloudevents` the envelope too."""
     data_schema: dict[str, Any] | bool
@@ -137,8 +155,9 @@ class FlowFile(Settings):
     """How logs are written."""
     modules: list[Module] = Field(default=[])
     """Sources, sinks and shared steps."""
-    schemas: dict[Name, SchemaDeclaration] = Field(default={})
-    """JSON Schemas by name."""
+    schemas: dict[SchemaKey, SchemaDeclaration] = Field(default={})
+    """JSON Schemas by name, or by `name@version` where a flow uses several versions. `run` registers
+    them in the schema registry of the state store."""
     pipelines: dict[Name, Pipeline] = Field(default={})
     """What happens to events, by name."""
     alerts: list[Alert] = Field(default=[])

@@ -11,6 +11,8 @@ from connectors.errors import PenstockError
 from flows.spec.configs import Configs, ModuleNode, StepNode
 from flows.spec.nodes import Mapping, Node, Scalar
 from flows.spec.problems import Problems, did_you_mean
+from flows.spec.schemas import WITHOUT_VERSION, declared, version_of
+from schema_registry.subjects import split_key
 
 _JUMPING = ("step.conditional", "step.branch")
 """Steps that name later steps in their config."""
@@ -38,10 +40,9 @@ def check_references(tree: Mapping, configs: Configs, problems: Problems) -> Non
 def schema_names(tree: Mapping) -> set[str]:
     """Return what a reference to a schema may be: each `name` and `name@version`."""
     names: set[str] = set()
-    schemas = tree.mapping("schemas")
-    for name, entry in schemas.entries.items() if schemas else ():
-        version = entry.value.get("version") if isinstance(entry.value, Mapping) else None
-        names |= {name, f"{name}@{version.raw if isinstance(version, Scalar) else '1'}"}
+    for key, entry in declared(tree).items():
+        subject = split_key(key)[0]
+        names |= {subject, f"{subject}@{version_of(key, entry) or WITHOUT_VERSION}"}
     return names
 
 

@@ -65,6 +65,10 @@ def run_flow(files: Sequence[Path], settings: RunSettings) -> int:
     check_guarded(plan, address)
     workers = Live()
     supervisor = Supervisor(files, plan, options, watcher, observe=workers.see)
+    if plan.declared_schemas:
+        from flows.schemas.declared import register_declared  # noqa: PLC0415 - few flows need it
+
+        register_declared(plan)
     _say_what_starts(plan, settings)
     with ExitStack() as running:
         if settings.server:

@@ -12,11 +12,11 @@ from flows.schemas.registry import Candidate, Registered, SchemaRegistry
 from penstock.cli.output import count, print_json, print_table, printable
 from penstock.cli.schema_registry import find_version
 from schema_registry.comparing import compare
-from schema_registry.compatibility import DEFAULT_LEVEL, Incompatibility
+from schema_registry.compatibility import Incompatibility
 from schema_registry.documents import Document
 from schema_registry.errors import IncompatibleError
 from schema_registry.inferring import infer
-from schema_registry.rules import Difference
+from schema_registry.rules import DEFAULT_LEVEL, Difference
 
 Json = dict[str, Any]
 

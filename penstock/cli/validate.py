@@ -37,7 +37,8 @@ def validate(
     """Check a flow file; with --connect, its servers too.
 
     Keys, types, references, expressions, schemas, Python functions: all problems at once, each with
-    its line.
+    its line. Schemas are compared with the registered ones: of a state in a file always, of one on a
+    server with --connect.
     Exit code 0 when it is right, 2 when the file is wrong; with --connect, 1 when a check fails
     and 3 when a server can't be reached.
     """
@@ -46,6 +47,7 @@ def validate(
 
     try:
         plan = load_whole(flows)
+        _check_schemas(plan, connect=connect)
     except FlowFileError as error:
         if output == "json":
             return _refused(error)
@@ -65,6 +67,26 @@ def validate(
     else:
         _print(plan, checks)
     return code
+
+
+def _check_schemas(plan: FlowPlan, *, connect: bool) -> None:
+    """Raise FlowErrors for schemas that the registry does not take.
+
+    A file is looked into in any case, a server with --connect alone.
+    """
+    if not plan.declared_schemas or not (connect or plan.state_url.startswith("sqlite:")):
+        return
+    from connectors.errors import FatalError, RetryableError  # noqa: PLC0415
+    from flows.schemas.declared import check_declared  # noqa: PLC0415 - SQLAlchemy
+    from flows.spec.problems import FlowErrors  # noqa: PLC0415
+    from penstock.cli.modules import with_line  # noqa: PLC0415
+
+    try:
+        problems = check_declared(plan)
+    except (FatalError, RetryableError):
+        return  # the file is not wrong for that; --connect says it in its table
+    if problems:
+        raise FlowErrors([with_line(problem, plan.redact) for problem in problems])
 
 
 def _refused(error: Any) -> int:
