@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from schema_registry.documents import Document, canonical
 from schema_registry.matching import most_pairs
+from schema_registry.patterns import matches
 from schema_registry.rules import Difference
 from schema_registry.shapes import (
     Anything,
@@ -310,7 +311,7 @@ class _Comparison:
         """Return what a property or item must fit that is not named; None: it is not allowed."""
         if isinstance(shape, Object):
             for pattern, node in shape.patterns.items():
-                if _matches(pattern, name):
+                if matches(pattern, name):
                     return node
         if not isinstance(shape.others, bool):
             return shape.others
@@ -478,12 +479,3 @@ def _distinct(parts: Sequence[Node]) -> list[Node]:
         )
         found.setdefault(key, part)
     return list(found.values())
-
-
-def _matches(pattern: str, name: str) -> bool:
-    import regex  # type: ignore[import-untyped]  # noqa: PLC0415 - slow to import, seldom needed
-
-    try:
-        return regex.search(pattern, name, timeout=0.1) is not None
-    except (regex.error, TimeoutError):
-        return False

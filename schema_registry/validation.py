@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import jsonschema_rs
@@ -20,6 +21,12 @@ SchemaKind = Literal["json", "cloudevents"]
 
 _SHOWN = 60
 """Longest part of a value that a message repeats."""
+
+MOST_PROBLEMS = 100
+"""Problems of one value that are told."""
+
+REDACTED = "[redacted]"
+"""What stands for a value that is not to be shown."""
 
 _ANNOTATIONS: dict[str, Callable[[str], bool]] = {
     name: lambda _: True
@@ -68,7 +75,7 @@ def compile_schema(
 
 def refused(error: jsonschema_rs.ValidationError) -> SchemaError:
     """Return the error for a schema that the metaschema, or the compiler, does not take."""
-    message, hint = _expected(error), ""
+    message, hint = _expected(error, error.instance), ""
     if message.startswith("Unknown format"):
         message = f"the format {_shown(error.instance)} is not known"
         hint = "See the formats of JSON Schema 2020-12, such as date-time, uuid, email or uri."
@@ -90,7 +97,7 @@ class Validator:
     `cloudevents`, `envelope_problems` looks at the envelopes of a batch as well.
     """
 
-    __slots__ = ("_compiled", "is_valid", "kind", "pinned", "subject", "version")
+    __slots__ = ("_compiled", "_mask", "is_valid", "kind", "pinned", "subject", "version")
 
     def __init__(
         self,
@@ -101,8 +108,13 @@ class Validator:
         kind: SchemaKind = "json",
         pinned: bool = False,
         registry: jsonschema_rs.Registry | None = None,
+        mask: Callable[[Any], Any] | None = None,
     ) -> None:
-        """`pinned`: it is declared as `name@version`. `registry`: what it refers to."""
+        """`pinned`: it is declared as `name@version`. `registry`: what it refers to.
+
+        `mask` returns a value without what must not be told; None: all of it may be.
+        """
+        self._mask = mask
         self._compiled = compile_schema(schema, registry)
         self.pinned = pinned
         self.is_valid: Callable[[Any], bool] = self._compiled.is_valid
@@ -113,12 +125,26 @@ class Validator:
     def problems(self, value: Any) -> list[str]:
         """Return what is wrong with `value`, each as `JSON pointer: what was expected, found …`."""
         try:
-            return [
-                f"{_pointer(error.instance_path)}: {_expected(error)}"
-                for error in self._compiled.iter_errors(value)
+            errors = list(islice(self._compiled.iter_errors(value), MOST_PROBLEMS + 1))
+            if not errors:
+                return []
+            shown = value if self._mask is None else self._masked(value)
+            told = [
+                f"{_pointer(error.instance_path)}: {_expected(error, shown, self._mask is not None)}"
+                for error in errors[:MOST_PROBLEMS]
             ]
+            if len(errors) > MOST_PROBLEMS:
+                told.append(f"/: and more than these {MOST_PROBLEMS}")
+            return told
         except ValueError as error:  # a Python step may return anything
             return [f"/: expected a JSON value, found one that is none ({error})"]
+
+    def _masked(self, value: Any) -> Any:
+        assert self._mask is not None  # noqa: S101 - the caller looked
+        try:
+            return self._mask(value)
+        except RecursionError:  # it is nested too deep to tell what is in there
+            return REDACTED
 
     def all_problems(self, values: Sequence[Any]) -> dict[int, list[str]]:
         """Return place → what is wrong with that value; {}, and fast, when nothing is."""
@@ -208,12 +234,18 @@ _WORDS = {
 }
 
 
-def _expected(error: jsonschema_rs.ValidationError) -> str:
-    """Return what the failing keyword expected and what it found, values shortened."""
+def _expected(error: jsonschema_rs.ValidationError, whole: Any, masks: bool = False) -> str:
+    """Return what the failing keyword expected and what it found, values shortened.
+
+    `whole` is the value that was checked, without what must not be shown where `masks` is true.
+    """
     keyword = error.kind.name
     words = _WORDS.get(keyword)
     if words is None:
+        if masks:  # the library's own words repeat the value
+            return f"expected what {keyword} says"
         return _clipped(error.message.rstrip("."), 2 * _SHOWN)
+    found = _at(whole, error.instance_path) if masks else error.instance
     value = error.kind.value
     if keyword == "type":
         value = " or ".join(sorted(value))
@@ -221,7 +253,15 @@ def _expected(error: jsonschema_rs.ValidationError) -> str:
         value = ", ".join(value)
     elif not isinstance(value, str):
         value = _shown(value)
-    return words.format(value=_clipped(value, 2 * _SHOWN), shown=_shown(error.instance))
+    return words.format(value=_clipped(value, 2 * _SHOWN), shown=_shown(found))
+
+
+def _at(value: Any, path: Sequence[str | int]) -> Any:
+    for part in path:
+        if value == REDACTED:
+            return value
+        value = value[part]
+    return value
 
 
 def _shown(value: Any) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from flows.spec.nodes import Entry, Mapping, Scalar, place_of, plain
 from flows.spec.problems import Problems
 from schema_registry.checking import bundled
 from schema_registry.documents import Document, check_storable
+from schema_registry.redaction import marks_secrets, masked
 from schema_registry.subjects import Linked, split_key
 from schema_registry.validation import SchemaError, Validator, compile_schema
 
@@ -95,4 +97,5 @@ def validator_of(key: str, document: Document, version: str | None, kind: Any) -
         kind=kind,
         pinned=pinned is not None,
         registry=registry,
+        mask=partial(masked, document) if marks_secrets(document) else None,
     )

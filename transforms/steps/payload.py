@@ -18,9 +18,6 @@ from transforms.steps.inputs import is_trigger_data, picked, step_path
 Texts = Sequence[bytes | None]
 Failures = dict[int, PenstockError]
 
-_SHOWN = 20
-"""Problems that one error lists."""
-
 
 class Payload:
     """Chooses and encodes; `texts` is called once per batch.
@@ -29,8 +26,19 @@ class Payload:
     kept in `executions.encoded` for history when the whole batch has them.
     """
 
-    def __init__(self, data_from: str | None, schema: str | None, env: StepEnvironment) -> None:
+    def __init__(
+        self,
+        data_from: str | None,
+        schema: str | None,
+        env: StepEnvironment,
+        *,
+        skips: bool = False,
+    ) -> None:
+        """`skips`: what does not fit the schema is left out, and no failure."""
         self._schema = schema
+        self._skips = skips
+        self.left_out: dict[int, PenstockError] = {}
+        """Of the last batch, those that are not to be published, since they don't fit, and why."""
         self._validator: Validator | None = None
         if schema is not None:
             assert env.validator is not None  # noqa: S101 - the runtime gives one
@@ -50,8 +58,9 @@ class Payload:
     def texts(self, executions: Executions, indexes: Sequence[int]) -> tuple[Texts, bool]:
         """Return the JSON text per event, and whether that is the trigger's data as it came.
 
-        Those that have none, or one that does not fit, are in `executions.failures`.
+        Those that have none, or one that does not fit, are in `executions.failures`, or `left_out`.
         """
+        self.left_out = {}
         if self._path is not None:
             values, errors = self._path.column(executions, indexes)
             executions.failures.update(errors)
@@ -108,7 +117,8 @@ class Payload:
         if self._validator is None:
             return
         for place, problems in self._validator.all_problems(values).items():
-            failures.setdefault(indexes[place], schema_error(str(self._schema), problems))
+            unfit = self.left_out if self._skips else failures
+            unfit.setdefault(indexes[place], schema_error(str(self._schema), problems))
 
     def _encoded(
         self,
@@ -151,14 +161,13 @@ def schema_error(
     schema: str, problems: Sequence[str], code: str = "schema_invalid"
 ) -> PermanentError:
     """Return the error of a value that does not fit a schema."""
-    listed = list(problems[:_SHOWN])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return PermanentError(
         f"the data does not fit the schema {schema}: {problems[0]}{more}.",
         code=code,
         hint="Correct the step that makes it, or the schema, then replay the event.",
         schema=schema,
-        problems=listed,
+        problems=list(problems),
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
 from connectors.batch import Column
 from connectors.contracts import Attribute, Outgoing
-from connectors.errors import PermanentError
+from connectors.errors import PenstockError, PermanentError
 from connectors.settings import Jq, Path, Template
 from transforms.contracts import Step, StepEnvironment, StepType
 from transforms.executions import UNSET, Ended, Executions
@@ -38,6 +38,9 @@ class PublishSettings(OnlyIdempotentSettings):
     """Topic, stream or queue within the sink; default: the sink's own."""
     schema_: str | None = Field(default=None, alias="schema")
     """Schema that the data must fit before it is published: `name` or `name@version`."""
+    on_invalid: Literal["dead_letter", "skip", "pass"] = "dead_letter"
+    """What happens to data that does not fit the schema: the execution fails, this step is passed over,
+    or it is published all the same."""
     type: Template | None = None
     """CloudEvents type of what is published; default: the trigger's."""
     key: Jq | None = None
@@ -67,7 +70,10 @@ class Composer:
 
     def __init__(self, settings: PublishSettings, env: StepEnvironment) -> None:
         self._topic = settings.topic
-        self._payload = Payload(settings.data_from, settings.schema_, env)
+        schema = None if settings.on_invalid == "pass" else settings.schema_
+        skips = settings.on_invalid == "skip"
+        self._payload = Payload(settings.data_from, schema, env, skips=skips)
+        self._name, self._redact = env.name, env.redact
         self._key = None if settings.key is None else compile_jq(settings.key)
         self._type = None if settings.type is None else compile_template(settings.type)
         self._envelope = Envelope(env.flow, env.pipeline, env.place)
@@ -84,8 +90,15 @@ class Composer:
         if executions.events.errors:  # noted when a column was made just now, not at the door
             unreadable = executions.events.errors
             failures.update({k: unreadable[k] for k in indexes if k in unreadable})
-        if len(failures) != before:
-            places = [place for place, index in enumerate(indexes) if index not in failures]
+        left_out = self._payload.left_out
+        if left_out:
+            self._pass_over(executions, left_out)
+        if len(failures) != before or left_out:
+            places = [
+                place
+                for place, index in enumerate(indexes)
+                if index not in failures and index not in left_out
+            ]
             indexes = [indexes[place] for place in places]
             values = [values[place] for place in places]
             keys = [keys[place] for place in places]
@@ -100,6 +113,12 @@ class Composer:
             )
 
         return indexes, Outgoing(values, keys, attributes, self._topic)
+
+    def _pass_over(self, executions: Executions, left_out: Mapping[int, PenstockError]) -> None:
+        """Note that the step did nothing for these, and why; they go on."""
+        for error in left_out.values():
+            error.mask(self._redact)
+        executions.passed_over.setdefault(self._name, {}).update(left_out)
 
     def _keys(self, executions: Executions, indexes: Sequence[int]) -> Column:
         if self._key is None:

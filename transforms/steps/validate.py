@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -11,15 +12,14 @@ from typing_extensions import Self
 from connectors.batch import Column
 from connectors.errors import PenstockError, PermanentError
 from connectors.settings import Path, Settings, WrongPart
+from schema_registry.documents import Document
+from schema_registry.redaction import marks_secrets, masked
 from schema_registry.validation import SchemaError, Validator, compile_schema
 from transforms.contracts import StepEnvironment, StepType
 from transforms.executions import Executions
 from transforms.expressions import parse_path
 from transforms.expressions.values import access
 from transforms.steps.inputs import input_of, input_path
-
-_SHOWN = 20
-"""Problems that one error lists."""
 
 
 def _check_schema(value: dict[str, Any] | str) -> dict[str, Any] | str:
@@ -64,7 +64,11 @@ class ValidateStep:
             assert env.validator is not None  # noqa: S101 - the runtime gives one
             self._validator = env.validator(settings.schema_)
         elif settings.schema_ is not None:
-            self._validator = Validator(settings.schema_)
+            document = Document(settings.schema_)
+            self._validator = Validator(
+                settings.schema_,
+                mask=partial(masked, document) if marks_secrets(document) else None,
+            )
 
     def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Check each event."""
@@ -92,7 +96,7 @@ class ValidateStep:
             f"{self._shown} is not valid: {problems[0]}{more}.",
             code="validation_failed",
             hint="Correct the event or the rules of the step, then replay it.",
-            problems=list(problems[:_SHOWN]),
+            problems=list(problems),
         )
 
 

@@ -244,3 +244,21 @@ def test_a_file_has_the_envelope_on_each_line(make, executions, tmp_path):
     lines = [orjson.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
     assert [(line["type"], line["data"]) for line in lines] == [("t", {"n": 1}), ("t", {"n": 2})]
     assert not batch.failures
+
+
+def test_what_does_not_fit_is_left_out_or_published_if_asked(publish, sink, executions):
+    schema = {"properties": {"a": {"type": "integer"}}}
+    values = [{"a": 1}, {"a": "two"}, {"a": 3}]
+    for on_invalid, failed, passed_over, delivered in (
+        ("dead_letter", [1], [], [1, 3]),
+        ("skip", [], [1], [1, 3]),
+        ("pass", [], [], [1, "two", 3]),
+    ):
+        sink.deliveries.clear()
+        batch = executions(*values)
+        publish(schema=schema, on_invalid=on_invalid).run(batch, range(3))
+        assert list(batch.failures) == failed
+        left_out = {k: v for found in batch.passed_over.values() for k, v in found.items()}
+        assert list(left_out) == passed_over
+        assert all(error.code == "schema_invalid" for error in left_out.values())
+        assert [orjson.loads(v)["a"] for v in sink.deliveries[0].values] == delivered
