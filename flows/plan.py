@@ -23,6 +23,7 @@ from flows.spec.not_built import find_not_built
 from flows.spec.pipelines import Compensation, DeadLetters, Idempotency, Pipeline, Retry, Saga, Step
 from flows.spec.problems import FlowErrors, Place, Problem
 from flows.spec.redactions import Redaction, parse_redaction
+from flows.spec.registries import ExternalRegistry
 from flows.spec.schemas import declared, link, validator_of
 from flows.spec.secrets import Secrets
 from flows.spec.server import Server, parse_tokens
@@ -268,6 +269,8 @@ class FlowPlan:
     pipelines: tuple[PipelinePlan, ...] = field(repr=False)
     schemas: SubjectVersions = field(repr=False)
     declared_schemas: tuple[SchemaPlan, ...] = field(repr=False)
+    schema_registry: ExternalRegistry | None = field(repr=False)
+    """Where its schemas are kept; None: in the state store."""
     secrets: Secrets = field(repr=False)
     unbuilt: tuple[Problem, ...] = field(repr=False)
 
@@ -338,6 +341,7 @@ def load_flow(paths: Sequence[Path], environ: Mapping[str, str] = os.environ) ->
             for each in declared_schemas
         ),
         declared_schemas=declared_schemas,
+        schema_registry=model.schema_registry,
         secrets=flow.problems.secrets,
         unbuilt=tuple(find_not_built(flow)),
     )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from connectors.errors import FatalError
 from flows.plan import FlowPlan, SchemaPlan
@@ -14,7 +15,8 @@ from flows.spec.problems import FlowErrors, Problem
 from flows.state.store import open_store
 from schema_registry.compatibility import Known
 from schema_registry.documents import Reference, compact
-from schema_registry.errors import RegistryError
+from schema_registry.errors import RegistryError, invalid_schema
+from schema_registry.rules import Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Refusal:
 
 
 def check_declared(plan: FlowPlan) -> list[Problem]:
-    """Return what the registry of the flow's state would refuse at the start; it changes nothing.
+    """Return what the registry would refuse at the start; it changes nothing.
 
     A state that is not there yet refuses nothing. Raises PenstockError when it can't be read.
     """
@@ -68,18 +70,58 @@ def register_declared(plan: FlowPlan) -> None:
         register(registry, plan.declared_schemas)
 
 
+class Registrar(Protocol):
+    """What a flow's schemas ask of the registry: SchemaRegistry, or RemoteRegistry."""
+
+    def verify(
+        self,
+        name: str,
+        candidate: Candidate,
+        *,
+        label: str | None,
+        level: Level | None,
+        planned: Sequence[Known],
+    ) -> bool:
+        """Tell whether a schema would be a new version; raise RegistryError where it is refused."""
+
+    def held(self, name: str, candidate: Candidate) -> int:
+        """Return the version that holds a schema."""
+
+    def last(self, name: str) -> int:
+        """Return the number of a subject's last version; 0: there is none."""
+
+    def put(self, name: str, candidate: Candidate, label: str | None) -> int:
+        """Register a schema; return its version."""
+
+    def level(self, name: str) -> Level | None:
+        """Return the compatibility that a subject has of its own."""
+
+    def set_level(self, level: str, name: str) -> object:
+        """Set the compatibility of a subject."""
+
+
 @contextmanager
-def _opened(plan: FlowPlan, *, create: bool) -> Iterator[SchemaRegistry]:
+def _opened(plan: FlowPlan, *, create: bool) -> Iterator[Registrar]:
+    if plan.schema_registry is not None:
+        from flows.schemas.remote import RemoteRegistry  # noqa: PLC0415 - httpx, for few flows
+
+        with closing(RemoteRegistry(plan.schema_registry)) as remote:
+            yield remote
+        return
     with closing(open_store(plan.state_url, create=create)) as store:
         yield SchemaRegistry(store.schemas)
 
 
-def refusals(registry: SchemaRegistry, schemas: Sequence[SchemaPlan]) -> Iterator[Refusal]:
+def refusals(registry: Registrar, schemas: Sequence[SchemaPlan]) -> Iterator[Refusal]:
     """Yield the schemas that the registry would refuse, were they registered now."""
     planned: dict[str, list[Known]] = {}
     found: dict[str, Reference] = {}
     for schema in in_order(schemas):
-        uses = _uses(schema, found)
+        try:
+            uses = _uses(schema, found)
+        except RegistryError as error:
+            yield Refusal(schema, error)
+            continue
         before = planned.setdefault(schema.subject, [])
         # What refers to a schema that is not registered yet is not registered either, and its
         # digest is of no other's.
@@ -96,49 +138,60 @@ def refusals(registry: SchemaRegistry, schemas: Sequence[SchemaPlan]) -> Iterato
             yield Refusal(schema, error)
             continue
         if new:
-            number = (before[-1].version if before else _last(registry, schema.subject)) + 1
+            number = (before[-1].version if before else registry.last(schema.subject)) + 1
             before.append(Known(number, schema.document))
             found[schema.key] = Reference(schema.key, schema.subject, number)
         else:
-            held = registry.lookup(schema.subject, candidate).version
-            found[schema.key] = Reference(schema.key, schema.subject, held.version)
+            held = registry.held(schema.subject, candidate)
+            found[schema.key] = Reference(schema.key, schema.subject, held)
 
 
-def _last(registry: SchemaRegistry, subject: str) -> int:
-    try:
-        return registry.versions(subject, deleted=True)[-1].version
-    except RegistryError:
-        return 0
-
-
-def register(registry: SchemaRegistry, schemas: Sequence[SchemaPlan]) -> None:
+def register(registry: Registrar, schemas: Sequence[SchemaPlan]) -> None:
     """Register schemas, those first that others refer to. Raises RegistryError."""
     found: dict[str, Reference] = {}
     for schema in in_order(schemas):
         if schema.compatibility not in {None, registry.level(schema.subject)}:
             registry.set_level(str(schema.compatibility), schema.subject)
-        candidate = registry.candidate(compact(schema.document.value), _uses(schema, found))
-        held = registry.register(schema.subject, candidate, label=schema.label).version
-        found[schema.key] = Reference(schema.key, schema.subject, held.version)
+        uses = _uses(schema, found)
+        candidate = Candidate(compact(schema.document.value), schema.document, uses)
+        number = registry.put(schema.subject, candidate, schema.label)
+        found[schema.key] = Reference(schema.key, schema.subject, number)
 
 
 def _uses(schema: SchemaPlan, found: dict[str, Reference]) -> tuple[Reference, ...]:
-    return tuple(found[name] for name in sorted(schema.document.referred) if name in found)
+    names = sorted(schema.document.referred)
+    for name in names:
+        if name not in found:  # refused, or its subject's versions must come before and after these
+            raise invalid_schema(
+                f"{name}, which it refers to, can't be registered before it.",
+                "Mend that one first.",
+            )
+    return tuple(found[name] for name in names)
 
 
 def in_order(schemas: Sequence[SchemaPlan]) -> list[SchemaPlan]:
     """Return schemas with those before them that they refer to, versions of one subject in order."""
     by_key = {each.key: each for each in schemas}
+    versions: dict[str, list[SchemaPlan]] = {}
+    for schema in sorted(schemas, key=lambda each: (each.subject, _natural(each.label or ""))):
+        versions.setdefault(schema.subject, []).append(schema)
     done: dict[str, SchemaPlan] = {}
+    begun: set[str] = set()
 
     def add(schema: SchemaPlan) -> None:
+        if schema.key in begun:
+            return
+        begun.add(schema.key)
         for name in sorted(schema.document.referred):
-            if name not in done:
-                add(by_key[name])
+            add(by_key[name])
+        for earlier in versions[schema.subject]:
+            if earlier is schema:
+                break
+            add(earlier)
         done[schema.key] = schema
 
-    for schema in sorted(schemas, key=lambda each: (each.subject, _natural(each.label or ""))):
-        if schema.key not in done:
+    for each in versions.values():
+        for schema in each:
             add(schema)
     return list(done.values())
 

@@ -253,6 +253,18 @@ class SchemaRegistry:
             return []
         return self.incompatibilities(found, candidate, _pick(found, subject, version))
 
+    def held(self, name: str, candidate: Candidate) -> int:
+        """Return the version of a subject that holds a schema. Raises RegistryError."""
+        return self.lookup(name, candidate).version.version
+
+    def last(self, name: str) -> int:
+        """Return the number of a subject's last version, deleted ones included; 0: there is none."""
+        return max((each.version for each in self._store.subject(name).versions), default=0)
+
+    def put(self, name: str, candidate: Candidate, label: str | None) -> int:
+        """Register a schema; return its version."""
+        return self.register(name, candidate, label=label).version.version
+
     # --- reading ------------------------------------------------------------------------------
 
     def subjects(self, prefix: str = "", *, deleted: bool = False, live: bool = True) -> list[str]:

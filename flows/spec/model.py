@@ -13,6 +13,7 @@ from connectors.settings import Duration, Settings, Size
 from flows.spec.operations import Alert, Isolation, Scale
 from flows.spec.pipelines import Name, Pipeline, Retry
 from flows.spec.redactions import check_redaction
+from flows.spec.registries import ExternalRegistry
 from flows.spec.server import Server
 from schema_registry.rules import Level
 
@@ -158,6 +159,8 @@ class FlowFile(Settings):
     schemas: dict[SchemaKey, SchemaDeclaration] = Field(default={})
     """JSON Schemas by name, or by `name@version` where a flow uses several versions. `run` registers
     them in the schema registry of the state store."""
+    schema_registry: ExternalRegistry | None = None
+    """A Confluent Schema Registry that keeps the flow's schemas; default: the state store does."""
     pipelines: dict[Name, Pipeline] = Field(default={})
     """What happens to events, by name."""
     alerts: list[Alert] = Field(default=[])

@@ -14,6 +14,7 @@ from connectors.errors import FatalError, PenstockError, RetryableError
 from flows.plan import FlowPlan
 from flows.runtime import exits
 from flows.runtime.transactions import scope_of
+from flows.spec.registries import ExternalRegistry
 from flows.state.store import open_store
 from penstock.cli.modules import make_modules, topics_by_sink
 from transforms.registry import step_type
@@ -45,6 +46,8 @@ def check_servers(plan: FlowPlan, patience: float = PATIENCE) -> list[ModuleChec
 def probes_of(plan: FlowPlan) -> dict[str, Probe]:
     """Return what there is to check: title → probe. Types that aren't built yet have none."""
     probes: dict[str, Probe] = {"state": lambda: _check_state(plan.state_url)}
+    if plan.schema_registry is not None:
+        probes["schema_registry"] = partial(_check_registry, plan.schema_registry)
     topics = topics_by_sink(plan)
     sources, sinks, _ = make_modules(plan)
     both = sources.keys() & sinks.keys()
@@ -145,6 +148,13 @@ def _check_state(url: str) -> list[Check]:
             return [Check(name, ok=True, found="empty; it is made at the first run")]
         return [failed(name, error)]
     return [Check(name, ok=True, found="answers")]
+
+
+def _check_registry(settings: ExternalRegistry) -> list[Check]:
+    from flows.schemas.remote import RemoteRegistry  # noqa: PLC0415 - for flows that name one only
+
+    with closing(RemoteRegistry(settings)) as registry:
+        return registry.preflight()
 
 
 def _check_keys(url: str, flow: str) -> list[Check]:

@@ -200,7 +200,7 @@ def diff(
 @schema.command(
     epilog=examples(
         "penstock schema infer events.jsonl > order.json",
-        "kcat -C -t orders -e | penstock schema infer -",
+        "kcat -C -t orders -e | penstock schema infer /dev/stdin",
     )
 )
 def infer(

@@ -32,7 +32,15 @@ def open_registry(
         # The flow may have stored nothing yet: the registry is not its own.
         from flows.plan import load_flow  # noqa: PLC0415 - loads every connector that is named
 
-        state = state or load_flow(flows).state_url
+        plan = load_flow(flows)
+        if plan.schema_registry is not None and state is None:
+            raise FlowFileError(
+                f"the schemas of {plan.name} are kept at {plan.schema_registry.url}.",
+                code="schema_registry_elsewhere",
+                hint="These commands look into the registry of a state store: name one with --state."
+                " `penstock validate --connect` compares the flow's schemas with that registry.",
+            )
+        state = state or plan.state_url
     with open_stored(None, state, None, create=create) as stored:
         yield SchemaRegistry(stored.store.schemas)
 

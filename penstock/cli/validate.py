@@ -74,7 +74,8 @@ def _check_schemas(plan: FlowPlan, *, connect: bool) -> None:
 
     A file is looked into in any case, a server with --connect alone.
     """
-    if not plan.declared_schemas or not (connect or plan.state_url.startswith("sqlite:")):
+    in_file = plan.schema_registry is None and plan.state_url.startswith("sqlite:")
+    if not plan.declared_schemas or not (connect or in_file):
         return
     from connectors.errors import FatalError, RetryableError  # noqa: PLC0415
     from flows.schemas.declared import check_declared  # noqa: PLC0415 - SQLAlchemy

@@ -116,8 +116,8 @@ def test_a_ref_leads_to_another_declared_schema_and_into_it(load):
     assert not fits(plan, "cart", {"id": 1})
     assert [each.key for each in in_order(plan.declared_schemas)] == [
         "address",
-        "order",
         "order@1.0",
+        "order",
         "cart",
     ]
 
@@ -269,3 +269,18 @@ def test_an_unknown_version_is_told_with_those_that_are_declared(load):
     plan = load({"order@1.0": {"data_schema": {}}})
     with pytest.raises(FlowFileError, match="no schema order@2"):
         plan.schemas.validator("order@2")
+
+
+def test_versions_that_would_have_to_come_before_each_other_are_refused(load, registered):
+    plan = load(
+        {
+            "Z": {"data_schema": {"$ref": "a@2"}},
+            "a@1": {"data_schema": {"$ref": "b@2"}},
+            "a@2": {"data_schema": {"type": "string"}},
+            "b@1": {"data_schema": {"$ref": "a@2"}},
+            "b@2": {"data_schema": {"type": "string"}},
+        }
+    )
+    with pytest.raises(FlowErrors, match="can't be registered before it"):
+        register_declared(plan)
+    assert registered() == []
