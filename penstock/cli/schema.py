@@ -200,27 +200,55 @@ def diff(
 @schema.command(
     epilog=examples(
         "penstock schema infer events.jsonl > order.json",
+        "penstock schema infer --history shop.yaml --pipeline orders --event-type 'order.*'",
         "kcat -C -t orders -e | penstock schema infer /dev/stdin",
     )
 )
 def infer(
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="FILE",
             help="JSON values, one after the other; of CloudEvents, the data. - reads stdin.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    *,
+    history: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--history",
+            metavar="FLOW",
+            help="Read the recorded events of this flow's executions instead, the newest first; may be"
+            " repeated for a flow in several files.",
+        ),
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option("--pipeline", metavar="NAME", help="Only this pipeline's events.")
+    ] = None,
+    event_type: Annotated[
+        str | None,
+        typer.Option("--event-type", metavar="GLOB", help="Only events of these types."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many recorded events.")
+    ] = 10_000,
+    state: State = None,
 ) -> None:
     """Draft a JSON Schema that events fit, to be read and sharpened.
 
     What all of them have is required. It says nothing of what else may be there.
     """
-    from penstock.cli.schema_registry import read_values  # noqa: PLC0415
     from penstock.cli.schema_report import print_draft  # noqa: PLC0415
+    from penstock.cli.schema_values import read_values, recorded_values  # noqa: PLC0415
 
-    print_draft(read_values(file))
+    if (file is None) == (not history):
+        raise typer.BadParameter("name a file of events, or a flow with --history")
+    if file is not None:
+        print_draft(read_values(file))
+        return
+    with recorded_values(history or [], state, pipeline, event_type, limit) as values:
+        print_draft(values)
 
 
 @schema.command(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from connectors.errors import FlowFileError
 from flows.schemas.registry import (
@@ -80,7 +78,7 @@ def read_candidate(registry: SchemaRegistry, file: Path, references: Sequence[st
             )
         version = find_version(registry, target).version
         found.append(Reference(name, version.subject, version.version))
-    return registry.candidate(_text(file), found)
+    return registry.candidate(read_text(file), found)
 
 
 def read_two(
@@ -99,40 +97,19 @@ def read_two(
         return first, second
 
 
-def read_values(file: Path) -> Iterator[Any]:
-    """Yield the JSON values of a file; of a list its items, of a CloudEvent its data."""
-    text, at = _text(file), 0
-    decoder = json.JSONDecoder()
-    while True:
-        while at < len(text) and text[at].isspace():
-            at += 1
-        if at == len(text):
-            return
-        try:
-            value, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError) as error:
-            line = text.count("\n", 0, at) + 1
-            raise FlowFileError(
-                f"{file}:{line}: this is not JSON: {error}.",
-                code="json_invalid",
-                hint="Write one JSON value after the other.",
-            ) from None
-        for each in value if isinstance(value, list) else [value]:
-            yield each.get("data") if isinstance(each, dict) and "specversion" in each else each
-
-
 def _is_file(text: str) -> bool:
     return text == "-" or Path(text).is_file() or text.endswith(".json")
 
 
 def _document(text: str) -> Document:
     try:
-        return Document(parse_schema(_text(Path(text))))
+        return Document(parse_schema(read_text(Path(text))))
     except SchemaError as error:
         raise FlowFileError(f"{text}: {error.message}", code=error.code, hint=error.hint) from None
 
 
-def _text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """Return the text of a file, or of standard input. Raises FlowFileError."""
     try:
         return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -7,7 +7,12 @@ import json
 
 import pytest
 
+from connectors.batch import Batch
+from flows.state.history import encode_chunk
+from flows.state.store import open_store
 from penstock.cli.app import main
+from tests.flows.state.samples import chunk, commit, settlement
+from transforms.executions import Executions
 
 ORDER = {
     "type": "object",
@@ -171,3 +176,28 @@ def test_a_flow_file_names_the_state(folder, capsys):
     code, _, err = run(capsys, "list")
     assert code == 2
     assert "error[state_missing]" in err
+
+
+def test_infer_reads_recorded_events(folder, capsys):
+    (folder / "shop.yaml").write_text(
+        'name: shop\nmodules: [{name: in, type: source.kafka, config: {brokers: "b:1", topics: [t]}}]\n'
+        "pipelines:\n  orders:\n    trigger: {source: in}\n"
+        "    steps: [{name: say, type: step.log, config: {message: seen}}]\n"
+    )
+    store = open_store("sqlite:///penstock.db")
+    lease = store.acquire_lease("shop", "orders/0", "me", 60.0)
+    types = ["order.made", "order.paid", "ping"]
+    for number, data in enumerate(({"id": "a"}, {"id": "b", "n": 1}, {"other": True})):
+        columns = {"raw": [json.dumps(data).encode()], "data": [data], "type": [types[number]]}
+        executions = Executions(events=Batch(1, columns, after={}), pipeline="orders")
+        body = chunk(encode_chunk(executions, meta={}), pipeline="orders", types=types[number])
+        commit(store, lease, [settlement(pipeline="orders", history=body)])
+    store.close()
+    arguments = ("infer", "--history", "shop.yaml", "--pipeline", "orders")
+    code, out, err = run(capsys, *arguments, "--event-type", "order.*")
+    assert (code, err) == (0, "Drafted from 2 values.\n")
+    assert json.loads(out)["required"] == ["id"]
+    code, out, err = run(capsys, *arguments)
+    assert err == "Drafted from 3 values.\n"
+    assert run(capsys, *arguments[:3], "--pipeline", "nobody")[0] == 2
+    assert run(capsys, "infer")[0] == 2
