@@ -43,6 +43,13 @@ class PenstockError(Exception):
         self.args = (self.message,)
         self.context = {name: _masked(value, redact) for name, value in self.context.items()}
 
+    def forget_frames(self) -> None:
+        """Let go of the frames it was raised through: they hold the batch that holds the error.
+
+        Such a cycle is freed by the garbage collector alone, some batches later: 20 MB more.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+
 
 def _masked(value: Any, redact: Callable[[str], str]) -> Any:
     """Return a JSON value with every text in it masked."""

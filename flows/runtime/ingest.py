@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flows.runtime.parking import Parking
 
 _NOT_TRIGGERED = Ended("not_triggered")
-_PARKED = Ended("parked")
+_PARKED, _BEHIND = Ended("parked"), Wait(0)
 
 
 class Ingest:
@@ -103,14 +103,16 @@ class Ingest:
         if lanes is None or not len(self._parking):
             return
         blocked = self._parking.blocked
-        behind = [index for index in executions.going(0) if lanes[index] in blocked]
+        behind = [index for index, lane in enumerate(lanes) if lane in blocked]
+        if executions.ended:
+            behind = [index for index in behind if index not in executions.ended]
         if not behind:
             return
         for index, execution in zip(behind, executions.ids_of(behind), strict=True):
             if self._parking.has(execution):
                 executions.end(index, Ended("repeated"))  # the one that waits will do it
             else:
-                executions.waits[index] = Wait(0)
+                executions.waits[index] = _BEHIND
                 executions.end(index, _PARKED)
 
     def _fail_undecoded(self, executions: Executions) -> None:

@@ -14,7 +14,7 @@ from flows.runtime.late_sink import LateSink
 from flows.runtime.sinks import make_sink, renderer
 from flows.runtime.stepping import Around, StepRunner
 from flows.runtime.time_limit import TimeLimit
-from flows.state.history import encode_each
+from flows.state.bodies import encode_each
 from transforms.contracts import Step, StepEnvironment
 from transforms.executions import Executions
 from transforms.expressions import compile_jq
@@ -174,6 +174,4 @@ def _packed(
     executions: Executions, indexes: Sequence[int], *, with_arrivals: bool
 ) -> Sequence[bytes]:
     """Return executions as a dead letter is made from them."""
-    return encode_each(
-        executions, meta=executions.base_meta, indexes=indexes, with_arrivals=with_arrivals
-    )
+    return encode_each(executions, indexes, with_arrivals=with_arrivals)

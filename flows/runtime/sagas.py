@@ -23,8 +23,8 @@ from flows.runtime.halt import Halt
 from flows.runtime.saga_rules import after_crash, may_have_acted, may_run_again, turn_of
 from flows.runtime.stepping import Attempt
 from flows.runtime.waiting_for_store import until_it_answers
+from flows.state.bodies import encode_each
 from flows.state.errors import error_of
-from flows.state.history import encode_each
 from flows.state.records import Settlement
 from flows.state.sagas import Saga, StepProgress
 from transforms.executions import UNSET, Ended, Executions, Wait
@@ -274,8 +274,7 @@ class Sagas:
             if outcome in {"failed", "undone"}:
                 saga.body = None
                 if saga.status == "compensation_failed":
-                    meta = executions.base_meta
-                    (saga.body,) = encode_each(executions, meta=meta, indexes=[index])
+                    (saga.body,) = encode_each(executions, [index])
                 settlement.sagas.append(saga)
             elif outcome != "parked":
                 settlement.sagas_completed.append(saga.id)

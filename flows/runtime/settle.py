@@ -21,8 +21,9 @@ from flows.runtime.redacting import redacted
 from flows.runtime.sagas import Sagas
 from flows.runtime.tenants import tenants
 from flows.runtime.time_limit import ended_untried
+from flows.state.bodies import encode_each
 from flows.state.copies import letter_copy
-from flows.state.history import encode_chunk, encode_each
+from flows.state.history import encode_chunk
 from flows.state.letters import NO_ERROR, dead_letter
 from flows.state.records import (
     Counts,
@@ -123,6 +124,8 @@ class Settle:
         failed = skipped = untriggered = parked = undone = repeated = 0
         now = time.time()
         for index, ended in executions.ended.items():
+            if ended.error is not None:
+                ended.error.forget_frames()
             if ended.outcome == "failed":
                 failed += 1
                 letters.append(self._letter(executions, index, now))
@@ -194,15 +197,8 @@ class Settle:
         waiting = sorted(executions.waits)
         if not waiting:
             return
-        few = executions.events.pick(waiting)
-        ids = executions.ids_of(waiting, few)
-        bodies = encode_each(
-            executions,
-            meta=executions.base_meta,
-            indexes=waiting,
-            events=few,
-            with_arrivals=self.copies_letters,
-        )
+        few, ids = executions.few(waiting), executions.ids_of(waiting)
+        bodies = encode_each(executions, waiting, with_arrivals=self.copies_letters)
         for place, index in enumerate(waiting):
             parked = parked_record(
                 executions,

@@ -409,6 +409,7 @@ class StepRunner:
 
     def _fail(self, executions: Executions, index: int, error: PenstockError) -> None:
         if self.plan.on_error == "skip" and not isinstance(error, HeldError):
+            error.forget_frames()
             executions.passed_over.setdefault(self.plan.name, {})[index] = error
         else:
             self._fail_at(executions, index, error)

@@ -29,7 +29,7 @@ import zstandard
 
 from connectors.batch import Batch, Change, Column, Maker
 from connectors.errors import PenstockError, PermanentError
-from flows.state.copies import pack_arrival, unpack_arrival
+from flows.state.copies import unpack_arrival
 from flows.state.errors import error_of, error_row
 from flows.state.jsontext import json_text
 from flows.state.tries import NONE
@@ -93,63 +93,13 @@ def encode_chunk(
 ) -> bytes:
     """Return the body of a chunk: of all executions that have ended, or of those that failed.
 
-    `redacted`: those of which something was masked before. `with_undone`: with the compensations of failed sagas. Never raises for what a step put out: a
-    value that is not JSON is kept as its text.
+    `redacted`: those of which something was masked before. `with_undone`: with the compensations of
+    failed sagas. Never raises for what a step put out: a value that is not JSON is kept as its text.
     """
     chosen = _chosen(executions, only_failed)
     batch = executions.events
-    columns, makers = _columns(batch)
-    return _body(
-        executions,
-        meta,
-        chosen,
-        rows=chosen,
-        raws=batch.column("raw"),
-        columns=columns,
-        makers=makers,
-        with_undone=with_undone,
-        redacted=redacted,
-    )
-
-
-def encode_each(
-    executions: Executions,
-    *,
-    meta: Mapping[str, Any],
-    indexes: Sequence[int],
-    events: Batch | None = None,
-    with_arrivals: bool = False,
-) -> list[bytes]:
-    """Return for each index the body of a chunk of that execution alone, ended or not.
-
-    `events`: theirs, where they have been picked already. Nothing is made for the others.
-    `with_arrivals`: with the messages that they arrived as, for copies of their dead letters.
-    """
-    few = executions.events.pick(indexes) if events is None else events
-    columns, makers = _columns(few)
-    if with_arrivals:
-        columns["arrival"] = list(map(pack_arrival, few.column("arrival")))
-    raws = few.column("raw")
-    return [
-        _body(executions, meta, [index], rows=[place], raws=raws, columns=columns, makers=makers)
-        for place, index in enumerate(indexes)
-    ]
-
-
-def _body(
-    executions: Executions,
-    meta: Mapping[str, Any],
-    chosen: list[int] | None,
-    *,
-    rows: list[int] | None,
-    raws: Column,
-    columns: Mapping[str, Column],
-    makers: Mapping[str, str],
-    with_undone: bool = True,
-    redacted: Collection[int] = (),
-) -> bytes:
-    """`rows`: where the chosen executions' events are in `raws` and `columns`."""
-    batch = executions.events
+    columns, makers = columns_of(batch)
+    raws = batch.column("raw")
     places: Sequence[int] | dict[int, int] = range(batch.size)
     if chosen is not None:
         places = {index: place for place, index in enumerate(chosen)}
@@ -162,10 +112,10 @@ def _body(
         parts.extend(values)
         return len(sections) - 1
 
-    first = keep(_of(raws, rows))
+    first = keep(_of(raws, chosen))
     kept: dict[str, Any] = {}
     for name, column in columns.items():
-        values = _of(column, rows)
+        values = _of(column, chosen)
         if column is raws:
             kept[name] = {"section": first}
         elif isinstance(next((v for v in values if v is not None), None), bytes):
@@ -218,17 +168,24 @@ def _body(
         header["redacted"] = [places[k] for k in redacted if k in places]
     if executions.undone and with_undone:
         header["undone"] = [(places[k], v) for k, v in _within(executions.undone, places)]
-    return _compress(b"\n".join([_header_text(header), *parts, b""]))
+    return compress(b"\n".join([_header_text(header), *parts, b""]))
+
+
+def times_of_steps(executions: Executions) -> dict[str, Any]:
+    """Return when the batch's steps began and what they took."""
+    if not executions.took:
+        return {}
+    return {
+        "took": {
+            step: (round(began, 6), round(seconds, 6))
+            for step, (began, seconds) in executions.took.items()
+        }
+    }
 
 
 def _times(executions: Executions, places: Sequence[int] | Mapping[int, int]) -> dict[str, Any]:
     """Return when steps began and what they took; of those that had waited, their own times and tries."""
-    found: dict[str, Any] = {}
-    if executions.took:
-        found["took"] = {
-            step: (round(began, 6), round(seconds, 6))
-            for step, (began, seconds) in executions.took.items()
-        }
+    found = times_of_steps(executions)
     if executions.took_before:
         found["took_before"] = [(places[k], v) for k, v in _within(executions.took_before, places)]
     if executions.starts:
@@ -265,7 +222,7 @@ def _of(column: Sequence[Any], chosen: list[int] | None) -> Column:
     return [column[index] for index in chosen]
 
 
-def _columns(batch: Batch) -> tuple[dict[str, Column], dict[str, str]]:
+def columns_of(batch: Batch) -> tuple[dict[str, Column], dict[str, str]]:
     """Return the columns to keep, and for those that can be made from them the makers' names.
 
     A column that neither the source nor anybody else has touched is the default's: not kept.
@@ -351,7 +308,8 @@ def _header_text(header: dict[str, Any]) -> bytes:
     return json_text(header)
 
 
-def _compress(text: bytes) -> bytes:
+def compress(text: bytes) -> bytes:
+    """Return the text compressed, by a compressor of the thread's own."""
     compressor: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
     if compressor is None:
         compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
@@ -377,7 +335,9 @@ def decode_chunk(body: bytes, *, with_outputs: bool = True) -> ChunkView:
 
 
 def _decode(body: bytes, *, with_outputs: bool) -> ChunkView:
-    text = zstandard.ZstdDecompressor().decompress(body)
+    text = body
+    if body[:1] != b"{":  # one that is no longer than a compressor is worth its while
+        text = zstandard.ZstdDecompressor().decompress(body)
     end = text.index(b"\n")
     header: dict[str, Any] = json.loads(text[:end])
     if header["version"] != VERSION:

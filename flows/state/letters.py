@@ -175,4 +175,4 @@ def execution_id(executions: Executions, index: int, source_module: str) -> str:
         str(batch.column("position")[index]),
     )
     at = batch.column("timestamp")[index]
-    return str(derive_uuid7(at or 0.0, *place, executions.pipeline))
+    return derive_uuid7(at or 0.0, *place, executions.pipeline)

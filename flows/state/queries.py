@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from flows.state.many import Many
 from flows.state.rows import LETTER_FIELDS, PARKED_FIELDS, PLACE_FIELDS
 from flows.state.tables import (
     checkpoints,
@@ -61,7 +62,7 @@ class Queries:
         self.save_dead_letter = _refailing(upsert)
         self.save_replayed_letter = _replayed(upsert)
         self.add_chunk = insert(history_chunks)
-        self.park = _parking(upsert)
+        self.park = Many(_parking(upsert), [column.name for column in _parked.columns])
 
     lease = select(leases.c.fence, leases.c.holder, leases.c.last_commit).where(
         leases.c.flow == bindparam("of_flow"), leases.c.shard == bindparam("of_shard")
@@ -148,10 +149,12 @@ class Queries:
     )
 
     # Names of parameters differ from those of columns: an executemany of a delete needs it.
-    unpark = delete(_parked).where(
-        _parked.c.flow == bindparam("of_flow"),
-        _parked.c.pipeline == bindparam("of_pipeline"),
-        _parked.c.id == bindparam("of_id"),
+    unpark = Many(
+        delete(_parked).where(
+            _parked.c.flow == bindparam("of_flow"),
+            _parked.c.pipeline == bindparam("of_pipeline"),
+            _parked.c.id == bindparam("of_id"),
+        )
     )
 
     parked_places = (

@@ -23,6 +23,7 @@ from flows.state.idempotency import record_keys
 from flows.state.kept_keys import StateShelf
 from flows.state.leases import lease_lost, of_lease, under
 from flows.state.letter_store import Letters
+from flows.state.many import Many
 from flows.state.migrations import prepare
 from flows.state.prepared import PreparedOutcomes, forget_prepared
 from flows.state.pruning import prune
@@ -262,7 +263,10 @@ class SqlStateStore:
         with transaction(connection):
             if connection.execute(self._queries.claim, {**lease, "token": commit.token}).rowcount:
                 for statement, values in rows:
-                    connection.execute(statement, values)
+                    if isinstance(statement, Many):
+                        statement.execute(connection, values)
+                    else:
+                        connection.execute(statement, values)
                 replayed = [each for settled in commit.settlements for each in settled.replayed]
                 if replayed:
                     record_outcomes(connection, commit.lease.flow, replayed)

@@ -6,7 +6,7 @@ import pytest
 
 from connectors.errors import FlowFileError
 from flows.history.finding import find_execution
-from flows.state.history import encode_each
+from flows.state.bodies import encode_each
 from tests.flows.state.samples import parked
 from transforms.executions import UNSET
 
@@ -103,7 +103,7 @@ def test_what_waits_is_found_with_the_step_it_waits_for(recording):
     made = recording.batch(5)
     made.outputs["check"] = [{"ok": True}]
     made.outputs["later"] = [UNSET]
-    (body,) = encode_each(made, meta={}, indexes=[0])
+    (body,) = encode_each(made, [0])
     (execution,) = recording.ids(made)
     waiting = parked(1, body=body)
     place = type(waiting.place)(execution, "ship", "orders", "orders/0", "k", 1, 2, 10.0)

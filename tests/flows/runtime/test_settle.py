@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from connectors.batch import Arrival, Batch
-from connectors.errors import PermanentError
+from connectors.errors import PermanentError, RetryableError
 from flows.plan import load_flow
 from flows.runtime.halt import Halt
 from flows.runtime.parking import Parking
@@ -114,3 +117,33 @@ def test_copies_of_dead_letters_are_in_the_events_order_and_show_no_secret(tmp_p
     assert {copy.acting for copy in copies} == {"step.set"}
     for copy in copies:
         assert "hunter2" not in copy.letter.error_message + copy.letter.context
+
+
+class Data:
+    """An event's data that tells when nobody holds it any more."""
+
+
+def test_a_batch_whose_events_failed_is_freed_at_once_and_not_by_the_garbage_collector(settle):
+    batch = executions(1.0, 2.0)
+    data = Data()
+    freed = weakref.ref(data)
+    batch.events.columns["data"] = [data, None]
+
+    def fail(held):
+        try:
+            raise OSError("no answer")
+        except OSError as cause:
+            try:
+                raise RetryableError("The server is away.", code="away") from cause
+            except RetryableError as error:
+                held.end(0, Ended("failed", "kept", error))
+
+    gc.collect()
+    gc.disable()
+    try:
+        fail(batch)
+        settle(batch)
+        del batch, data
+        assert freed() is None
+    finally:
+        gc.enable()

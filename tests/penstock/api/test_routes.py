@@ -15,7 +15,7 @@ from dlq.selection import Selection
 from flows.runtime.measures import Histogram, Measures, PipelineMeasures, StepMeasures
 from flows.runtime.reports import PipelineCounts, Report
 from flows.runtime.supervisor import WorkerView
-from flows.state.history import encode_each
+from flows.state.bodies import encode_each
 from flows.state.letter_filter import LetterFilter
 from flows.state.store import open_store
 from penstock.api.routes import ROUTES, described
@@ -37,7 +37,7 @@ def body():
     columns = {"raw": [b'{"n":1}'], "id": ["e"], "source": ["/s"], "type": ["t"]}
     columns |= {"partition": ["orders/0"], "position": ["1"]}
     made = Executions(Batch(1, columns, after={}), "enrich", outputs={"charge": [{"n": 1}]})
-    return encode_each(made, meta={}, indexes=[0])[0]
+    return encode_each(made, [0])[0]
 
 
 def filled(store, lease):
