@@ -21,6 +21,7 @@ from transforms.steps.http_breaker import HttpBreakers, RefusedError, told_by
 from transforms.steps.http_guard import Allowed, fixed_host
 from transforms.steps.http_limits import CallLimits
 from transforms.steps.http_loop import release, shared_loop
+from transforms.steps.http_pool import ConnectionPool
 from transforms.steps.http_requests import Request
 from transforms.steps.http_settings import HttpCallSettings
 from transforms.steps.http_tls import ssl_context
@@ -30,7 +31,7 @@ _REDIRECTS = 5
 _CLOSING = 3.0
 """Seconds that connections have to close."""
 _TOKEN_TIMEOUT = 30.0
-_HARMLESS = {b"user-agent", b"accept", b"accept-encoding", b"content-type"}
+_HARMLESS = {b"user-agent", b"accept", b"accept-encoding", b"connection", b"content-type"}
 """Headers that go with a redirect to another host."""
 
 Done = Callable[[Request, Answer | Exception], None]
@@ -64,8 +65,8 @@ class HttpClient:
         guard = GuardedBackend(Allowed(settings.allow_private), trusted)
         name = settings.tls.server_name if settings.tls else None
         self._extensions = {"sni_hostname": name} if name else {}
-        # The client makes its locks and events when first used, so on the loop.
-        self._client = _client(settings, _Transport(settings, tls, proxy, guard))
+        self._transport = _Transport(settings, tls, proxy, guard)
+        self._timeouts = {"timeout": _timeout(settings).as_dict()}
         self._tokens_client: httpx.AsyncClient | None = None
         self.tokens: TokenSource | None = None
         if settings.auth is not None and settings.auth.kind == "oauth2_client_credentials":
@@ -154,10 +155,18 @@ class HttpClient:
         headers: list[tuple[bytes, bytes]],
         extensions: dict[str, str],
     ) -> Answer:
-        built = self._client.build_request(
-            request.method, url, headers=headers, content=request.body, extensions=extensions
+        # What httpx's client does besides (cookies, proxies of the environment, redirects, its own log)
+        # is not wanted, and takes a fifth of a call.
+        sent = httpx.Request(
+            request.method,
+            url,
+            headers=headers,
+            content=request.body,
+            extensions={**self._timeouts, **extensions},
         )
-        response = await self._client.send(built, stream=True)
+        if url.userinfo:
+            sent = next(httpx.BasicAuth(url.username, url.password).auth_flow(sent))
+        response = await self._transport.handle_async_request(sent)
         try:
             body = await read_body(response, self._settings.max_response)
             return Answer(url, response.status_code, response.headers, body)
@@ -167,7 +176,7 @@ class HttpClient:
             await response.aclose()
 
     async def _close(self) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
         if self._tokens_client is not None:
             await self._tokens_client.aclose()
         if self._breakers is not None:
@@ -193,9 +202,14 @@ class _Transport(httpx.AsyncHTTPTransport):
         super().__init__(verify=tls)
         kept = settings.connections
         # httpx has no way to name a network backend; httpcore has.
+        if proxy is None:
+            self._pool = ConnectionPool(  # type: ignore[assignment] # has what httpx uses of one
+                tls, backend, idle=kept.idle, keepalive_expiry=kept.keep_alive
+            )
+            return
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls,
-            proxy=None if proxy is None else _proxy(proxy),
+            proxy=_proxy(proxy),
             max_connections=None,
             max_keepalive_connections=kept.idle,
             keepalive_expiry=kept.keep_alive,
@@ -214,9 +228,13 @@ def _client(settings: HttpCallSettings, transport: _Transport) -> httpx.AsyncCli
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         # Not from the environment: proxies and .netrc passwords would come as a surprise.
         trust_env=False,
-        # `_bounded` ends every exchange; these end it earlier.
-        timeout=httpx.Timeout(None, connect=settings.connect_timeout, read=settings.read_timeout),
+        timeout=_timeout(settings),
     )
+
+
+def _timeout(settings: HttpCallSettings) -> httpx.Timeout:
+    """Return what ends a call earlier than `_bounded`, which ends every one."""
+    return httpx.Timeout(None, connect=settings.connect_timeout, read=settings.read_timeout)
 
 
 def _with(request: Request, token: str) -> list[tuple[bytes, bytes]]:

@@ -143,7 +143,7 @@ def _header_of(key: str | None) -> str:
 
 def _made_headers(auth: Auth | None) -> list[tuple[bytes, bytes]]:
     made = [(b"user-agent", b"penstock"), (b"accept", b"application/json, */*;q=0.5")]
-    made.append((b"accept-encoding", ENCODINGS))
+    made += [(b"accept-encoding", ENCODINGS), (b"connection", b"keep-alive")]
     if auth is None or auth.kind == "oauth2_client_credentials":
         return made  # the client adds the token that it has by then
     if auth.kind == "bearer":
