@@ -84,6 +84,18 @@ class Breaker:
         """The failure that opened it."""
         return self._reason
 
+    @property
+    def refuses(self) -> float | None:
+        """Seconds for which nothing is called, None where that is not sure; may be asked by any thread.
+
+        Of a circuit that is shared it never is: others may know better by now.
+        """
+        until = self._circuit.open_until
+        if until is None or self._shared is not None:
+            return None
+        left = until - self._clock()
+        return left if left > 0 else None
+
     async def enter(self) -> tuple[str, Entry]:
         """Return a name for `leave`, and whether the call may be made; waits for others' probes."""
         if self._shared is None and self._circuit.is_untroubled:

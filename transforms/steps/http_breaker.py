@@ -63,6 +63,12 @@ class HttpBreakers:
             breaker = self._breakers[server] = Breaker(name, self._rules, shared)
         return breaker
 
+    def refused(self, url: httpx.URL) -> RefusedError | None:
+        """Return what a call gets whose circuit is known to be open; may be asked by any thread."""
+        breaker = self._breakers.get(url.netloc.decode())
+        seconds = None if breaker is None else breaker.refuses
+        return None if breaker is None or seconds is None else RefusedError(seconds, breaker.reason)
+
     def _forget(self) -> None:
         """Make room by those that have nothing to tell."""
         if len(self._breakers) >= _MOST:

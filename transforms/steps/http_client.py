@@ -80,10 +80,29 @@ class HttpClient:
         """Send all requests and wait for all answers.
 
         The requests of one chain go one after another, `concurrency` chains at a time. `done` is
-        called on the loop's thread with each request's answer, or the exception in its place:
-        RefusedError where the circuit is open, and for what comes later in the same chain.
+        called with each request's answer, or the exception in its place: RefusedError where the
+        circuit is open, and for what comes later in the same chain. That is on the loop's thread, or
+        on the caller's before that.
         """
-        self._loop.wait_for(self._send(chains, done))
+        if self._breakers is not None:
+            chains = self._allowed(self._breakers, chains, done)
+        if chains:
+            self._loop.wait_for(self._send(chains, done))
+
+    def _allowed(
+        self, breakers: HttpBreakers, chains: Sequence[Sequence[Request]], done: Done
+    ) -> Sequence[Sequence[Request]]:
+        """Return the chains that may call. The others are done: what waits for nothing has no use for
+        another thread, whose turn comes late on a busy machine."""
+        allowed: list[Sequence[Request]] = []
+        for chain in chains:
+            refused = breakers.refused(chain[0].url)
+            if refused is None:
+                allowed.append(chain)
+                continue
+            for request in chain:
+                done(request, refused)
+        return allowed
 
     async def _send(self, chains: Sequence[Sequence[Request]], done: Done) -> None:
         waiting = deque(chains)

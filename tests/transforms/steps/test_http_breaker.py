@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from connectors.errors import HeldError, RetryableError
 from flows.plan import FlowErrors
 from tests.transforms.steps.answering import Answer, as_json, serving
 from tests.transforms.steps.inside import step
+from transforms.steps.http_loop import release, shared_loop
 
 DOWN = Answer(503)
 
@@ -95,6 +98,34 @@ def test_a_cached_fallback_answers_what_was_asked_before_and_holds_the_rest(
     assert found.outputs["call"][5] == {"was": "/2"}
     assert found.details["call"][3]["fallback"] is True
     assert isinstance(found.ended[4].error, HeldError)
+
+
+def test_an_open_circuit_answers_while_the_calls_of_other_steps_keep_their_thread_busy(
+    steps, executions, server
+):
+    server.answer = lambda seen: DOWN
+    run = steps(calling(server, {"type": "static", "response": {"body": "instead"}}))
+    run.run(executions(*numbers(*range(4))))
+    busy, over, free = threading.Event(), threading.Event(), threading.Event()
+    loop = shared_loop()
+
+    async def keep_busy():
+        busy.set()
+        over.wait(20)
+        free.set()
+
+    other = threading.Thread(target=lambda: loop.wait_for(keep_busy()))
+    other.start()
+    try:
+        assert busy.wait(30)
+        found = run.run(executions(*numbers(*range(5))))
+        assert found.outputs["call"] == ["instead"] * 5
+        assert not free.is_set()
+    finally:
+        over.set()
+        other.join()
+        release(loop)
+    assert len(server.seen) == 3
 
 
 def test_a_cached_answer_that_is_too_old_is_none(steps, executions, server):
