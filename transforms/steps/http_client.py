@@ -92,8 +92,10 @@ class HttpClient:
     def _allowed(
         self, breakers: HttpBreakers, chains: Sequence[Sequence[Request]], done: Done
     ) -> Sequence[Sequence[Request]]:
-        """Return the chains that may call. The others are done: what waits for nothing has no use for
-        another thread, whose turn comes late on a busy machine."""
+        """Return the chains that may call; the others are done.
+
+        What waits for nothing has no use for another thread, whose turn comes late on a busy machine.
+        """
         allowed: list[Sequence[Request]] = []
         for chain in chains:
             refused = breakers.refused(chain[0].url)
