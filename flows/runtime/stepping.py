@@ -100,6 +100,9 @@ class StepRunner:
         self._redact = redact
         self._retry = plan.retry if plan.retry and plan.retry.max_attempts > 1 else None
         self._classifier = classifier_of(plan.retry)
+        # What a sink can't take is delivered again until it can, not parked: it keeps the order itself.
+        straight = self._publishes and once is None
+        self._takes_turns = self._retry is not None and self.reaches_out and not straight
         self._random = Random()  # noqa: S311 - jitter is no secret
 
     @property
@@ -133,7 +136,7 @@ class StepRunner:
         if not indexes:
             self.meter.ran(failed, failed=failed, retried=0, skipped=skipped, seconds=0.0)
             return True
-        if self._retry is None or executions.lanes is None or not self.reaches_out:
+        if executions.lanes is None or not self._takes_turns:
             outputs = self._run(executions, indexes)
         else:
             indexes, outputs = self._run_in_turns(executions, indexes)

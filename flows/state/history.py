@@ -22,6 +22,7 @@ import json
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import orjson
@@ -438,6 +439,7 @@ def _batch(header: dict[str, Any], size: int, sections: list[Column]) -> Batch:
     return batch
 
 
+@cache
 def _maker(reference: str) -> Maker:
     """Return the maker that a source marked as `derived`; nothing else is called by its name."""
     module, _, name = reference.partition(":")
