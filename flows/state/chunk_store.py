@@ -25,7 +25,6 @@ from sqlalchemy import (
     or_,
     select,
     union_all,
-    update,
 )
 
 from flows.state.database import Database, transaction
@@ -129,21 +128,24 @@ class Chunks:
     # --- what a flow was like -----------------------------------------------------------------
 
     def save_version(self, flow: str, version: str, document: Any, now: float) -> None:
-        """Keep what the pipelines of this version of a flow are like."""
+        """Keep what the pipelines of this version of a flow are like, as the newest of its versions.
+
+        Nothing is written where that is known: of many workers that start, one has to.
+        """
+        if self.newest_version(flow) == version and self.version(flow, version) == document:
+            return
         body = zstandard.ZstdCompressor(level=3).compress(orjson.dumps(document))
         row = {"flow": flow, "version": version, "recorded_at": now, "body": body}
-        adding = upsert_of(self._database.dialect)(flow_versions).on_conflict_do_nothing()
+        new = upsert_of(self._database.dialect)(flow_versions)
         # What an older program has kept of it may say less.
-        renewing = (
-            update(flow_versions)
-            .where(flow_versions.c.flow == flow, flow_versions.c.version == version)
-            .values(body=body, recorded_at=now)
+        saving = new.on_conflict_do_update(
+            index_elements=["flow", "version"],
+            set_={name: new.excluded[name] for name in ("recorded_at", "body")},
         )
 
         def work(connection: Connection) -> None:
             with transaction(connection):
-                if not connection.execute(adding, [row]).rowcount:
-                    connection.execute(renewing)
+                connection.execute(saving, row)
 
         self._database.run(work)
 

@@ -125,3 +125,21 @@ def test_executions_of_another_flow_are_not_found(recording):
     recording.settle(one)
     with pytest.raises(FlowFileError, match="no execution"):
         find_execution(recording.store, "bank", recording.ids(one)[0])
+
+
+def test_a_version_of_the_flow_that_is_known_is_not_written_again(recording):
+    chunks = recording.store.chunks
+    version = recording.plan.version_hash
+    document = chunks.version("shop", version)
+    chunks.save_version("shop", version, document, 5.0)
+    assert _recorded_at(recording) == {version: 1.0}
+    chunks.save_version("shop", "other", document, 6.0)
+    chunks.save_version("shop", version, document, 7.0)
+    assert _recorded_at(recording) == {version: 7.0, "other": 6.0}
+    assert chunks.newest_version("shop") == version
+
+
+def _recorded_at(recording):
+    query = "SELECT version, recorded_at FROM penstock_flow_versions"
+    rows = recording.store._database.run(lambda c: c.exec_driver_sql(query).all())
+    return dict(tuple(row) for row in rows)
