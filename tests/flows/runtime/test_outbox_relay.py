@@ -212,7 +212,7 @@ def test_a_sink_that_takes_nothing_is_not_asked_for_every_key_and_all_is_in_orde
     relay = outbox.start()
     goes_on(other, [7])
     wait_for(lambda: relay.away.get("events"), "the reason")
-    assert "not 0 yet" in relay.status
+    assert "outbox penstock_outbox: not" in relay.status
     wait_for(lambda: sink.tries[0] > 2, "another try")
     sink.refuses = set()
     wait_for(lambda: len(sink.numbers()) == 900, "the events")
