@@ -160,7 +160,7 @@ def parked_record(
     """Return what the state store keeps of an execution that a step has parked.
 
     `execution` is its id, and `place` where its event is in `events`. `steps` are the pipeline's, by
-    number; `body` is of flows.state.history.encode_each. One that was parked before keeps its id,
+    number; `body` is of flows.state.bodies.encode_each. One that was parked before keeps its id,
     turn and time.
     """
     wait = executions.waits[index]
