@@ -38,8 +38,10 @@ LETTERS, KEYS, LIVE = 5000, 200, 200
 class Round(NamedTuple):
     """What one replay took."""
 
+    entries: int
+    """Dead letters that were left when the command had returned."""
     seconds: float
-    """From the first to the last entry, as the worker saw them."""
+    """Until the last of them was done."""
     cpu: float
     """Of the worker, in seconds, meanwhile."""
     live: int
@@ -136,11 +138,13 @@ def measure(broker: KafkaBroker, folder: Path, port: int | None, rate: str) -> R
             asked = flow.penstock(*command)
             if asked.returncode:
                 raise SystemExit(asked.stderr)
-            began, spent, live = time.monotonic(), _cpu(worker), written[0]
             with flow.store() as store:
+                left = LETTERS - store.replays.get(1).ended
+                began, spent, live = time.monotonic(), _cpu(worker), written[0]
                 while not store.replays.get(1).is_over:
                     time.sleep(0.02)
-            found = Round(time.monotonic() - began, _cpu(worker) - spent, written[0] - live)
+            took = time.monotonic() - began
+            found = Round(left, took, _cpu(worker) - spent, written[0] - live)
         if run.stop():
             raise SystemExit(run.text())
         replayed = {line["data"]["n"] for line in flow.lines()} & set(range(LETTERS))
@@ -172,9 +176,9 @@ def main() -> None:
                 folder = Path(name) / f"{what}-{number}"
                 folder.mkdir()
                 found = measure(broker, folder, used, options.rate)
-                cost = found.cpu / (LETTERS + found.live) * 1000
+                cost = found.cpu / (found.entries + found.live) * 1000
                 print(
-                    f"| {what}, {options.rate} | {LETTERS / found.seconds:,.0f} | {cost:.2f}"
+                    f"| {what}, {options.rate} | {found.entries / found.seconds:,.0f} | {cost:.2f}"
                     f" | {found.live:,} |",
                     flush=True,
                 )
