@@ -45,7 +45,10 @@ def bundled(document: Document) -> tuple[Any, jsonschema_rs.Registry | None]:
 
     def name_of(other: Document) -> str:
         if id(other) not in names:
-            names[id(other)] = f"{_REFERRED}{len(names) + 1}"
+            own = other.root.base
+            # The compiler finds what lies behind an inner $id only from the whole's own.
+            taken = ":" not in own or own in names.values()
+            names[id(other)] = f"{_REFERRED}{len(names) + 1}" if taken else own
             waiting.append(other)
         return names[id(other)]
 
@@ -75,6 +78,9 @@ def _pointed(document: Document, place: Place, name_of: Callable[[Document], str
         except SchemaError:
             return found  # data in enum or const that looks like a $ref
         if other is not document:
-            fragment = target.partition("#")[2]
-            found["$ref"] = f"{name_of(other)}#{quote(fragment, safe='/~%$')}"
+            put = name_of(other)
+            name, _, fragment = target.partition("#")
+            if document.referred.get(name) is other:
+                found["$ref"] = f"{put}#{quote(fragment, safe='/~%$')}"
+            # Else it names an $id of the other, or within it, and is found by that.
     return found

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 from urllib.parse import unquote, urljoin
 
@@ -28,9 +29,9 @@ _NAMES = frozenset(
 
 
 def parse_schema(text: str) -> dict[str, Any] | bool:
-    """Return the schema that a text holds, its numbers exact. Raises SchemaError."""
+    """Return the schema that a text holds, its integers exact. Raises SchemaError."""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise SchemaError(f"this is not JSON: {reason}.", ()) from None
@@ -40,6 +41,13 @@ def parse_schema(text: str) -> dict[str, Any] | bool:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text[:40]} is beyond all floating-point numbers")
+    return number
 
 
 def check_storable(value: Any) -> None:
@@ -57,6 +65,8 @@ def check_storable(value: Any) -> None:
         canonical(value).encode()
     except UnicodeEncodeError:
         raise SchemaError("the schema holds half of a surrogate pair.", ()) from None
+    except ValueError:
+        raise SchemaError("the schema holds a number that JSON does not have.", ()) from None
 
 
 def _within(value: Any) -> Iterator[Any]:
@@ -77,7 +87,9 @@ def _schemas_within(value: Mapping[str, Any]) -> Iterator[Any]:
 
 def canonical(value: Any) -> str:
     """Return the JSON text that equal values share: keys sorted, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def compact(value: Any) -> str:
@@ -120,7 +132,7 @@ class Document:
     _anchors: dict[tuple[str, str], tuple[Any, str]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        base = _without_fragment(_own_id(self.value) or "")
+        base = _without_fragment(self._own_id(self.value) or "")
         self._resources[""] = self._resources[base] = (self.value, base)
         self._index(self.value, base)
 
@@ -178,10 +190,21 @@ class Document:
 
     def base_of(self, value: Any, base: str) -> str:
         """Return what `$ref`s in a schema are relative to, when `base` is so around it."""
-        own = _own_id(value)
+        own = self._own_id(value)
         if own is None or own.startswith("#"):
             return base
         return _without_fragment(_join(base, own))
+
+    def _own_id(self, value: Any) -> str | None:
+        """Return `$id`; in draft 4 `id`, which is nothing in later ones."""
+        own = value.get(self._id_keyword) if isinstance(value, dict) else None
+        return own if isinstance(own, str) else None
+
+    @property
+    def _id_keyword(self) -> str:
+        dialect = self.value.get("$schema") if isinstance(self.value, dict) else None
+        old = isinstance(dialect, str) and "draft-04" in dialect
+        return "id" if old else "$id"
 
     def _index(self, value: Any, base: str) -> None:
         """Note every `$id` and `$anchor` below."""
@@ -193,7 +216,7 @@ class Document:
                 continue
             if not isinstance(value, dict):
                 continue
-            own = _own_id(value)
+            own = self._own_id(value)
             if own is not None and own.startswith("#"):  # drafts 4 to 7 name anchors so
                 self._anchors.setdefault((base, own[1:]), (value, base))
             elif own is not None and value is not self.value:
@@ -204,17 +227,6 @@ class Document:
                 if isinstance(anchor, str):
                     self._anchors.setdefault((base, anchor), (value, base))
             waiting += [(inner, base) for inner in _schemas_within(value)]
-
-
-def _own_id(value: Any) -> str | None:
-    """Return `$id`, or draft 4's `id`."""
-    if not isinstance(value, dict):
-        return None
-    for keyword in ("$id", "id"):
-        if isinstance(value.get(keyword), str):
-            own: str = value[keyword]
-            return own
-    return None
 
 
 def _without_fragment(uri: str) -> str:

@@ -250,6 +250,25 @@ def test_ids_and_anchors_are_found_within_the_schema():
     assert changes(older, newer) == ["TYPE_CHANGED /properties/by"]
 
 
+def test_id_without_a_dollar_is_an_identifier_in_draft_4_alone():
+    def named(draft: str, end: Schema) -> dict[str, Any]:
+        return {
+            "$schema": draft,
+            "definitions": {"text": end},
+            **_object({"a": {"id": "here", "allOf": [{"$ref": "#/definitions/text"}]}}),
+        }
+
+    new = "http://json-schema.org/draft-07/schema#"
+    assert not is_compatible(named(new, STRING), named(new, NUMBER))
+    with pytest.raises(SchemaError, match="leads nowhere"):
+        compare(
+            *(
+                Document(named("http://json-schema.org/draft-04/schema#", each))
+                for each in (STRING, NUMBER)
+            )
+        )
+
+
 def test_before_draft_2019_what_stands_beside_a_ref_does_not_count():
     def beside(draft: str) -> dict[str, Any]:
         return {

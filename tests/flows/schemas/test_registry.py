@@ -8,8 +8,10 @@ import threading
 import pytest
 
 from flows.schemas.registry import LATEST, parse_version
+from schema_registry.checking import bundled
 from schema_registry.documents import Reference
 from schema_registry.errors import IncompatibleError, RegistryError
+from schema_registry.validation import Validator
 
 ORDER = {
     "type": "object",
@@ -114,7 +116,15 @@ def test_a_subject_follows_the_level_of_all_until_it_has_its_own(registry):
 
 
 def test_what_is_no_json_schema_is_refused(registry):
-    for text in ("{", '"text"', "[]", '{"type":"objekt"}', '{"a":NaN}', '{"$ref":"#/nowhere"}'):
+    for text in (
+        "{",
+        '"text"',
+        "[]",
+        '{"type":"objekt"}',
+        '{"a":NaN}',
+        '{"maximum":1e999}',
+        '{"$ref":"#/nowhere"}',
+    ):
         assert number(registry.candidate, text) == 42201, text
     assert number(registry.candidate, '{"a":' * 150 + "{}" + "}" * 150) == 42201
     assert number(registry.candidate, '{"a":' * 5000 + "{}" + "}" * 5000) == 42201
@@ -139,6 +149,29 @@ def test_what_a_schema_refers_to_is_found_by_its_name_and_kept(registry):
     assert number(registry.candidate, "{}", [Reference("x", "nobody", 1)]) == 42201
     with pytest.raises(RegistryError, match="no version 7 of subject"):
         registry.candidate("{}", [Reference("x", "address", 7)])
+
+
+def test_what_has_an_id_of_its_own_is_found_by_it_in_validation_too(registry):
+    money = {
+        "$id": "https://example.com/money",
+        "type": "number",
+        "$defs": {"c": {"$id": "cent", "const": 1}},
+    }
+    register(registry, "money", money)
+    uses = [Reference("money.json", "money", 1)]
+    schema = {
+        "properties": {
+            "a": {"$ref": "money.json"},
+            "b": {"$ref": "https://example.com/money"},
+            "c": {"$ref": "https://example.com/cent"},
+            "d": {"$ref": "money.json#/$defs/c"},
+        }
+    }
+    candidate = registry.candidate(json.dumps(schema), uses)
+    value, resources = bundled(candidate.document)
+    fits = Validator(value, registry=resources).is_valid
+    assert fits({"a": 2, "b": 2, "c": 1, "d": 1})
+    assert not any(map(fits, ({"a": "x"}, {"b": "x"}, {"c": 2}, {"d": 2})))
 
 
 def test_a_change_of_what_is_referred_to_counts(registry):
