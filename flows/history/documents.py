@@ -86,7 +86,7 @@ def detail_document(recorded: Recorded) -> dict[str, Any]:
         "due_at": None if parked is None else time_of(parked.place.due_at),
         "dead_letter": recorded.letter,
         "duplicate_of": None if duplicate is None else duplicate.original,
-        "replay": executions.runs.get(index),
+        "replay": recorded.replay,
         "compensation": exact(compensations(recorded)) if compensations(recorded) else None,
         "redacted": recorded.redacted,
         "batch": recorded.batch,
@@ -103,9 +103,8 @@ def timeline_document(recorded: Recorded) -> dict[str, Any]:
     }
     if recorded.redacted:
         metadata["redacted"] = True
-    run = recorded.executions.runs.get(recorded.index)
-    if run is not None:
-        metadata["replay"] = run
+    if recorded.replay is not None:
+        metadata["replay"] = recorded.replay
     if recorded.duplicate is not None:
         metadata["duplicate_of"] = recorded.duplicate.original
     if recorded.letter is not None:

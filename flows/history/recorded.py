@@ -16,7 +16,7 @@ from flows.state.contracts import StateStore
 from flows.state.errors import error_of
 from flows.state.history import ChunkView, decode_chunk
 from flows.state.letters import execution_id
-from flows.state.records import DeadLetter, Parked
+from flows.state.records import DeadLetter, Parked, ReplayLink
 from flows.state.sagas import Saga
 from transforms.executions import Duplicate, Ended, Executions
 from transforms.expressions import Program, compile_jq
@@ -81,6 +81,12 @@ class Recorded:
         return self.executions.duplicates.get(self.index)
 
     @property
+    def replay(self) -> str | None:
+        """Which replay it is an execution of, such as `replay-2`."""
+        run = self.executions.runs.get(self.index, "")
+        return run.partition("/")[0] if run.startswith("replay-") else None
+
+    @property
     def tenant(self) -> str:
         """Whose event it is."""
         (found,) = tenants(tenant_program(self.shape), self.executions, [self.index])
@@ -137,7 +143,8 @@ def of_parked(parked: Parked, flow: str, shapes: Shapes) -> Recorded:
     view = decode_chunk(parked.body)
     executions = view.executions
     if parked.place.replay is not None:
-        executions.runs[0] = f"replay-{parked.place.replay}"
+        link = ReplayLink(parked.place.replay, parked.letter or parked.place.id)
+        executions.runs[0] = link.run_of(executions.first_id(0))
     return Recorded(
         id=parked.place.id,
         flow=flow,
