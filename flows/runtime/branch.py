@@ -71,13 +71,17 @@ class Branch:
     def run(self, part: Executions | bytes) -> None:
         """Take one part of a batch through steps and settle: the far side of an exchange.
 
-        Our own part is settled with the source's position; one that was sent here, at once.
+        Our own part is settled with the source's position; one that was sent here, at once, and with it
+        what of our own has been settled since.
         """
-        assert self.marks is not None  # noqa: S101 - only clusters exchange
-        executions = part if isinstance(part, Executions) else self.marks.received(part)
+        marks = self.marks
+        assert marks is not None  # noqa: S101 - only clusters exchange
+        is_own = isinstance(part, Executions)
+        executions = marks.fresh(part) if isinstance(part, Executions) else marks.received(part)
         self.settle.tally.active = executions.events.size - len(executions.ended)
         self.each(executions)
-        if isinstance(part, Executions):
+        marks.passed(executions.events.after)
+        if is_own:
             self.settle(executions)
         else:
-            self.settle.durably(executions, self.marks.owner)
+            self.settle.durably(executions, marks.owner, marks.since_start)

@@ -151,16 +151,18 @@ class Committer:
     def _is_full(self) -> bool:
         return len(self._queue) >= OUTSTANDING_BATCHES or self._events >= OUTSTANDING_EVENTS
 
-    def flush(self, owner: str, positions: Mapping[str, Position]) -> None:
-        """Store what was settled so far, and `positions` as those of `owner`, and wait for it.
+    def flush(self, owner: str, positions: Mapping[str, Position], pipeline: str) -> None:
+        """Store what was settled so far of a pipeline, and `positions` as `owner`'s, and wait for it.
 
-        For a batch that another process will checkpoint; nothing of it is acknowledged here.
-        Returns early on a halt with an error.
+        For a batch that another process will checkpoint; nothing of it is acknowledged here. What
+        other pipelines have settled stays for the checkpoint of the batch in flight: it would come
+        again without that. Returns early on a halt with an error.
         """
-        unit, self._open = self._open, _Unit([])
-        self._ticket += 1
-        unit.positions.update(positions)
-        unit.owner = owner
+        settled = self._open.settlements
+        unit = _Unit(
+            [each for each in settled if each.pipeline == pipeline], dict(positions), owner
+        )
+        self._open.settlements = [each for each in settled if each.pipeline != pipeline]
         with self._condition:
             self._queue.append(unit)
             self._events += unit.events
@@ -267,7 +269,8 @@ class Committer:
             self._store(store, owner, settlements, positions, transaction)
             with self._condition:
                 del self._queue[: len(together)]
-                self._stored += len(together)
+                if owner is None:
+                    self._stored += len(together)
                 self._events -= sum(unit.events for unit in together)
                 if owner is None:
                     self._durable.update(positions)

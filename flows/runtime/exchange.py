@@ -100,7 +100,7 @@ class Splitter:
 
 
 class Marks:
-    """How far this process had settled what others sent it, per source partition, at the start.
+    """How far this process had settled its share of the keys, per source partition, at the start.
 
     Valid only for the process's own share of the keys: its `owner` name in the state store has
     the number of processes and the key's expression in it, so another share begins without marks.
@@ -113,6 +113,8 @@ class Marks:
         self, owner: str, positions: Mapping[str, Position], begins: Mapping[str, Position]
     ) -> None:
         self.owner = owner
+        self.since_start: dict[str, Position] = {}
+        """Source partition → how far this process has settled its share since it started."""
         self._begins = begins
         self._positions = {
             partition: at for partition, at in positions.items() if at > begins.get(partition, "")
@@ -134,6 +136,33 @@ class Marks:
             started=started,
             base_meta=meta,
         )
+
+    def fresh(self, own: Executions) -> Executions:
+        """Return our own part without what was settled here before.
+
+        That may be, where each process reads some of the partitions: what another sends is stored
+        at once, and with it what of our own is in the same files.
+        """
+        if not self._positions:
+            return own
+        events = own.events
+        chosen = self._fresh(events.column("partition"), events.column("position"))
+        after = {partition: self._furthest(partition, at) for partition, at in events.after.items()}
+        columns = {name: [column[k] for k in chosen] for name, column in events.columns.items()}
+        places = {index: place for place, index in enumerate(chosen)}
+        keys = own.keys
+        return Executions(
+            events=Batch(len(chosen), columns, after=after),
+            pipeline=own.pipeline,
+            started=own.started,
+            base_meta=own.base_meta,
+            keys=None if keys is None else [keys[k] for k in chosen],
+            ended={places[index]: end for index, end in own.ended.items() if index in places},
+        )
+
+    def passed(self, after: Mapping[str, Position]) -> None:
+        """Remember how far we are with what is settled next."""
+        self.since_start.update(after)
 
     def _furthest(self, partition: str, at: Position) -> Position:
         """Return how far we are once a batch up to `at` is settled: a repeat is behind our mark."""

@@ -40,7 +40,7 @@ class Reporter:
         self._committer: Committer | None = None
         self._branches: list[Branch] = []
         self._source = ""
-        self._progress = (0, time.monotonic())
+        self._progress = (0.0, time.monotonic())
         """The last ticket that was stored, and since when nothing has been."""
         self._depths: DeadLetterDepths | None = None
         self._outboxes: Outboxes | None = None
@@ -177,9 +177,9 @@ class Reporter:
         now = time.monotonic()
         committer = self._committer
         if committer is None or not (active or committer.outstanding):
-            self._progress = (0 if committer is None else committer.stored, now)
-        elif committer.stored != self._progress[0]:
-            self._progress = (committer.stored, now)
+            self._progress = (0.0 if committer is None else committer.last_commit, now)
+        elif committer.last_commit != self._progress[0]:
+            self._progress = (committer.last_commit, now)
         return now - self._progress[1]
 
 

@@ -73,8 +73,8 @@ class Outcomes(Protocol):
     def ticket(self) -> int:
         """The number of the batch in flight; see `Committer.ticket`."""
 
-    def flush(self, owner: str, positions: Mapping[str, Position]) -> None:
-        """Store what was taken, with positions of `owner`, and wait; see `Committer.flush`."""
+    def flush(self, owner: str, positions: Mapping[str, Position], pipeline: str) -> None:
+        """Store what was taken of a pipeline, with positions of `owner`; see `Committer.flush`."""
 
 
 class Settle:
@@ -216,16 +216,18 @@ class Settle:
             settlement.parked.append(parked)
             parking.park(parked.place, ticket)
 
-    def durably(self, executions: Executions, owner: str) -> None:
+    def durably(
+        self, executions: Executions, owner: str, positions: Mapping[str, Position]
+    ) -> None:
         """Settle and wait until it is stored: for a batch that another process will checkpoint.
 
-        The batch's positions are stored with it as those of `owner`. An error that stops the
+        `positions` are stored with it as those of `owner`. An error that stops the
         worker is raised: Bytewax then ends this process in mid-epoch, no process can checkpoint
         that epoch, and the supervisor starts the whole cluster again.
         """
         self(executions)
         if not self._halt.error:
-            self._committer.flush(owner, executions.events.after)
+            self._committer.flush(owner, positions, self._plan.name)
         error = self._halt.error
         if error is not None:
             raise error

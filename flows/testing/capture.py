@@ -124,7 +124,7 @@ class Settled:
         """Keep one batch's outcome."""
         self.dead_letters += settlement.dead_letters
 
-    def flush(self, owner: str, positions: Mapping[str, Position]) -> None:
+    def flush(self, owner: str, positions: Mapping[str, Position], pipeline: str) -> None:
         """There is nothing to wait for."""
 
 

@@ -68,6 +68,26 @@ def test_what_was_settled_but_not_checkpointed_is_not_stored(url, lease):
     assert _stored(url) == ({}, {})
 
 
+def test_what_another_process_will_checkpoint_is_stored_at_once_and_nothing_else_with_it(
+    url, lease
+):
+    """What other pipelines have settled would come again after a crash: its position is not stored."""
+    committer = _committer(url, lease, Halt())
+    committer.settle(Settlement("orders", Counts(done=1)))
+    committer.settle(Settlement("spread", Counts(done=2)))
+    before = committer.stored
+    committer.flush("rows@spread:0/2", {"b": "07"}, "spread")
+    assert _stored(url) == ({}, {"spread": 2})
+    store = open_store(url)
+    assert store.checkpoints("flow", "rows@spread:0/2") == {"b": "07"}
+    store.close()
+    assert committer.stored == before  # the batch in flight is still to come
+    committer.checkpoint({"a": "01"})
+    assert _eventually(committer.take) == {"a": "01"}
+    assert _stored(url) == ({"a": "01"}, {"spread": 2, "orders": 1})
+    committer.close()
+
+
 def test_closing_stores_what_is_queued(url, lease):
     committer = _committer(url, lease, Halt())
     for k in range(20):

@@ -61,6 +61,19 @@ def test_what_was_settled_here_before_is_left_out_when_it_comes_again():
     assert again.events.after == {"p": "0039"}
 
 
+def test_our_own_part_leaves_out_what_was_settled_with_what_others_sent():
+    """Each process of a Kafka flow reads some partitions, and is sent events of the others."""
+    split = Splitter(compile_jq(".data.id"), 0, 2)
+    own = dict(split(executions(range(1, 40))))["0"]
+    marks = Marks("owner", {"p": "0019"}, {"p": "0000"})
+    fresh = marks.fresh(own)
+    numbers = [row["id"] for row in own.events.column("data")]
+    assert [row["id"] for row in fresh.events.column("data")] == [n for n in numbers if n > 19]
+    marks.passed(fresh.events.after)
+    assert marks.since_start == {"p": "0039"}
+    assert Marks("owner", {}, {}).fresh(own) is own
+
+
 def test_a_batch_that_ends_before_what_was_settled_here_does_not_take_the_mark_back():
     """Else a second crash, before the rest has come again, would repeat that rest."""
     settled = {"p": "0019"}
