@@ -6,6 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # how long a case takes says something about the machine
+settings.load_profile("untimed")
 
 pytest_plugins = ["tests.services.fixtures"]
 
