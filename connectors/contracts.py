@@ -58,6 +58,7 @@ class SourceTraits:
     replayable: bool
     """It can be read again from an earlier position."""
     seek_by_time: bool
+    """It can be opened with a window of times."""
     partitioned: bool
     """Its partitions can be shared out between workers."""
     bounded: bool = False
@@ -106,6 +107,40 @@ class TransactionScope:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A range of times, in milliseconds since the epoch: `since` lies in it, `until` does not."""
+
+    since: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A part of a window, of which events are missing or may be; the times are as in a Window."""
+
+    since: int
+    until: int
+    reason: str
+    """One line for people: what is missing there, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a window holds, as far as that can be told without reading it; None: it can't.
+
+    `first` and `last` are the times of the first and the last event, in milliseconds since the epoch.
+    """
+
+    events: int | None
+    bytes: int | None
+    first: int | None
+    last: int | None
+    gaps: tuple[Gap, ...] = ()
+    exact: bool = False
+    """The numbers are what reading will find; otherwise they are estimates from above."""
+
+
+@dataclass(frozen=True, slots=True)
 class Opening:
     """What the runtime tells a source when it opens a reader."""
 
@@ -120,6 +155,10 @@ class Opening:
     reading begins there; `acknowledge` is not called."""
     compile_template: Callable[[str], Callable[[Mapping[str, Any]], str]] | None = None
     """Compile a `{{ … }}` template; the result renders it over a mapping."""
+    window: Window | None = None
+    """Read only the events whose time (their `timestamp`) lies in it, and end (raise EndOfSource from
+    `poll`) at its end; `positions` resume within it. `acknowledge` is not called, and nothing that live
+    reading goes by is touched. Given to sources with `traits.seek_by_time` alone."""
 
 
 class EndOfSource(Exception):  # noqa: N818 - an end is not an error
@@ -178,6 +217,14 @@ class Source(Protocol):
 
         Raises FatalError (with `unreachable` where the server does not answer).
         """
+
+
+@runtime_checkable
+class Surveying(Protocol):
+    """What a source with `traits.seek_by_time` has that can tell what a window holds."""
+
+    def survey(self, window: Window) -> Survey:
+        """Connect and tell, without reading the events. Raises FatalError, RetryableError."""
 
 
 @dataclass(slots=True)
@@ -336,6 +383,7 @@ __all__ = [
     "ConnectorType",
     "Delivery",
     "EndOfSource",
+    "Gap",
     "Lag",
     "Opening",
     "Outgoing",
@@ -349,7 +397,10 @@ __all__ = [
     "SinkTraits",
     "Source",
     "SourceTraits",
+    "Survey",
+    "Surveying",
     "TransactionScope",
     "TransactionalSink",
     "Undoing",
+    "Window",
 ]
