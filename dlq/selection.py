@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from connectors.errors import FlowFileError
+from flows.conditions import condition, true_for
 from flows.runtime.reviving import revived
 from flows.state.contracts import StateStore
 from flows.state.letter_filter import LetterFilter
 from flows.state.records import DeadLetter
 from flows.state.rows import cursor as cursor_behind
 from transforms.executions import Executions
-from transforms.expressions import ExpressionError, Program, compile_jq
+from transforms.expressions import Program
 
 PAGE = 500
 """Dead letters that are looked at, and acted on, at once."""
@@ -61,27 +61,10 @@ def pages(
             return
 
 
-def condition(text: str) -> Program:
-    """Return the program of `where`. Raises FlowFileError `where_invalid`."""
-    try:
-        return compile_jq(text)
-    except ExpressionError as error:
-        raise FlowFileError(
-            f"the jq program can't be read: {error.message}",
-            code="where_invalid",
-            hint=f"Look at character {error.position + 1} of {text!r}.",
-        ) from None
-
-
 def matching(letters: Sequence[DeadLetter], where: Program) -> list[DeadLetter]:
     """Return those for whose event `where` is true; one for which it fails does not match."""
-    executions = executions_of(letters)
-    values, errors = where.column(executions, range(len(letters)))
-    return [
-        letter
-        for index, letter in enumerate(letters)
-        if index not in errors and values[index] is not None and values[index] is not False
-    ]
+    chosen = true_for(where, executions_of(letters), range(len(letters)))
+    return [letters[index] for index in chosen]
 
 
 def count(store: StateStore, selection: Selection, *, status: str | None = "waiting") -> int:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import jsonschema_rs
 
 from schema_registry.documents import Document, Place, check_references
-from schema_registry.validation import SchemaError, refused
+from schema_registry.validation import SchemaError, compile_schema
 
 _REFERRED = "penstock-schema:/"
 """Where the documents that a schema refers to are put for whoever compiles it."""
@@ -21,19 +21,7 @@ def check_schema(document: Document) -> None:
     Formats that are not known are let through: other programs may know them.
     """
     check_references(document)
-    value, registry = bundled(document)
-    try:
-        jsonschema_rs.validator_for(
-            value,
-            validate_formats=True,
-            ignore_unknown_formats=True,
-            offline=True,
-            registry=registry,
-        )
-    except jsonschema_rs.ValidationError as error:
-        raise refused(error) from None
-    except (jsonschema_rs.ReferencingError, ValueError, TypeError) as error:
-        raise SchemaError(f"this is not a valid JSON Schema: {error}.", ()) from None
+    compile_schema(*bundled(document), any_format=True)
 
 
 def bundled(document: Document) -> tuple[Any, jsonschema_rs.Registry | None]:

@@ -268,11 +268,7 @@ class _Comparison:
             return
         cover = self._cover(newer, path[-1])
         if cover is not None:
-            tried = self._tried(gone, cover, path)
-            for each in tried.differences:
-                found.take(each)
-            covered = "NOT" if tried.broken else "IS"
-            found.add(f"PROPERTY_REMOVED_{covered}_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL", path)
+            self._covered(gone, cover, path, "PROPERTY_REMOVED", found)
         elif isinstance(self._reader.shape(gone), Nothing):
             found.add("PROPERTY_WITH_FALSE_REMOVED_FROM_CLOSED_CONTENT_MODEL", path)
         else:
@@ -293,11 +289,7 @@ class _Comparison:
             return
         cover = self._cover(older, name)
         if cover is not None:
-            tried = self._tried(cover, added, path)
-            for each in tried.differences:
-                found.take(each)
-            covered = "NOT" if tried.broken else "IS"
-            found.add(f"PROPERTY_ADDED_{covered}_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL", path)
+            self._covered(cover, added, path, "PROPERTY_ADDED", found)
         found.add(f"{kind}_ADDED_TO_UNOPEN_CONTENT_MODEL", path)
 
     def _open_to_all(self, shape: Object | Array) -> bool:
@@ -306,6 +298,14 @@ class _Comparison:
             return False
         unevaluated = shape.unevaluated
         return unevaluated is None or isinstance(self._reader.shape(unevaluated), Anything)
+
+    def _covered(self, older: Node, newer: Node, path: _Path, rule: str, found: _Found) -> None:
+        """Compare what one side names with what the other wants of all that it does not name."""
+        tried = self._tried(older, newer, path)
+        for each in tried.differences:
+            found.take(each)
+        covered = "NOT" if tried.broken else "IS"
+        found.add(f"{rule}_{covered}_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL", path)
 
     def _cover(self, shape: Object | Array, name: str = "") -> Node | None:
         """Return what a property or item must fit that is not named; None: it is not allowed."""
@@ -342,11 +342,7 @@ class _Comparison:
         if self._open_to_all(newer):
             found.add("ITEM_REMOVED_FROM_OPEN_CONTENT_MODEL", path)
         elif cover is not None:
-            tried = self._tried(gone, cover, path)
-            for each in tried.differences:
-                found.take(each)
-            covered = "NOT" if tried.broken else "IS"
-            found.add(f"ITEM_REMOVED_{covered}_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL", path)
+            self._covered(gone, cover, path, "ITEM_REMOVED", found)
         elif isinstance(self._reader.shape(gone), Nothing):
             found.add("ITEM_WITH_FALSE_REMOVED_FROM_CLOSED_CONTENT_MODEL", path)
         else:
@@ -359,11 +355,7 @@ class _Comparison:
             rule = "ITEM_WITH_EMPTY_SCHEMA_ADDED" if empty else "ITEM_ADDED"
             found.add(f"{rule}_TO_OPEN_CONTENT_MODEL", path)
         elif cover is not None:
-            tried = self._tried(cover, added, path)
-            for each in tried.differences:
-                found.take(each)
-            covered = "NOT" if tried.broken else "IS"
-            found.add(f"ITEM_ADDED_{covered}_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL", path)
+            self._covered(cover, added, path, "ITEM_ADDED", found)
         else:
             found.add("ITEM_ADDED_TO_CLOSED_CONTENT_MODEL", path)
 

@@ -51,29 +51,32 @@ class SchemaError(FlowFileError):
 
 
 def compile_schema(
-    schema: Mapping[str, Any] | bool, registry: jsonschema_rs.Registry | None = None
+    schema: Mapping[str, Any] | bool,
+    registry: jsonschema_rs.Registry | None = None,
+    *,
+    any_format: bool = False,
 ) -> jsonschema_rs.Validator:
     """Return a compiled validator; the draft is the one that `$schema` names, else 2020-12.
 
-    `registry` has other schemas that it refers to. Never fetches one from the network. Raises
-    SchemaError.
+    `registry` has other schemas that it refers to. Never fetches one from the network. Formats that
+    are not known are refused, but for `any_format`. Raises SchemaError.
     """
     try:
         return jsonschema_rs.validator_for(
             schema if isinstance(schema, bool) else dict(schema),
             validate_formats=True,
-            ignore_unknown_formats=False,
+            ignore_unknown_formats=any_format,
             formats=_ANNOTATIONS,
             offline=True,
             registry=registry,
         )
     except jsonschema_rs.ValidationError as error:
-        raise refused(error) from None
+        raise _refused(error) from None
     except (jsonschema_rs.ReferencingError, ValueError, TypeError) as error:
         raise SchemaError(f"this is not a valid JSON Schema: {error}.", ()) from None
 
 
-def refused(error: jsonschema_rs.ValidationError) -> SchemaError:
+def _refused(error: jsonschema_rs.ValidationError) -> SchemaError:
     """Return the error for a schema that the metaschema, or the compiler, does not take."""
     message, hint = _expected(error, error.instance), ""
     if message.startswith("Unknown format"):

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from connectors.errors import FlowFileError
+from flows.conditions import condition, true_for
 from flows.history.recorded import Recorded, Shapes, Status, of_chunk, of_parked, tenant_program
 from flows.runtime.tenants import tenants
 from flows.state.chunk_store import ChunkFilter, ChunkRow
 from flows.state.contracts import StateStore
 from flows.state.history import decode_chunk
 from transforms.executions import Executions
-from transforms.expressions import ExpressionError, Program, compile_jq
+from transforms.expressions import Program
 
 _ROWS = 200
 """Chunks that are asked for at once, without their bodies."""
@@ -175,7 +176,7 @@ class _Test:
         self._wanted = wanted
         self._type = _pattern(wanted.event_type)
         self._subject = _pattern(wanted.subject)
-        self._where = None if wanted.where is None else _condition(wanted.where)
+        self._where = None if wanted.where is None else condition(wanted.where)
         roots = None if self._where is None else self._where.roots
         self.reads_steps = self._where is not None and (roots is None or "steps" in roots)
         """Whether jq looks at outputs."""
@@ -209,25 +210,12 @@ class _Test:
             whose = tenants(tenant, executions, found)
             found = [k for k, each in zip(found, whose, strict=True) if each == wanted.tenant]
         if self._where is not None and found:
-            values, failed = self._where.column(executions, found)
-            pairs = zip(found, values, strict=True)
-            found = [k for k, v in pairs if k not in failed and v is not None and v is not False]
+            found = true_for(self._where, executions, found)
         return found[::-1]
 
 
 def _pattern(glob: str | None) -> re.Pattern[str] | None:
     return None if glob is None else re.compile(fnmatch.translate(glob))
-
-
-def _condition(text: str) -> Program:
-    try:
-        return compile_jq(text)
-    except ExpressionError as error:
-        raise FlowFileError(
-            f"the jq program can't be read: {error.message}",
-            code="where_invalid",
-            hint=f"Look at character {error.position + 1} of {text!r}.",
-        ) from None
 
 
 def _cursor(row: ChunkRow, place: int) -> str:

@@ -76,12 +76,11 @@ class Branch:
         """
         marks = self.marks
         assert marks is not None  # noqa: S101 - only clusters exchange
-        is_own = isinstance(part, Executions)
         executions = marks.fresh(part) if isinstance(part, Executions) else marks.received(part)
         self.settle.tally.active = executions.events.size - len(executions.ended)
         self.each(executions)
         marks.passed(executions.events.after)
-        if is_own:
+        if isinstance(part, Executions):
             self.settle(executions)
         else:
             self.settle.durably(executions, marks.owner, marks.since_start)

@@ -269,10 +269,9 @@ class Committer:
             self._store(store, owner, settlements, positions, transaction)
             with self._condition:
                 del self._queue[: len(together)]
-                if owner is None:
-                    self._stored += len(together)
                 self._events -= sum(unit.events for unit in together)
                 if owner is None:
+                    self._stored += len(together)
                     self._durable.update(positions)
                 self._last_commit = time.time()
                 self._condition.notify_all()

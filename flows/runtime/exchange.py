@@ -18,7 +18,7 @@ of that: it is settled together with the source's position.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -76,27 +76,36 @@ class Splitter:
         ]
 
     def _part(self, executions: Executions, chosen: list[int], *, own: bool) -> Executions | bytes:
-        events = executions.events
         names = [*self._carried, "wire"] if own else self._carried
-        columns: dict[str, Column] = {
-            name: [column[index] for index in chosen]
-            for name in names
-            for column in [events.column(name)]
-        }
-        keys = executions.keys
-        part = Executions(
-            events=Batch(len(chosen), columns, after=dict(events.after)),
-            pipeline=executions.pipeline,
-            started=executions.started,
-            base_meta=executions.base_meta,
-            keys=None if keys is None else [keys[index] for index in chosen],
-        )
+        part = _picked(executions, chosen, names, executions.events.after)
         if own:
-            places = {index: place for place, index in enumerate(chosen)}
-            part.ended = {places[index]: end for index, end in executions.ended.items()}
             return part
-        sent = (columns, part.events.after, part.keys, part.started, part.base_meta)
+        events = part.events
+        sent = (events.columns, events.after, part.keys, part.started, part.base_meta)
         return pickle.dumps((part.pipeline, *sent), 5)
+
+
+def _picked(
+    executions: Executions,
+    chosen: Sequence[int],
+    names: Iterable[str],
+    after: Mapping[str, Position],
+) -> Executions:
+    """Return some executions that have not gone through a step yet, with these columns of their events."""
+    events, keys, ended = executions.events, executions.keys, executions.ended
+    columns: dict[str, Column] = {
+        name: [column[index] for index in chosen]
+        for name in names
+        for column in [events.column(name)]
+    }
+    return Executions(
+        events=Batch(len(chosen), columns, after=dict(after)),
+        pipeline=executions.pipeline,
+        started=executions.started,
+        base_meta=executions.base_meta,
+        keys=None if keys is None else [keys[index] for index in chosen],
+        ended={place: ended[index] for place, index in enumerate(chosen) if index in ended},
+    )
 
 
 class Marks:
@@ -148,17 +157,7 @@ class Marks:
         events = own.events
         chosen = self._fresh(events.column("partition"), events.column("position"))
         after = {partition: self._furthest(partition, at) for partition, at in events.after.items()}
-        columns = {name: [column[k] for k in chosen] for name, column in events.columns.items()}
-        places = {index: place for place, index in enumerate(chosen)}
-        keys = own.keys
-        return Executions(
-            events=Batch(len(chosen), columns, after=after),
-            pipeline=own.pipeline,
-            started=own.started,
-            base_meta=own.base_meta,
-            keys=None if keys is None else [keys[k] for k in chosen],
-            ended={places[index]: end for index, end in own.ended.items() if index in places},
-        )
+        return _picked(own, chosen, events.columns, after)
 
     def passed(self, after: Mapping[str, Position]) -> None:
         """Remember how far we are with what is settled next."""

@@ -17,17 +17,12 @@ from connectors.errors import PenstockError, PermanentError
 from flows.spec.redactions import Redaction, masked_at
 from flows.spec.secrets import MASK
 from flows.state.errors import error_of, error_row
+from flows.state.history import ATTRIBUTES, NOT_RECORDED
 from flows.state.jsontext import json_text
 from transforms.executions import UNSET, Duplicate, Executions
 
 _SHORTEST = 4
 """Characters of a value that is masked wherever it stands: `42` is in too much that is none of it."""
-
-_COLUMNS = (
-    *("id", "source", "type", "subject", "time", "timestamp", "datacontenttype", "dataschema"),
-    *("extensions", "key", "partition", "position"),
-)
-_NOT_IN = {"not_triggered", "parked", "undone", "repeated"}
 
 
 def redacted(
@@ -36,7 +31,7 @@ def redacted(
     """Return the executions as they are to be recorded, and the indexes of those that were masked."""
     batch = executions.events
     # Everything is made now: what a source makes columns of may hold what is masked here.
-    columns = {name: list(batch.column(name)) for name in _COLUMNS}
+    columns = {name: list(batch.column(name)) for name in ATTRIBUTES}
     columns["raw"] = [None] * batch.size
     columns["change"] = [None] * batch.size
     made = replace(
@@ -56,7 +51,7 @@ def redacted(
     changed = []
     for index in range(batch.size):
         ended = executions.ended.get(index)
-        if ended is None or ended.outcome not in _NOT_IN:
+        if ended is None or ended.outcome not in NOT_RECORDED:
             masking = _Masking()
             _mask(executions, made, index, redactions, masking)
             if masking.any:

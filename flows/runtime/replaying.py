@@ -105,9 +105,8 @@ def begun(
     """
     executions = branch.ingest.replayed(revived(letters, edited))
     for index, letter in enumerate(letters):
-        if (
-            letter.begins_at is not None
-        ):  # also of one that is refused: it still has its outputs then
+        # Also of one whose event is refused here: it still has its outputs then.
+        if letter.begins_at is not None:
             _take_up(executions, index, letter)
             mark_refused(executions, letter.begins_at, index)
     numbers = {step.name: step.number for step in pipeline.steps}
@@ -123,7 +122,8 @@ def begun(
             step = top_step(letter.step)
         if step in numbers:
             first[index] = numbers[step]
-            _take_up(executions, index, letter)
+            if letter.begins_at is None:
+                _take_up(executions, index, letter)
         else:
             del first[index]
             executions.end(index, Ended("failed", step, step_gone(step, pipeline)))

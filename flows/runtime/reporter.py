@@ -41,7 +41,7 @@ class Reporter:
         self._branches: list[Branch] = []
         self._source = ""
         self._progress = (0.0, time.monotonic())
-        """The last ticket that was stored, and since when nothing has been."""
+        """The time of the last commit, and since when there was none."""
         self._depths: DeadLetterDepths | None = None
         self._outboxes: Outboxes | None = None
         self._copying: Sequence[LetterCopying] = ()

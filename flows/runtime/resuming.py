@@ -146,8 +146,7 @@ def rebuilt(chosen: Sequence[Parked], pipeline: PipelinePlan, flow: str) -> Exec
         if parked.place.replay is not None and parked.letter is not None:
             link = ReplayLink(parked.place.replay, parked.letter)
             executions.replays[index] = link
-    for index, link in executions.replays.items():
-        executions.runs[index] = link.run_of(executions.first_id(index))
+            executions.runs[index] = link.run_of(executions.first_id(index))
     if any(part.keys is not None for part in parts):
         executions.keys = [None if part.keys is None else part.keys[0] for part in parts]
     for name in dict.fromkeys(name for part in parts for name in part.outputs):

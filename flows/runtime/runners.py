@@ -16,7 +16,6 @@ from flows.runtime.stepping import Around, StepRunner
 from flows.runtime.time_limit import TimeLimit
 from flows.state.bodies import encode_each
 from transforms.contracts import Step, StepEnvironment
-from transforms.executions import Executions
 from transforms.expressions import compile_jq
 from transforms.steps.outbox import Composed, Outbox
 from transforms.steps.publish import Composer
@@ -155,9 +154,7 @@ class RunnerMaker:
                     compile_jq(each.skip_if) if each.skip_if else None,
                 )
             )
-        copies = any(
-            each.name == self.pipeline and each.dead_letter.sink for each in self.plan.pipelines
-        )
+        copies = self.plan.pipeline(self.pipeline).dead_letter.sink is not None
         (table,) = {str(each.outbox) for each in step.publishes}
         return Outbox(
             step.name,
@@ -166,12 +163,5 @@ class RunnerMaker:
             pipeline=self.pipeline,
             table=table,
             wake=wake,
-            pack=partial(_packed, with_arrivals=copies),
+            pack=partial(encode_each, with_arrivals=copies),
         )
-
-
-def _packed(
-    executions: Executions, indexes: Sequence[int], *, with_arrivals: bool
-) -> Sequence[bytes]:
-    """Return executions as a dead letter is made from them."""
-    return encode_each(executions, indexes, with_arrivals=with_arrivals)

@@ -41,7 +41,7 @@ T = TypeVar("T")
 LEVEL = 1
 VERSION = 1
 
-_ATTRIBUTES = (
+ATTRIBUTES = (
     "id",
     "source",
     "type",
@@ -56,7 +56,7 @@ _ATTRIBUTES = (
     "position",
 )
 
-_NOT_RECORDED = {"not_triggered", "parked", "undone", "repeated"}
+NOT_RECORDED = {"not_triggered", "parked", "undone", "repeated"}
 
 _local = threading.local()
 """A compressor each thread: its context is costly to make and not for two at once."""
@@ -211,7 +211,7 @@ def _chosen(executions: Executions, only_failed: bool) -> list[int] | None:
     ended = executions.ended
     if only_failed:
         return sorted(index for index, end in ended.items() if end.outcome == "failed")
-    left_out = {index for index, end in ended.items() if end.outcome in _NOT_RECORDED}
+    left_out = {index for index, end in ended.items() if end.outcome in NOT_RECORDED}
     if not left_out:
         return None
     return [index for index in range(executions.events.size) if index not in left_out]
@@ -230,7 +230,7 @@ def columns_of(batch: Batch) -> tuple[dict[str, Column], dict[str, str]]:
     """
     kept: dict[str, Column] = {}
     makers: dict[str, str] = {}
-    wanted = [*_ATTRIBUTES, "change"]
+    wanted = [*ATTRIBUTES, "change"]
     for name in wanted:  # grows while it is walked
         if name in kept or name in makers or name in {"raw", "data"}:
             continue

@@ -11,7 +11,7 @@ from flows.schemas.registry import (
     SchemaRegistry,
     parse_version,
 )
-from flows.state.schema_store import Content, Version
+from flows.state.schema_store import GLOBAL, Content, Version
 from penstock.api.calls import Call, Response, Route
 from penstock.api.readers import Stores
 from penstock.api.registry_wire import (
@@ -246,17 +246,8 @@ async def reset_level(call: Call) -> Json:
 
 async def get_subject_level(call: Call) -> Json:
     """Show how a subject's versions must be compatible."""
-    subject, query = call.path["subject"], call.query
-
-    def work(registry: SchemaRegistry) -> str:
-        own = registry.level(subject)
-        if own is None and query.default_to_global:
-            own = registry.level()
-        if own is None:
-            raise errors.no_level(subject)
-        return own
-
-    return {"compatibilityLevel": await _read(call, work)}
+    found = await _own_or_global(call, SchemaRegistry.level, errors.no_level)
+    return {"compatibilityLevel": found}
 
 
 async def set_subject_level(call: Call) -> Json:
@@ -287,17 +278,7 @@ async def set_mode(call: Call) -> Json:
 
 async def get_subject_mode(call: Call) -> Json:
     """Show what may be done with a subject."""
-    subject, query = call.path["subject"], call.query
-
-    def work(registry: SchemaRegistry) -> str:
-        own = registry.mode(subject)
-        if own is None and query.default_to_global:
-            own = registry.mode()
-        if own is None:
-            raise errors.no_mode(subject)
-        return own
-
-    return {"mode": await _read(call, work)}
+    return {"mode": await _own_or_global(call, SchemaRegistry.mode, errors.no_mode)}
 
 
 async def set_subject_mode(call: Call) -> Json:
@@ -314,6 +295,25 @@ async def reset_subject_mode(call: Call) -> Json:
 
 
 # --- what they share ----------------------------------------------------------------------------
+
+
+async def _own_or_global(
+    call: Call,
+    look: Callable[[SchemaRegistry, str], str | None],
+    unset: Callable[[str], errors.RegistryError],
+) -> str:
+    """Return what a subject has of its own; with `defaultToGlobal`, else what holds for all."""
+    subject, query = call.path["subject"], call.query
+
+    def work(registry: SchemaRegistry) -> str:
+        own = look(registry, subject)
+        if own is None and query.default_to_global:
+            own = look(registry, GLOBAL)
+        if own is None:
+            raise unset(subject)
+        return own
+
+    return await _read(call, work)
 
 
 async def _read(call: Call, work: Callable[[SchemaRegistry], Result]) -> Result:

@@ -14,7 +14,7 @@ from penstock.cli.dlq_selecting import (
     selection_of,
 )
 from penstock.cli.help import examples
-from penstock.cli.options import FlowName, OptionalFlows, Output, State
+from penstock.cli.options import Cursor, FlowName, Limit, OptionalFlows, Output, State
 
 dlq = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -40,17 +40,8 @@ def list_dead_letters(
     flows: OptionalFlows = None,
     *,
     conditions: Conditions,
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many at most.")
-    ] = 50,
-    cursor: Annotated[
-        str | None,
-        typer.Option(
-            "--cursor",
-            metavar="TEXT",
-            help="Go on where a list ended: its last line says with what.",
-        ),
-    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
     state: State = None,
     flow: FlowName = None,
     output: Output = "text",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from connectors.errors import FlowFileError
+from penstock.cli.options import Error, Pipeline, Tenant, Type, Where
 
 if TYPE_CHECKING:
     from dlq.selection import Selection
@@ -28,20 +29,9 @@ Targets = Annotated[
         show_default=False,
     ),
 ]
-Pipeline = Annotated[
-    str | None, typer.Option("--pipeline", metavar="NAME", help="Only this pipeline's.")
-]
 Step = Annotated[
     str | None, typer.Option("--step", metavar="NAME", help="Only those that failed at this step.")
 ]
-Error = Annotated[
-    str | None, typer.Option("--error", metavar="CODE", help="Only those with this error code.")
-]
-Type = Annotated[
-    str | None,
-    typer.Option("--type", metavar="GLOB", help="Only events of this type: `public.orders.*`."),
-]
-Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant's.")]
 Since = Annotated[
     str | None,
     typer.Option(
@@ -51,10 +41,6 @@ Since = Annotated[
 Until = Annotated[
     str | None,
     typer.Option("--until", metavar="TIME", help="Failed last before: 30m (ago) or a time."),
-]
-Where = Annotated[
-    str | None,
-    typer.Option("--where", metavar="JQ", help="Only events for which this is true."),
 ]
 
 

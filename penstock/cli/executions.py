@@ -9,11 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from connectors.errors import FlowFileError
 from penstock.cli import executions_export, executions_replay
 from penstock.cli.dlq_selecting import moment
+from penstock.cli.execution_ids import Id, check_id
 from penstock.cli.help import examples
-from penstock.cli.options import FlowName, OptionalFlows, Output, State
+from penstock.cli.options import (
+    Cursor,
+    Error,
+    FlowName,
+    Limit,
+    OptionalFlows,
+    Output,
+    Pipeline,
+    State,
+    Tenant,
+    Type,
+    Where,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,10 +33,6 @@ if TYPE_CHECKING:
     from flows.history.recorded import Recorded
 
 executions = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-
-Id = Annotated[
-    str, typer.Argument(metavar="ID", help="Its id, or the start of it.", show_default=False)
-]
 
 
 @executions.callback()
@@ -45,29 +53,20 @@ def _group() -> None:
 def list_executions(
     flows: OptionalFlows = None,
     *,
-    pipeline: Annotated[
-        str | None, typer.Option("--pipeline", metavar="NAME", help="Only this pipeline's.")
-    ] = None,
+    pipeline: Pipeline = None,
     status: Annotated[
         Literal["completed", "failed", "skipped", "waiting"] | None,
         typer.Option("--status", help="Only these; without it, all that have ended."),
     ] = None,
-    error: Annotated[
-        str | None, typer.Option("--error", metavar="CODE", help="Only those with this error code.")
-    ] = None,
-    type_: Annotated[
-        str | None,
-        typer.Option("--type", metavar="GLOB", help="Only events of this type: `public.orders.*`."),
-    ] = None,
+    error: Error = None,
+    type_: Type = None,
     subject: Annotated[
         str | None,
         typer.Option(
             "--subject", metavar="GLOB", help="Only events about this: `public.orders/7`."
         ),
     ] = None,
-    tenant: Annotated[
-        str | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant's.")
-    ] = None,
+    tenant: Tenant = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -78,21 +77,9 @@ def list_executions(
         str | None,
         typer.Option("--until", metavar="TIME", help="Ended before: 30m (ago) or a time."),
     ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option("--where", metavar="JQ", help="Only events for which this is true."),
-    ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many at most.")
-    ] = 50,
-    cursor: Annotated[
-        str | None,
-        typer.Option(
-            "--cursor",
-            metavar="TEXT",
-            help="Go on where a list ended: its last line says with what.",
-        ),
-    ] = None,
+    where: Where = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
     state: State = None,
     flow: FlowName = None,
     output: Output = "text",
@@ -211,7 +198,7 @@ def diff(
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
     for given in (left, right):
-        _check_id(given)
+        check_id(given, "diff")
     with open_stored(flows, state, flow) as stored:
         name = stored.one_flow()
         one, other = (find_execution(stored.store, name, each) for each in (left, right))
@@ -235,7 +222,7 @@ def _found(
     from flows.history.finding import find_execution  # noqa: PLC0415
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
-    _check_id(given)
+    check_id(given, "show")
     with open_stored(flows, state, flow) as stored:
         yield find_execution(stored.store, stored.one_flow(), given)
 
@@ -255,12 +242,3 @@ def _tell(
         print_json(document(recorded))
     else:
         tell(recorded, Console(highlight=False))
-
-
-def _check_id(given: str) -> None:
-    if given.endswith((".yaml", ".yml")):
-        raise FlowFileError(
-            f"{given} is a flow file, not the id of an execution.",
-            code="execution_unknown",
-            hint=f"The id comes first: penstock executions show ID {given}",
-        )

@@ -9,6 +9,7 @@ import typer
 
 from connectors.errors import FlowFileError
 from penstock.cli.dlq_selecting import Conditions
+from penstock.cli.execution_ids import Id, check_id
 from penstock.cli.help import examples
 from penstock.cli.options import FlowName, OptionalFlows, Output, State
 
@@ -20,9 +21,7 @@ EXAMPLES = examples(
 
 
 def replay(
-    id: Annotated[  # noqa: A002 - the argument's name in help and errors
-        str, typer.Argument(metavar="ID", help="Its id, or the start of it.", show_default=False)
-    ],
+    id: Id,  # noqa: A002 - the argument's name in help and errors
     flows: OptionalFlows = None,
     *,
     edit: Annotated[
@@ -55,12 +54,7 @@ def replay(
     from penstock.cli.replaying import Wanted, check_expressions, start_replay  # noqa: PLC0415
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
-    if id.endswith((".yaml", ".yml")):
-        raise FlowFileError(
-            f"{id} is a flow file, not the id of an execution.",
-            code="execution_unknown",
-            hint=f"The id comes first: penstock executions replay ID {id}",
-        )
+    check_id(id, "replay")
     check_expressions(edit)
     with open_stored(flows, state, flow) as stored:
         wanted = Wanted(

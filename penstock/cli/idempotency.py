@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from penstock.cli.help import examples
-from penstock.cli.options import FlowName, OptionalFlows, Output, State
+from penstock.cli.options import FlowName, Limit, OptionalFlows, Output, State
 
 idempotency = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -47,7 +47,7 @@ def list_keys(
     status: Annotated[
         Status | None, typer.Option("--status", help="Only those of this status.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many.")] = 50,
+    limit: Limit = 50,
     state: State = None,
     flow: FlowName = None,
     output: Output = "text",

@@ -36,6 +36,32 @@ State = Annotated[
         help="The state store, instead of the flow's: sqlite:///penstock.db or postgresql://…",
     ),
 ]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="Its id, or the start of it.", show_default=False)
+]
 FlowName = Annotated[
     str | None, typer.Option("--flow", metavar="NAME", help="Only this flow's; with --state.")
+]
+
+Pipeline = Annotated[
+    str | None, typer.Option("--pipeline", metavar="NAME", help="Only this pipeline's.")
+]
+Error = Annotated[
+    str | None, typer.Option("--error", metavar="CODE", help="Only those with this error code.")
+]
+Type = Annotated[
+    str | None,
+    typer.Option("--type", metavar="GLOB", help="Only events of this type: `public.orders.*`."),
+]
+Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant's.")]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="JQ", help="Only events for which this is true."),
+]
+Limit = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many at most.")]
+Cursor = Annotated[
+    str | None,
+    typer.Option(
+        "--cursor", metavar="TEXT", help="Go on where a list ended: its last line says with what."
+    ),
 ]

@@ -8,15 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from penstock.cli.help import examples
-from penstock.cli.options import FlowName, OptionalFlows, Output, State
+from penstock.cli.options import FlowName, Id, Limit, OptionalFlows, Output, Pipeline, State
 
 saga = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 Status = Literal[
     "running", "compensating", "compensated", "compensation_failed", "retrying", "resolved"
-]
-Id = Annotated[
-    str, typer.Argument(metavar="ID", help="Its id, or the start of it.", show_default=False)
 ]
 
 
@@ -36,13 +33,11 @@ def _group() -> None:
 def list_sagas(
     flows: OptionalFlows = None,
     *,
-    pipeline: Annotated[
-        str | None, typer.Option("--pipeline", metavar="NAME", help="Only this pipeline's.")
-    ] = None,
+    pipeline: Pipeline = None,
     status: Annotated[
         Status | None, typer.Option("--status", help="Only those of this status.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many.")] = 50,
+    limit: Limit = 50,
     state: State = None,
     flow: FlowName = None,
     output: Output = "text",

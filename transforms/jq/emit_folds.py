@@ -81,17 +81,23 @@ class Folds(Bindings):
                 self.w.write(f"{state} = {new}")
                 if is_atom(new):
                     self.w.write(f"{new} = None")  # now only the state holds it
-            case Assign(_, _, target, value) if self._is_one(value, scope):
-                keys = _keys(target)
-                if keys and all(self._is_one(key, scope) for _, key in keys):
-                    self._set_within(state, update, keys, scope)
-                    return
-                self.w.write(f"{state} = {self.value(update, scope, state)}")
+            case Assign(_, _, target, value) if self._is_one(value, scope) and (
+                keys := self._keys(target, scope)
+            ):
+                self._set_within(state, update, keys, scope)
             case _:
                 self.w.write(f"{state} = {self.value(update, scope, state)}")
 
     def _is_one(self, node: Node, scope: Scope) -> bool:
         return _is_plain(node, scope) and self.count(node, scope) == ONE
+
+    def _keys(self, target: Node, scope: Scope) -> _Keys | None:
+        """Return what a chain of keys alone, such as `.a[$k].b`, leads through; None: it is another."""
+        keys: _Keys = []
+        while isinstance(target, Index) and not target.optional and self._is_one(target.key, scope):
+            keys.append((target.at, target.key))
+            target = target.target
+        return keys[::-1] if isinstance(target, Identity) else None
 
     def _set_within(self, state: str, update: Assign, keys: _Keys, scope: Scope) -> None:
         """Write an assignment to one place of a state.
@@ -146,13 +152,11 @@ class Folds(Bindings):
             self.w.write(f"{state} = {initial}")
 
             def extracted(inner: Scope) -> None:
+                shown = self.w.name()
+                self.w.write(f"{shown} = {state}")
                 if node.extract is None:
-                    shown = self.w.name()
-                    self.w.write(f"{shown} = {state}")
                     then(shown)
                 else:
-                    shown = self.w.name()
-                    self.w.write(f"{shown} = {state}")
                     self.each(node.extract, inner, shown, then)
 
             def step(inner: Scope) -> None:
@@ -199,12 +203,3 @@ def _is_plain(node: Node, scope: Scope) -> bool:
         )
         for one in walk(node)
     )
-
-
-def _keys(target: Node) -> _Keys | None:
-    """Return what a chain of keys alone, such as `.a[$k].b`, leads through."""
-    keys: _Keys = []
-    while isinstance(target, Index) and not target.optional:
-        keys.append((target.at, target.key))
-        target = target.target
-    return keys[::-1] if isinstance(target, Identity) else None
