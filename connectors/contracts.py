@@ -373,6 +373,9 @@ class ConnectorType:
     cluster: Callable[[Any], str] | None = None
     """Settings → which cluster's transactions can hold its positions and events together (as its
     addresses say, until it is connected); None: it has no transactions."""
+    preview: str = ""
+    """Why it is not to be relied upon like the others: what it has not been tested against. Set where no
+    faithful server could be had; shown by `penstock connectors list`. "": it is not a preview."""
 
 
 __all__ = [
