@@ -260,6 +260,11 @@ class SinkOpening:
     compile_template: Callable[[str], Callable[[Mapping[str, Any]], str]] | None = None
     """Compile a `{{ … }}` template; the result renders it over the outgoing event's attributes
     and `data`, and raises PermanentError for an event it can't be rendered for."""
+    compile_jq: Callable[[str], Callable[[Mapping[str, Any]], Any]] | None = None
+    """Compile a jq program; the result gives its first output over the same, None when there is
+    none, and raises PermanentError."""
+    flow: str = ""
+    """The flow's name."""
 
 
 @runtime_checkable

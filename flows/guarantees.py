@@ -85,7 +85,7 @@ _PROMISES: dict[str, tuple[Promise, str]] = {
     ),
     "effectively_once": (
         "effectively once",
-        "The sink's state is stored with the position, and what was written after it is undone.",
+        "The sink's state is stored with the position; what it wrote after that is undone, or known.",
     ),
     "exactly_once": (
         "exactly once",

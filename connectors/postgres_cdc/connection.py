@@ -86,13 +86,19 @@ def _merged(connection: str, application: str, **more: Any) -> str:
     return make_conninfo("", **{**merged, **more})
 
 
-def connect(connection: str, application: str, *, replication: bool = False) -> Connection:
+def connect(
+    connection: str,
+    application: str,
+    *,
+    replication: bool = False,
+    kind: type[Connection] = psycopg.Connection,
+) -> Connection:
     """Connect in autocommit mode, with the session settings that decoding relies on.
 
-    Blocks up to the connect timeout. Raises psycopg.Error; see `connect_error`.
+    `kind` is the class of the connection. Blocks up to the connect timeout. Raises psycopg.Error; see `connect_error`.
     """
     more = {"replication": "database"} if replication else {}
-    return psycopg.connect(
+    return kind.connect(
         _merged(connection, application, **more),
         autocommit=True,
         row_factory=tuple_row,

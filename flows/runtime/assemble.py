@@ -20,7 +20,7 @@ from flows.runtime.runners import RunnerMaker
 from flows.runtime.saga_rules import is_tracked
 from flows.runtime.sagas import Sagas
 from flows.runtime.settle import Outcomes, Settle
-from flows.runtime.sinks import make_sink, renderer
+from flows.runtime.sinks import evaluator, make_sink, renderer
 from flows.runtime.stepping import Around
 from flows.runtime.time_limit import TimeLimit
 from flows.state.records import Lease
@@ -85,6 +85,8 @@ def open_sinks(
                     state=states.get(name, {}),
                     writer=writers.get(name, ""),
                     compile_template=renderer,
+                    compile_jq=evaluator,
+                    flow=plan.name,
                 )
             )
             opened.callback(sink.close)

@@ -11,7 +11,7 @@ from connectors.contracts import SinkOpening
 from flows.runtime.assemble import sinks_of
 from flows.runtime.copying import LetterCopying, copied_to, writer_of
 from flows.runtime.halt import Halt
-from flows.runtime.sinks import make_sink, renderer
+from flows.runtime.sinks import evaluator, make_sink, renderer
 from flows.state.contracts import StateStore
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def open_copying(
             writer=writer_of(source.name, sink),
             holder=holder,
             make=partial(make_sink, plan.sink(sink)),
-            opening=partial(_opening, label),
+            opening=partial(_opening, plan.name, label),
             open_store=open_store,
             halt=halt,
             patient=patient,
@@ -53,8 +53,14 @@ def open_copying(
     return found
 
 
-def _opening(label: str, state: Mapping[str, str]) -> SinkOpening:
-    return SinkOpening(state=state, writer=label, compile_template=renderer)
+def _opening(flow: str, label: str, state: Mapping[str, str]) -> SinkOpening:
+    return SinkOpening(
+        state=state,
+        writer=label,
+        compile_template=renderer,
+        compile_jq=evaluator,
+        flow=flow,
+    )
 
 
 def _label(plan: FlowPlan, source: SourcePlan, sink: str) -> str:

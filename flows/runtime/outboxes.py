@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from connectors.contracts import SinkOpening
 from flows.runtime.halt import Halt
-from flows.runtime.sinks import make_sink, renderer
+from flows.runtime.sinks import evaluator, make_sink, renderer
 from flows.state.contracts import StateStore
 
 if TYPE_CHECKING:
@@ -95,7 +95,11 @@ def open_outboxes(
         sinks = {}
         for name in names:
             sinks[name] = make_sink(plan.sink(name))
-            sinks[name].open(SinkOpening(state={}, compile_template=renderer))
+            sinks[name].open(
+                SinkOpening(
+                    state={}, compile_template=renderer, compile_jq=evaluator, flow=plan.name
+                )
+            )
             opened.callback(sinks[name].close)
         told = written[place] if counts else ()
         letters = OutboxLetters(plan, source.name, shard, open_store)

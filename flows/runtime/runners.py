@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from connectors.contracts import Sink, SinkOpening
 from flows.runtime.halt import Halt
 from flows.runtime.late_sink import LateSink
-from flows.runtime.sinks import make_sink, renderer
+from flows.runtime.sinks import evaluator, make_sink, renderer
 from flows.runtime.stepping import Around, StepRunner
 from flows.runtime.time_limit import TimeLimit
 from flows.state.bodies import encode_each
@@ -132,7 +132,9 @@ class RunnerMaker:
 
     def _late(self, name: str) -> Sink:
         """Return the sink to which a replay publishes what left an outbox and was refused."""
-        opening = SinkOpening(state={}, compile_template=renderer)
+        opening = SinkOpening(
+            state={}, compile_template=renderer, compile_jq=evaluator, flow=self.plan.name
+        )
         sink = LateSink(partial(make_sink, self.plan.sink(name)), opening)
         self.opened.callback(sink.close)
         return sink

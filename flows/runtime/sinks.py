@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectors.contracts import Sink
 from connectors.registry import connector_type
-from transforms.expressions import compile_template
+from transforms.expressions import compile_jq, compile_template
 
 if TYPE_CHECKING:
     from flows.plan import SinkPlan
@@ -25,3 +25,8 @@ def renderer(text: str) -> Callable[[Mapping[str, Any]], str]:
     """Return a function that renders `text` over a mapping; a value that is missing is an error."""
     template = compile_template(text)
     return lambda context: template.render(context, required=True)
+
+
+def evaluator(text: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a function that gives the first output of a jq program over a mapping."""
+    return compile_jq(text).first

@@ -1,4 +1,4 @@
-"""`sink.postgres`: rows written to a table; modelled and validated, not built yet."""
+"""Configuration of `sink.postgres`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pydantic import AfterValidator, model_validator
 from typing_extensions import Self
 
 from connectors.addresses import PostgresUrl
-from connectors.contracts import ConnectorType
 from connectors.settings import Duration, Jq, Settings
 
 _IDENTIFIER = r"(\"([^\"\x00]|\"\")+\"|[A-Za-z_\u0080-\uffff][\w$]*)"
@@ -32,16 +31,22 @@ class PostgresSink(Settings):
     """Table to write to; `schema.table`, unquoted names are folded to lower case."""
     mode: Literal["insert", "upsert", "merge"] = "upsert"
     """`insert` adds rows; `upsert` replaces the row of the same `keys`; `merge` also deletes it
-    when a DELETE change arrives."""
+    when a DELETE change arrives, which fails the event in mode `upsert`."""
     keys: tuple[Annotated[str, MinLen(1)], ...] = ()
     """Columns of the unique constraint that upsert and merge go by; default: the primary key."""
+    on_conflict: Literal["fail", "ignore"] = "fail"
+    """What mode `insert` does with a row that a unique constraint has already: fail the event, or
+    leave the row that is there and count the event as delivered."""
+    keep_newer: Annotated[str, MinLen(1)] | None = None
+    """Column by which upsert and merge leave a row alone that is newer than the event, such as
+    `updated_at`: an older event, as of a backfill, then changes nothing."""
     columns: Annotated[dict[str, Jq], MinLen(1)] | None = None
     """Column → jq over the outgoing event; default: the fields of its data, by name."""
     unknown_fields: Literal["fail", "ignore"] = "fail"
     """What to do with a field of the data that the table has no column for."""
-    position_table: Annotated[str, AfterValidator(_check_table)] = "penstock_positions"
-    """Table, made when missing, that keeps our position in the same transaction as the rows:
-    a redelivery then writes nothing twice."""
+    position_table: Annotated[str, AfterValidator(_check_table)] | None = "penstock_positions"
+    """Table, made when missing, that keeps in the same transaction as the rows which events they
+    are of: a redelivery then writes nothing twice. `null` does without, at least once."""
     batch_size: Annotated[int, Ge(1), Le(10000)] = 1000
     """Rows in one statement."""
     statement_timeout: Annotated[Duration, Ge(1)] = 30.0
@@ -51,13 +56,14 @@ class PostgresSink(Settings):
     def _keys_are_columns(self) -> Self:
         if self.mode == "insert" and self.keys:
             raise ValueError("no keys with mode insert: it replaces no row")
+        if self.mode == "insert" and self.keep_newer is not None:
+            raise ValueError("no keep_newer with mode insert: it replaces no row")
+        if self.mode != "insert" and self.on_conflict != "fail":
+            raise ValueError(f"no on_conflict with mode {self.mode}: it goes by keys")
         if self.columns is not None:
             unknown = [name for name in self.keys if name not in self.columns]
             if unknown:
                 raise ValueError(f"keys that are among columns; {unknown[0]} is not")
+            if self.keep_newer is not None and self.keep_newer not in self.columns:
+                raise ValueError(f"a keep_newer that is among columns; {self.keep_newer} is not")
         return self
-
-
-SINK_POSTGRES = ConnectorType(
-    "sink.postgres", PostgresSink, "Write rows to a PostgreSQL table.", roles=frozenset({"sink"})
-)
