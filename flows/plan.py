@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from flows.spec.check import CheckedFlow, read_flow
 from flows.spec.configs import ModuleNode, StepNode
-from flows.spec.model import FlowFile, Log, check_state_url
+from flows.spec.model import Archive, FlowFile, Log, check_state_url
 from flows.spec.nodes import plain
 from flows.spec.not_built import find_not_built
 from flows.spec.pipelines import Compensation, DeadLetters, Idempotency, Pipeline, Retry, Saga, Step
@@ -210,6 +210,8 @@ class SourcePlan:
     settings: Any
     pipelines: tuple[PipelinePlan, ...]
     place: Place
+    archive: Archive | None = None
+    """For how long its events are kept, and how much of them; None: it has no archive."""
 
     @property
     def transactional_sink(self) -> str | None:
@@ -311,6 +313,7 @@ def load_flow(paths: Sequence[Path], environ: Mapping[str, str] = os.environ) ->
     modules = flow.configs.modules
     pipelines = tuple(_pipeline(flow, each, model.pipelines[each]) for each in model.pipelines)
     declared_schemas = _schemas(flow)
+    archives = {module.name: module.archive for module in model.modules}
     return FlowPlan(
         name=name,
         version_hash=_version_hash(flow),
@@ -326,6 +329,7 @@ def load_flow(paths: Sequence[Path], environ: Mapping[str, str] = os.environ) ->
                 module.settings,
                 tuple(each for each in pipelines if each.source == module.name),
                 module.node.place,
+                archives.get(module.name),
             )
             for module in modules.values()
             if module.is_source

@@ -16,19 +16,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from connectors.batch import Position
+from connectors.batch import Batch, Position
 from connectors.contracts import Lag
 from connectors.errors import FatalError, PenstockError, RetryableError
 from connectors.failpoints import fail_point
 from flows.runtime.backoff import Backoff
 from flows.runtime.halt import Halt
+from flows.state.archive_bodies import HeldBatch, archive_chunk, hold
 from flows.state.contracts import StateStore
-from flows.state.records import Lease, Settlement
+from flows.state.records import Counts, Lease, Settlement
 
-OUTSTANDING_BATCHES, OUTSTANDING_EVENTS = 32, 2000
+OUTSTANDING_BATCHES, OUTSTANDING_EVENTS, OUTSTANDING_BYTES = 32, 2000, 16 << 20
 """What may wait for the transaction before the dataflow does: two full batches (one being written,
 one ready), or many small ones, so that a slow fsync delays nobody while little is going on. More would
-only let more be repeated after a crash."""
+only let more be repeated after a crash. The bytes are of events that are to be archived."""
 
 LEASE_TTL = 10.0
 """Seconds after which a silent holder's shard may be taken over."""
@@ -50,12 +51,18 @@ class _Unit:
     layout: str = ""
     is_prepared: bool = False
     """Its transaction is committed: see `prepare`."""
+    to_archive: list[HeldBatch] = field(default_factory=list)
 
     @property
     def events(self) -> int:
         """How many executions it settles."""
         counts = [settlement.counts for settlement in self.settlements]
         return sum(count.done + count.failed + count.skipped for count in counts)
+
+    @property
+    def weight(self) -> int:
+        """How many bytes wait to be archived."""
+        return sum(held.weight for held in self.to_archive)
 
 
 class Committer:
@@ -133,6 +140,13 @@ class Committer:
         """Add one pipeline's outcome of the batch in flight."""
         self._open.settlements.append(settlement)
 
+    def archive(self, batch: Batch) -> None:
+        """Have the batch in flight archived, in the transaction that its checkpoint is stored in.
+
+        Its columns are made here; they are encoded on the committer's thread.
+        """
+        self._open.to_archive.append(hold(batch))
+
     def checkpoint(self, positions: Mapping[str, Position]) -> None:
         """Close the batch in flight: what was settled, and where the source stands after it.
 
@@ -149,7 +163,11 @@ class Committer:
             self._condition.notify_all()
 
     def _is_full(self) -> bool:
-        return len(self._queue) >= OUTSTANDING_BATCHES or self._events >= OUTSTANDING_EVENTS
+        return (
+            len(self._queue) >= OUTSTANDING_BATCHES
+            or self._events >= OUTSTANDING_EVENTS
+            or sum(unit.weight for unit in self._queue) >= OUTSTANDING_BYTES
+        )
 
     def flush(self, owner: str, positions: Mapping[str, Position], pipeline: str) -> None:
         """Store what was settled so far of a pipeline, and `positions` as `owner`'s, and wait for it.
@@ -259,6 +277,9 @@ class Committer:
         """Store units in order, as many in one transaction as have the same owner."""
         for (owner, transaction, is_prepared), group in groupby(units, key=_kind):
             together = list(group)
+            for unit in together:
+                if unit.to_archive:
+                    self._encode_archived(unit)
             if transaction and not is_prepared:
                 self._prepare(store, together[0])
                 continue
@@ -275,6 +296,15 @@ class Committer:
                     self._durable.update(positions)
                 self._last_commit = time.time()
                 self._condition.notify_all()
+
+    def _encode_archived(self, unit: _Unit) -> None:
+        """Put what the unit archives into one of its settlements."""
+        now = time.time()
+        chunks = [archive_chunk(held, self._source, now) for held in unit.to_archive]
+        if not unit.settlements:  # all of the batch went to other processes, which settle it
+            unit.settlements.append(Settlement("", Counts()))
+        unit.settlements[0].archived += chunks
+        unit.to_archive = []
 
     def _store(
         self,

@@ -51,8 +51,12 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         only_replays: bool = False,
         transactions: TransactionRun | None = None,
         shares_thread: bool = False,
+        archives: bool = False,
     ) -> None:
-        """`only_replays`: it ends when no replay or retried saga waits any more, whatever else does."""
+        """`only_replays`: it ends when no replay or retried saga waits any more, whatever else does.
+
+        `archives`: new events are archived together with their checkpoint.
+        """
         self._reader = reader
         self._committer = committer
         self._halt = halt
@@ -67,6 +71,8 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         """What it waits for, or ""; read by the reporter."""
         self._timeout = 0.0 if shares_thread else POLL
         self._idle = False
+        self._archives = archives
+        self._to_archive: Batch | None = None
         self._emitted: dict[str, Position] | None = None
         self._sealed: dict[str, Position] | None = None
 
@@ -118,6 +124,8 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         if batch is None:
             return []
         self._emit(batch.after, batch)
+        if self._archives and batch.size:
+            self._to_archive = batch
         return [batch] if batch.size else []
 
     def _emit(self, after: Mapping[str, Position], batch: Batch) -> None:
@@ -174,6 +182,9 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
     def finish_epoch(self) -> None:
         """Checkpoint the sealed epoch and acknowledge what the committer has made durable."""
         if self._sealed is not None:
+            if self._to_archive is not None:
+                self._committer.archive(self._to_archive)
+                self._to_archive = None
             if self._transactions is None:
                 self._committer.checkpoint(self._sealed)
             else:

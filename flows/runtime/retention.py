@@ -21,7 +21,7 @@ COPIES_FORGOTTEN: Final = "dead_letter_copies_forgotten"
 
 
 def pruner(plan: FlowPlan) -> Callable[[StateStore], None]:
-    """Return a function that deletes dead letters, their copies and history past their retention."""
+    """Return a function that deletes dead letters, their copies, history and archived events past their retention."""
 
     def prune(store: StateStore) -> None:
         now = time.time()
@@ -36,6 +36,14 @@ def pruner(plan: FlowPlan) -> Callable[[StateStore], None]:
             history_before=now - history.retention if history.retention else None,
             history_max_bytes=history.max_size,
         )
+        for source in plan.sources:
+            if source.archive is not None:
+                store.archive.forget(
+                    plan.name,
+                    source.name,
+                    before=now - source.archive.retention if source.archive.retention else None,
+                    max_bytes=source.archive.max_size,
+                )
         _forget_copies(plan, store, now)
 
     return prune

@@ -134,6 +134,11 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             store.chunks.save_version(
                 plan.name, plan.version_hash, flow_document(plan), time.time()
             )
+            if order.index == 0 and order.process == 0 and not order.only_replays:
+                archived = source_plan.archive is not None
+                store.archive.run_with(
+                    plan.name, source_plan.name, archived=archived, now=time.time()
+                )
             positions = store.checkpoints(plan.name, source_plan.name)
             marks = _marks(order, plan, store, positions)
             parkings = _parkings(order, plan, store.last_turn(plan.name))
@@ -252,6 +257,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 only_replays=order.only_replays,
                 transactions=transactions,
                 shares_thread=shares_thread,
+                archives=source_plan.archive is not None,
             )
         outboxes.start()
         reporter.watch(

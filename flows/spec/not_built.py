@@ -41,12 +41,15 @@ def _top_level(tree: Mapping) -> Iterator[Use]:
 
 
 def _modules(flow: CheckedFlow) -> Iterator[Use]:
+    pipelines = flow.model.pipelines.values()
+    read = {pipeline.trigger.source for pipeline in pipelines if pipeline.trigger is not None}
     for module in flow.configs.modules.values():
         kind = module.kind
-        for name in ("archive", "retry"):
-            of_step = name == "retry" and kind is not None and not isinstance(kind, ConnectorType)
-            if module.node.mapping(name) is not None and not of_step:
-                yield _at(module.node, name, f"{name} (of a module)")
+        of_step = kind is not None and not isinstance(kind, ConnectorType)
+        if module.node.mapping("retry") is not None and not of_step:
+            yield _at(module.node, "retry", "retry (of a module)")
+        if module.node.mapping("archive") is not None and module.name not in read:
+            yield _at(module.node, "archive", "archive of a module that no pipeline reads from")
         if kind is None:
             continue
         if isinstance(kind, ConnectorType):

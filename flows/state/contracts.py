@@ -23,6 +23,7 @@ from flows.state.records import (
 
 if TYPE_CHECKING:
     # `penstock test` asks a store for nothing, and starts without SQLAlchemy.
+    from flows.state.archive_store import ArchiveStore
     from flows.state.chunk_store import Chunks
     from flows.state.copy_store import LetterCopies
     from flows.state.kept_keys import StateShelf
@@ -41,6 +42,8 @@ class StateStore(Protocol):
     """Dead letters, by filter."""
     copies: LetterCopies
     """Copies of dead letters that are on their way to a sink."""
+    archive: ArchiveStore
+    """The event archives of sources."""
     chunks: Chunks
     """Recorded executions, chunk by chunk."""
     waiting: Waiting

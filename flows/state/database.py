@@ -48,6 +48,7 @@ class Database:
 
     def __init__(self, url: str, *, create: bool, read_only_for: float | None = None) -> None:
         """With `read_only_for` it can't change anything, and what takes longer (seconds) fails."""
+        self._url = url
         parsed = _parse(url)
         self.dialect = parsed.get_backend_name()
         self._stage: Stage = "opening"
@@ -59,6 +60,12 @@ class Database:
         else:
             self.label = f"{parsed.host or 'localhost'}:{parsed.port or 5432}/{parsed.database}"
             self._engine = _postgresql_engine(parsed, read_only_for)
+
+    def another(self) -> Database:
+        """Return the same database on a connection of its own, for another thread."""
+        other = Database(self._url, create=False)
+        other.opened()
+        return other
 
     def opened(self) -> None:
         """Tell that it has worked once: from now on a lost server is waited for."""

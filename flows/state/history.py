@@ -108,7 +108,7 @@ def encode_chunk(
     parts: list[bytes] = []
 
     def keep(values: Column) -> int:
-        lengths, values = _measured(values)
+        lengths, values = measured(values)
         sections.append(lengths)
         parts.extend(values)
         return len(sections) - 1
@@ -122,7 +122,7 @@ def encode_chunk(
         elif isinstance(next((v for v in values if v is not None), None), bytes):
             kept[name] = {"section": keep(values)}
         else:
-            kept[name] = _collapsed(name, values)
+            kept[name] = collapsed(name, values)
     outputs: dict[str, Column | None] = {}
     encoded_in: dict[str, int] = {}
     for name, column in executions.outputs.items():
@@ -169,7 +169,7 @@ def encode_chunk(
         header["redacted"] = [places[k] for k in redacted if k in places]
     if executions.undone and with_undone:
         header["undone"] = [(places[k], v) for k, v in _within(executions.undone, places)]
-    return compress(b"\n".join([_header_text(header), *parts, b""]))
+    return compress(b"\n".join([header_text(header), *parts, b""]))
 
 
 def times_of_steps(executions: Executions) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def _change_columns(changes: Column, batch: Batch) -> dict[str, Column]:
     return columns
 
 
-def _collapsed(name: str, column: Column) -> dict[str, Any]:
+def collapsed(name: str, column: Column) -> dict[str, Any]:
     """Return a column, or the one value that it has everywhere."""
     if not column:
         return {"each": column}
@@ -272,7 +272,7 @@ def _collapsed(name: str, column: Column) -> dict[str, Any]:
     return {"each": column}
 
 
-def _measured(values: Column) -> tuple[list[int], Column]:
+def measured(values: Column) -> tuple[list[int], Column]:
     """Return lengths, -1 for None, and the values without a None."""
     try:
         return list(map(len, values)), values
@@ -291,7 +291,8 @@ def _completed(encoded: Sequence[bytes | None], column: Column) -> Sequence[byte
     ]
 
 
-def _header_text(header: dict[str, Any]) -> bytes:
+def header_text(header: dict[str, Any]) -> bytes:
+    """Return the header as JSON; notes in it what orjson does not know."""
     try:
         return orjson.dumps(header)
     except TypeError:

@@ -112,6 +112,11 @@ def _add_former_holders(connection: Connection) -> None:
     _add_columns(connection, tables.leases, "taken_from")
 
 
+def _add_archive(connection: Connection) -> None:
+    tables.archive_chunks.create(connection, checkfirst=True)
+    tables.archive_totals.create(connection, checkfirst=True)
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -128,6 +133,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_history_columns,
     _add_beginnings,
     _add_former_holders,
+    _add_archive,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

@@ -100,6 +100,24 @@ class HistoryChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveChunk:
+    """The events of one batch as their source handed them over (see flows.state.archive_bodies)."""
+
+    source: str
+    first_time: float
+    last_time: float
+    archived_at: float
+    count: int
+    partitions: str
+    """JSON list of the source partitions."""
+    types: str | None
+    """Types of the events, a line each; None: too many to tell."""
+    digest: bytes
+    """Of the body and of all that chunks are chosen by."""
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ParkedPlace:
     """Where a parked execution waits: all that must be in memory to know when its turn comes."""
 
@@ -259,6 +277,9 @@ class Settlement:
     to be told is noted here until then."""
     copies: list[LetterCopy] = field(default_factory=list)
     """Copies of `dead_letters` that are to go to a sink."""
+    archived: list[ArchiveChunk] = field(default_factory=list)
+    """The events themselves, where the source has an archive: all of the batch, whatever pipelines
+    took of it. One of the batch's settlements has them."""
 
 
 @dataclass(frozen=True, slots=True)

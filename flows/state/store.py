@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from connectors.batch import Position
 from connectors.contracts import Lag
 from connectors.failpoints import fail_point
+from flows.state.archive_store import ArchiveStore
 from flows.state.chunk_store import Chunks
 from flows.state.contracts import StateStore
 from flows.state.copy_store import LetterCopies, copy_row
@@ -29,6 +30,7 @@ from flows.state.prepared import PreparedOutcomes, forget_prepared
 from flows.state.pruning import prune
 from flows.state.queries import letters_by_prefix, letters_page, queries_of
 from flows.state.records import (
+    ArchiveChunk,
     DeadLetter,
     Lease,
     Parked,
@@ -101,6 +103,7 @@ class SqlStateStore:
         self.copies = LetterCopies(database)
         self.schemas = SchemaStore(database)
         self.chunks = Chunks(database)
+        self.archive = ArchiveStore(database)
         self.waiting = Waiting(database)
         self._unanswered: _Commit | None = None
 
@@ -201,8 +204,11 @@ class SqlStateStore:
         sagas: list[Row] = []
         completed: list[Row] = []
         compensated: list[Row] = []
+        archived: list[ArchiveChunk] = []
         for settled in commit.settlements:
-            totals.append(totals_row(flow, shard, settled.pipeline, settled.counts))
+            archived += settled.archived
+            if settled.pipeline:
+                totals.append(totals_row(flow, shard, settled.pipeline, settled.counts))
             for letter in settled.dead_letters:
                 if letter.replay is None:
                     letters.append(letter_row(letter))
@@ -248,6 +254,7 @@ class SqlStateStore:
             (self.sagas.statements.tell_letter, compensated),
             (queries.save_sink_state, list(states.values())),
             (queries.add_chunk, chunks),
+            *(self.archive.rows(flow, shard, archived) if archived else ()),
             (forget_prepared, _name_of(commit)),
         ]
         return [(statement, values) for statement, values in rows if values]

@@ -66,17 +66,23 @@ def test_a_pipeline_that_is_spread_over_processes_can_not_wait_for_keys_yet(load
 
 
 def test_a_setting_of_a_module_or_of_the_flow_that_is_not_built_is_named(load):
-    text = FLOW.replace(
-        "topic: t}}", "topic: t, format: confluent_json}, archive: {retention: 1d}}"
-    )
+    text = FLOW.replace("topic: t}}", "topic: t, format: confluent_json}}")
     text = text.replace("max_size: 1GB", "redact: [.data.card]")
     text += "    scale: {}\n    isolation: {}\n"
     assert found(load(text)) == [
         "2: format: confluent_json",
-        "2: archive (of a module)",
         "22: scale",
         "23: isolation",
     ]
+
+
+def test_an_archive_is_of_a_module_that_a_pipeline_reads_from(load):
+    kept = FLOW.replace("topic: t}}", "topic: t}, archive: {retention: 1d, max_size: 1GB}}")
+    assert found(load(kept)) == []
+    archive = load(kept).source("jobs").archive
+    assert (archive.retention, archive.max_size) == (86400.0, 10**9)
+    unread = kept.replace('trigger: {source: jobs, event_type: "a.*", when: ".data.x > 1"}', "")
+    assert found(load(unread)) == ["2: archive of a module that no pipeline reads from"]
 
 
 def test_a_connector_that_is_not_built_is_named_at_its_type(load):
