@@ -4,6 +4,7 @@ settings    what a flow file may write, and librdkafka's properties
 source      where each partition's reading begins    → reader
 reader      batches out of librdkafka's queue        → decoding; beside it, watch
 sink        batches into an idempotent producer       → publishing, or transactions
+windows     reading by time
 positions   partitions, turns, offsets (pure)
 cluster     questions to a cluster                   → preflight
 failures    what librdkafka's errors mean

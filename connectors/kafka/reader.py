@@ -13,13 +13,14 @@ from typing import Any, Literal
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.batch import Batch, Position
-from connectors.contracts import EndOfSource, Lag
+from connectors.contracts import EndOfSource, Lag, Window
 from connectors.errors import FatalError
 from connectors.kafka.cluster import Cluster, log
 from connectors.kafka.decoding import MESSAGE, Messages, batch_of, seconds_of
 from connectors.kafka.failures import MISSING, ClientErrors, client_failed, reading_failed
 from connectors.kafka.positions import Part, encode_position, part_of_name, resume
 from connectors.kafka.watch import Watch
+from connectors.kafka.windows import within
 
 _EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's local codes are named so
 _OUT_OF_RANGE = {
@@ -49,12 +50,15 @@ class KafkaReader:
         highs: Mapping[Part, int],
         read_format: str,
         on_offset_gone: Literal["fail", "earliest", "latest"],
+        window: Window | None = None,
     ) -> None:
+        """`window`: only its events are handed over, and nothing is committed to the group."""
         self._consumer = consumer
         self._errors = errors
         self._watch = watch
         self._format = read_format
         self._on_offset_gone = on_offset_gone
+        self._window = window
         self._fatal: FatalError | None = None
         self._starting = dict(fresh)
         """Where partitions begin that nothing is stored for: stored before their first event,
@@ -127,7 +131,7 @@ class KafkaReader:
             return Batch(0, {}, after=after) if after else None
         batch = batch_of(messages, after, self._format)
         self._most = max(1, _BATCH_BYTES * batch.size // (batch.weight + 1))
-        return batch
+        return batch if self._window is None else within(batch, self._window)
 
     def _last_of_each(self, messages: Messages) -> dict[Part, Any]:
         """Return each partition's last message, without a Python call per message."""
@@ -242,7 +246,8 @@ class KafkaReader:
 
     def acknowledge(self, positions: Mapping[str, Position]) -> None:
         """Have the positions committed to the group, for lag tools; never waits, never raises."""
-        self._watch.settle({part_of_name(name): int(at) for name, at in positions.items()})
+        if self._window is None:
+            self._watch.settle({part_of_name(name): int(at) for name, at in positions.items()})
 
     def lag(self) -> dict[str, Lag]:
         """Return the messages between what was handed over and the partitions' ends."""

@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer
 
 from connectors.batch import Position
-from connectors.contracts import Check, Opening, SourceTraits, TransactionScope
+from connectors.contracts import (
+    Check,
+    Opening,
+    Shard,
+    SourceTraits,
+    Survey,
+    TransactionScope,
+    Window,
+)
 from connectors.errors import FlowFileError
 from connectors.kafka import preflight
 from connectors.kafka.cluster import Cluster, connected_consumer, consumer_properties, log
@@ -26,6 +34,7 @@ from connectors.kafka.reader import KafkaReader
 from connectors.kafka.settings import KafkaSettings, KafkaSourceSettings, client_properties
 from connectors.kafka.transactions import ahead
 from connectors.kafka.watch import REFRESH, Watch
+from connectors.kafka.windows import ranges, survey
 
 
 class KafkaSource:
@@ -57,6 +66,7 @@ class KafkaSource:
         settings = self._settings
         brokers = ", ".join(settings.brokers)
         group = self._group if opening.transaction is None else opening.transaction.group
+        bounded = opening.until_caught_up or opening.window is not None
 
         def connect(errors: ClientErrors, **more: Any) -> Consumer:
             options = client_properties(settings.options)
@@ -64,16 +74,20 @@ class KafkaSource:
             return connected_consumer({**properties, **more})
 
         errors = ClientErrors(brokers)
-        consumer = connect(errors, **{"enable.partition.eof": opening.until_caught_up})
+        consumer = connect(errors, **{"enable.partition.eof": bounded})
         try:
-            plan = self._beginnings(Cluster(consumer, errors, idle=True), opening)
+            cluster = Cluster(consumer, errors, idle=True)
+            if opening.window is None:
+                plan = self._beginnings(cluster, opening)
+            else:
+                plan = self._bounds(cluster, opening, opening.window)
             watch = Watch(
                 lambda errors, on_commit: connect(errors, on_commit=on_commit),
                 errors,
                 self._choice,
                 opening.shard,
                 plan.starts,
-                look_for_new=not opening.until_caught_up,
+                look_for_new=not bounded,
                 refresh=self._refresh,
             )
             reader = KafkaReader(
@@ -82,10 +96,12 @@ class KafkaSource:
                 watch,
                 starts=plan.starts,
                 fresh=plan.fresh,
-                ends=plan.ends if opening.until_caught_up else None,
+                ends=plan.ends if bounded else None,
                 highs=plan.highs,
                 read_format=settings.format,
-                on_offset_gone=settings.on_offset_gone,
+                # Of a window, nothing may be left out that nobody was told of.
+                on_offset_gone=settings.on_offset_gone if opening.window is None else "fail",
+                window=opening.window,
             )
             watch.start()
         except BaseException:
@@ -93,7 +109,21 @@ class KafkaSource:
             raise
         return reader
 
-    def _beginnings(self, cluster: Cluster, opening: Opening) -> _Beginnings:
+    def survey(self, window: Window) -> Survey:
+        """Tell what a window holds; see `connectors.contracts.Surveying`."""
+        settings = self._settings
+        errors = ClientErrors(", ".join(settings.brokers))
+        options = client_properties(settings.options)
+        properties = consumer_properties(settings.brokers, self._group, options, errors)
+        consumer = connected_consumer(properties)
+        try:
+            cluster = Cluster(consumer, errors, idle=True)
+            return survey(consumer, cluster, self._marks(cluster, Shard()), window)
+        finally:
+            consumer.close()
+
+    def _marks(self, cluster: Cluster, shard: Shard) -> dict[Part, Watermarks]:
+        """Return the shard's partitions and what they hold."""
         found = cluster.parts(self._choice)
         if self._choice.names is None and not found:
             log.warning("kafka_no_topic_yet", pattern=str(self._choice))
@@ -102,8 +132,22 @@ class KafkaSource:
             if of_topic is None:
                 raise topic_missing(topic)
             parts += of_topic
-        own = self._choice.share(parts, opening.shard)
-        marks = {part: cluster.watermarks(part) for part in own}
+        return {part: cluster.watermarks(part) for part in self._choice.share(parts, shard)}
+
+    def _bounds(self, cluster: Cluster, opening: Opening, window: Window) -> _Beginnings:
+        """Return where the window begins and ends."""
+        marks = self._marks(cluster, opening.shard)
+        found = ranges(cluster, marks, window, opening.positions)
+        return _Beginnings(
+            {part: each.begin for part, each in found.items()},
+            {p: each.begin for p, each in found.items() if p.name not in opening.positions},
+            {part: each.end for part, each in found.items() if each.begin < each.end},
+            {part: max(each) for part, each in found.items()},
+        )
+
+    def _beginnings(self, cluster: Cluster, opening: Opening) -> _Beginnings:
+        marks = self._marks(cluster, opening.shard)
+        own = list(marks)
         starts: dict[Part, int] = {}
         if opening.transaction is not None:
             starts = self._ahead(cluster, opening, opening.transaction, marks)
