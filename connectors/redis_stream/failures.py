@@ -1,0 +1,110 @@
+"""What the errors of a Redis server mean: who has to act, and what they can do about it."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    MovedError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
+
+_PASSES = (
+    "OOM",
+    "READONLY",
+    "read only",
+    "used memory",
+    "LOADING",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "TRYAGAIN",
+    "MISCONF",
+    "BUSY",
+    "UNBLOCKED",
+)
+"""Words of refusals that pass by themselves: no memory left, a failover, a slow script."""
+
+
+def label_of(url: str) -> str:
+    """Return host, port and database of a URL, without what is secret in it."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 6379}{parts.path}"
+
+
+def said_by(error: RedisError) -> str:
+    """Return a server's or client's words, with the code that redis-py takes off them."""
+    words = " ".join(str(error).split()).rstrip(".")
+    code = str(getattr(error, "status_code", None) or "")
+    return words if not code or words.startswith(code) else f"{code} {words}"
+
+
+def is_missing_group(error: RedisError) -> bool:
+    """Whether the stream or its group is not there (any more)."""
+    return "NOGROUP" in said_by(error)
+
+
+def translated(error: RedisError, label: str, *, stream: str = "") -> PenstockError:
+    """Return what an operator sees: may it pass by itself, and what to do."""
+    said = said_by(error)
+    about = f"the stream {stream} of Redis {label}" if stream else f"Redis {label}"
+    if isinstance(error, (AuthenticationError, AuthorizationError)):
+        return FatalError(
+            f"Redis {label} refused the login: {said}.",
+            code="redis_authentication",
+            hint="Check user and password in `url`.",
+        )
+    if isinstance(error, NoPermissionError):
+        return FatalError(
+            f"this user may not do that at {about}: {said}.",
+            code="redis_not_authorised",
+            hint="A reader needs XREADGROUP, XACK, XCLAIM, XAUTOCLAIM, XPENDING, XINFO and XGROUP on"
+            " its streams; a writer XADD, XTRIM, MULTI and EXEC: see ACL SETUSER.",
+        )
+    if isinstance(error, (MovedError, AskError, ClusterCrossSlotError)):
+        return FatalError(
+            f"Redis {label} is a node of a cluster: {said}.",
+            code="redis_cluster",
+            hint="Redis Cluster is not supported: name a server, or Sentinels, with the streams.",
+        )
+    if isinstance(error, (BusyLoadingError, RedisConnectionError, RedisTimeoutError)):
+        return RetryableError(
+            f"Redis {label} can't be reached: {said}.",
+            code="redis_unavailable",
+            hint="It is tried again until it is back.",
+        )
+    if any(word in said for word in _PASSES):
+        return RetryableError(
+            f"{about} takes nothing now: {said}.",
+            code="redis_refused",
+            hint="It is tried again until that has passed.",
+        )
+    if "WRONGTYPE" in said:
+        return FatalError(
+            f"{about} is another kind of key: {said}.",
+            code="redis_wrong_type",
+            hint="Name another stream, or remove that key.",
+        )
+    kind = PermanentError if isinstance(error, ResponseError) else RetryableError
+    return kind(f"{about} answered: {said}.", code="redis_failed", hint="")
+
+
+def unreachable(error: PenstockError) -> FatalError:
+    """Return the error for a server that does not answer at the start."""
+    return FatalError(
+        error.message,
+        code=error.code,
+        hint="Check `url`, that the server runs and lets this machine in.",
+        unreachable=True,
+    )

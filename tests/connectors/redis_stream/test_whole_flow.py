@@ -1,0 +1,62 @@
+"""A flow from stream to stream and file, killed in the middle: all there at the sinks."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from connectors.testing import wait_until
+from tests.chaos.worker_process import WorkerProcess
+from tests.connectors.redis_stream.driving import add, fresh, pending
+
+FLOW = """
+name: clicks
+state: {{ url: "sqlite:///{folder}/state.db" }}
+modules:
+  - {{ name: in, type: source.redis_stream, config: {{ url: "{url}", streams: ["{stream}"], group: shop, key_field: k }} }}
+  - {{ name: out, type: sink.redis_stream, config: {{ url: "{url}", stream: "{stream}-out" }} }}
+  - {{ name: lines, type: sink.file, config: {{ path: "{folder}/out.jsonl", format: json }} }}
+pipelines:
+  to-stream:
+    trigger: {{ type: event, source: in }}
+    steps:
+      - {{ name: shape, type: step.jq, config: {{ expression: "{{n: .data.n}}" }} }}
+      - {{ name: add, type: step.publish, config: {{ sink: out }} }}
+  to-file:
+    trigger: {{ type: event, source: in }}
+    steps:
+      - {{ name: write, type: step.publish, config: {{ sink: lines }} }}
+"""
+
+
+@pytest.mark.parametrize(
+    "fail_point",
+    [
+        "after_effects_before_settle:3",
+        "after_settle_before_checkpoint:3",
+        "after_checkpoint_before_acknowledge:3",
+    ],
+)
+def test_a_kill_at_a_named_point_loses_nothing_and_repeats_nothing_in_a_file(
+    redis_url, valkey, tmp_path, fail_point
+):
+    stream, total = fresh(), 12_000
+    flow = tmp_path / "flow.yaml"
+    flow.write_text(FLOW.format(folder=tmp_path, url=redis_url, stream=stream))
+    with valkey.client() as client:
+        add(client, stream, range(total))
+        worker = WorkerProcess(flow, "in", fail_point=fail_point)
+        assert worker.wait() == -9, worker.text()
+        worker = WorkerProcess(flow, "in", until_caught_up=True)
+        assert worker.wait() == 0, worker.text()
+        text = (tmp_path / "out.jsonl").read_text()
+        lines = [json.loads(line)["n"] for line in text.splitlines()]
+        assert lines == list(range(total))
+        added = Counter(
+            json.loads(fields["data"])["data"]["n"] for _, fields in client.xrange(f"{stream}-out")
+        )
+        assert sorted(added) == list(range(total))
+        assert added.total() - total <= 3000, "more was repeated than was on its way"
+        wait_until(lambda: pending(client, stream) == 0, "nothing is pending")
