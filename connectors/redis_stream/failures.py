@@ -96,15 +96,27 @@ def translated(error: RedisError, label: str, *, stream: str = "") -> PenstockEr
             code="redis_wrong_type",
             hint="Name another stream, or remove that key.",
         )
-    kind = PermanentError if isinstance(error, ResponseError) else RetryableError
-    return kind(f"{about} answered: {said}.", code="redis_failed", hint="")
+    if isinstance(error, ResponseError):
+        return PermanentError(
+            f"{about} answered: {said}.",
+            code="redis_failed",
+            hint="Look the words up in the server's documentation.",
+        )
+    return RetryableError(
+        f"{about} gives no answer that can be read: {said}.",
+        code="redis_unavailable",
+        hint="It is tried again. Is that port Redis's, and does `url` say rediss:// for TLS?",
+    )
 
 
-def unreachable(error: PenstockError) -> FatalError:
-    """Return the error for a server that does not answer at the start."""
+def at_start(error: RedisError, label: str) -> FatalError:
+    """Return why nothing can be opened."""
+    known = translated(error, label)
+    if isinstance(known, FatalError):
+        return known
     return FatalError(
-        error.message,
-        code=error.code,
+        known.message,
+        code=known.code,
         hint="Check `url`, that the server runs and lets this machine in.",
-        unreachable=True,
+        unreachable=isinstance(known, RetryableError),
     )

@@ -15,11 +15,11 @@ from redis.exceptions import BusyLoadingError, ExecAbortError, RedisError, Respo
 from connectors.batch import Column
 from connectors.cloudevents import binary_headers, bodies, structured
 from connectors.contracts import Check, Outgoing, SinkOpening, SinkTraits
-from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
+from connectors.errors import FatalError, PenstockError, PermanentError
 from connectors.redis_stream import preflight
 from connectors.redis_stream.connection import Link
 from connectors.redis_stream.decoding import PREFIX
-from connectors.redis_stream.failures import translated, unreachable
+from connectors.redis_stream.failures import at_start, translated
 from connectors.redis_stream.group import refuse_cluster
 from connectors.redis_stream.settings import RedisStreamSink
 from connectors.rendering import EventTemplate
@@ -64,8 +64,8 @@ class RedisSink:
         except BusyLoadingError:
             pass  # it answers, and `deliver` tries again
         except RedisError as error:
-            known = translated(error, link.label)
-            raise unreachable(known) if isinstance(known, RetryableError) else known from None
+            link.close()
+            raise at_start(error, link.label) from None
         self._link = link
 
     def deliver(self, events: Outgoing) -> Mapping[int, PenstockError]:

@@ -9,12 +9,11 @@ from collections.abc import Iterable
 from redis.exceptions import BusyLoadingError, RedisError
 
 from connectors.contracts import Check, Opening, Shard, SourceTraits
-from connectors.errors import RetryableError
 from connectors.redis_stream import preflight
 from connectors.redis_stream.buffer import Buffer, Stream
 from connectors.redis_stream.connection import Link
 from connectors.redis_stream.decoding import Format
-from connectors.redis_stream.failures import translated, unreachable
+from connectors.redis_stream.failures import at_start
 from connectors.redis_stream.fetching import Fetcher
 from connectors.redis_stream.group import ensure_group, refuse_cluster, stream_facts
 from connectors.redis_stream.keeping import Keeper
@@ -48,8 +47,7 @@ class RedisSource:
         try:
             streams = [self._stream(asking, name, opening) for name in settings.streams]
         except RedisError as error:
-            known = translated(error, asking.label)
-            raise unreachable(known) if isinstance(known, RetryableError) else known from None
+            raise at_start(error, asking.label) from None
         finally:
             asking.drop()
         buffer = Buffer()
