@@ -65,6 +65,8 @@ class SourceTraits:
     """It ends by itself."""
     json: bool = False
     """Its events' `raw` is JSON by construction: nobody needs to decode it to know."""
+    pushed: bool = False
+    """Its events are sent to the server, which keeps them until they are settled (`Opening.open_inbox`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,40 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """An event in an inbox: what a server has taken in, and kept before it answered."""
+
+    number: int
+    """Grows in the order in which events were kept; no two of a source have the same."""
+    lane: int
+    """0 to LANES - 1: events of one key are in one lane."""
+    head: bytes
+    """What it is beside its data, as JSON; the source's own."""
+    raw: bytes | None
+    """The data as JSON text."""
+
+
+LANES = 16
+"""Into how many partitions an inbox is divided: workers share them out."""
+
+
+class Inbox(Protocol):
+    """What came in for one source and has not been settled. One thread at a time calls it."""
+
+    def take(self, after: int, limit: int) -> list[Taken]:
+        """Return the first events behind number `after`, in order. Raises RetryableError."""
+
+    def forget(self, settled: Mapping[int, int]) -> None:
+        """Delete what is settled: lane → number of its last settled event. Raises RetryableError."""
+
+    def last(self) -> int:
+        """Return the number that was given last; 0 before the first. Raises RetryableError."""
+
+    def close(self) -> None:
+        """Close its connection."""
+
+
+@dataclass(frozen=True, slots=True)
 class Opening:
     """What the runtime tells a source when it opens a reader."""
 
@@ -159,6 +195,13 @@ class Opening:
     """Read only the events whose time (their `timestamp`) lies in it, and end (raise EndOfSource from
     `poll`) at its end; `positions` resume within it. `acknowledge` is not called, and nothing that live
     reading goes by is touched. Given to sources with `traits.seek_by_time` alone."""
+    compile_value: Callable[[Any], Callable[[Mapping[str, Any]], Any]] | None = None
+    """Compile any YAML value with templates in its texts; the result renders it over a mapping."""
+    compile_key: Callable[[str], Callable[[Any], str | None]] | None = None
+    """Compile a jq program; the result is the partition key that it makes of an event's data. Raises
+    PermanentError."""
+    open_inbox: Callable[[], Inbox] | None = None
+    """Open what came in for this source; for sources whose events are pushed."""
 
 
 class EndOfSource(Exception):  # noqa: N818 - an end is not an error
@@ -384,6 +427,7 @@ class ConnectorType:
 
 
 __all__ = [
+    "LANES",
     "Attribute",
     "Batch",
     "Check",
@@ -392,6 +436,7 @@ __all__ = [
     "Delivery",
     "EndOfSource",
     "Gap",
+    "Inbox",
     "Lag",
     "Opening",
     "Outgoing",
@@ -407,6 +452,7 @@ __all__ = [
     "SourceTraits",
     "Survey",
     "Surveying",
+    "Taken",
     "TransactionScope",
     "TransactionalSink",
     "Undoing",

@@ -20,6 +20,8 @@ class SourceUnderTest(Protocol):
     """A source and its upstream. Made anew, and empty, for each test."""
 
     source: Source
+    # opening: Mapping[str, Any] - optional: what else of an Opening the source needs, such as the
+    # inbox that its events are pushed to.
 
     def emit(self, count: int) -> None:
         """Make events upstream, numbered on from 0 through all calls; several keys if it has any.
@@ -227,7 +229,8 @@ class SourceConformance:
         *,
         until_caught_up: bool = False,
     ) -> Iterator[Reader]:
-        opening = Opening(Shard(), dict(positions or {}), until_caught_up=until_caught_up)
+        more = getattr(subject, "opening", {})
+        opening = Opening(Shard(), dict(positions or {}), until_caught_up=until_caught_up, **more)
         reader = subject.source.open(opening)
         try:
             yield reader

@@ -14,6 +14,7 @@ from connectors.batch import Column, Position
 from connectors.contracts import Sink
 from connectors.errors import FatalError
 from connectors.failpoints import fail_point
+from flows.runtime.answering import answering_steps, answers_of
 from flows.runtime.halt import Halt
 from flows.runtime.measures import Histogram
 from flows.runtime.parking import Parking, parked_record
@@ -107,6 +108,7 @@ class Settle:
         self._places = plan.places
         self.copies_letters = plan.dead_letter.sink is not None
         """Whether a sink gets copies of the pipeline's dead letters."""
+        self._answering = answering_steps(source, plan)
         self._types = {step.place_in_pipeline: step.type for step in plan.everything_run()}
         self._tenant = compile_jq(plan.tenant) if plan.tenant else None
         self._record = flow.history.record
@@ -161,6 +163,8 @@ class Settle:
             settlement.replayed.extend(_replayed(executions, letters))
         if parked or executions.resumed:
             self._park(executions, settlement, now)
+        if self._answering is not None:
+            settlement.answers.extend(answers_of(executions, self._answering))
         if self._sagas is not None:
             self._sagas.settle(executions, settlement, self._committer.ticket)
         for settle_keys in self._keys:

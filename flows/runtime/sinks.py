@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from connectors.contracts import Sink
 from connectors.registry import connector_type
-from transforms.expressions import compile_jq, compile_template
+from transforms.expressions import compile_jq, compile_template, compile_value
+from transforms.expressions.values import to_text
 
 if TYPE_CHECKING:
     from flows.plan import SinkPlan
@@ -30,3 +31,20 @@ def renderer(text: str) -> Callable[[Mapping[str, Any]], str]:
 def evaluator(text: str) -> Callable[[Mapping[str, Any]], Any]:
     """Return a function that gives the first output of a jq program over a mapping."""
     return compile_jq(text).first
+
+
+def value_renderer(value: Any) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a function that renders the templates within any value over a mapping."""
+    return compile_value(value).render
+
+
+def key_maker(text: str) -> Callable[[Any], str | None]:
+    """Return a function that makes an event's partition key of its data; None: it has none."""
+    program = compile_jq(text)
+
+    def key(data: Any) -> str | None:
+        context = {"data": data, "trigger": {"data": data}}
+        value = program.first({**data, **context} if isinstance(data, dict) else context)
+        return None if value is None else to_text(value)
+
+    return key

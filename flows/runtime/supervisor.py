@@ -177,6 +177,11 @@ class Supervisor:
             return self._code
         return exits.INTERRUPTED if self._interrupted else exits.DONE
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it drains its workers, or is about to end; asked for by any thread."""
+        return self._stopping_since is not None
+
     def _unfinished(self) -> bool:
         return any(slot.process or slot.start_at is not None for slot in self._slots)
 

@@ -56,7 +56,7 @@ from flows.runtime.resuming import Resumer
 from flows.runtime.retention import pruner
 from flows.runtime.saga_keeping import open_sagas
 from flows.runtime.saga_retries import SagaRetries
-from flows.runtime.sinks import renderer
+from flows.runtime.sinks import key_maker, renderer, value_renderer
 from flows.runtime.takeover import takeover_of
 from flows.runtime.transactions import scope_of
 from flows.runtime.unread import Unread
@@ -291,6 +291,11 @@ def _open_reader(order: WorkerOrder, plan: FlowPlan, positions: Mapping[str, Pos
         until_caught_up=order.until_caught_up,
         transaction=scope_of(plan, source, order.shard) if source.transactional_sink else None,
         compile_template=renderer,
+        compile_value=value_renderer,
+        compile_key=key_maker,
+        open_inbox=lambda: open_store(plan.state_url).inbox.of_source(
+            plan.name, source.name, Shard(order.index, order.of)
+        ),
     )
     return open_source(source, opening)
 

@@ -13,6 +13,7 @@ from connectors.settings import Settings
 from flows.spec.configs import Configs, belongs_to_config, read_configs
 from flows.spec.exactly_once import check_exactly_once
 from flows.spec.expressions import check_expressions, remember_secrets
+from flows.spec.hooks import check_hooks
 from flows.spec.loops import check_loops
 from flows.spec.merge import is_test_document, merge
 from flows.spec.model import FlowFile
@@ -80,6 +81,7 @@ def read_flow(paths: AbstractSequence[Path], environ: AbstractMapping[str, str])
         check_exactly_once(tree, configs, problems)
         check_publishing(tree, configs, problems)
         check_outboxes(tree, configs, problems)
+        check_hooks(tree, configs, problems)
     check_reads(configs, problems)
     check_timeouts(configs, problems)
     check_sagas(tree, configs, problems)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flows.state.archive_store import ArchiveStore
     from flows.state.chunk_store import Chunks
     from flows.state.copy_store import LetterCopies
+    from flows.state.inbox import InboxStore
     from flows.state.kept_keys import StateShelf
     from flows.state.letter_store import Letters
     from flows.state.prepared import PreparedOutcomes
@@ -54,6 +55,8 @@ class StateStore(Protocol):
     """Sagas: their progress, and what operators ask of them."""
     schemas: SchemaStore
     """The rows of the schema registry."""
+    inbox: InboxStore
+    """What a server has taken in for sources, and what came of it."""
 
     def kept_keys(self, flow: str | None) -> StateShelf:
         """Return the idempotency keys of a flow, or of all, to look at and to free."""

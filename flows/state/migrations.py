@@ -117,6 +117,16 @@ def _add_archive(connection: Connection) -> None:
     tables.archive_totals.create(connection, checkfirst=True)
 
 
+def _add_inbox(connection: Connection) -> None:
+    for table in (
+        tables.inbox_numbers,
+        tables.inbox_events,
+        tables.inbox_deliveries,
+        tables.inbox_answers,
+    ):
+        table.create(connection, checkfirst=True)
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -134,6 +144,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_beginnings,
     _add_former_holders,
     _add_archive,
+    _add_inbox,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

@@ -249,6 +249,18 @@ class KeyOutcome:
     result: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a pipeline made of an event whose sender waits for it."""
+
+    number: int
+    """Of the event in its source's inbox."""
+    pipeline: str
+    outcome: Literal["done", "failed", "skipped"]
+    answer: str | None = None
+    """JSON: status, headers and body, where a step says what is answered."""
+
+
 @dataclass(slots=True)
 class Settlement:
     """One batch's outcome in one pipeline: stored in one transaction, or not at all."""
@@ -280,6 +292,8 @@ class Settlement:
     archived: list[ArchiveChunk] = field(default_factory=list)
     """The events themselves, where the source has an archive: all of the batch, whatever pipelines
     took of it. One of the batch's settlements has them."""
+    answers: list[Answered] = field(default_factory=list)
+    """What came of events whose senders wait for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from flows.state.contracts import StateStore
 from flows.state.copy_store import LetterCopies, copy_row
 from flows.state.database import Database, transaction
 from flows.state.idempotency import record_keys
+from flows.state.inbox import InboxStore, answer_row
 from flows.state.kept_keys import StateShelf
 from flows.state.leases import lease_lost, of_lease, under
 from flows.state.letter_store import Letters
@@ -105,6 +106,7 @@ class SqlStateStore:
         self.chunks = Chunks(database)
         self.archive = ArchiveStore(database)
         self.waiting = Waiting(database)
+        self.inbox = InboxStore(database)
         self._unanswered: _Commit | None = None
 
     def kept_keys(self, flow: str | None) -> StateShelf:
@@ -205,6 +207,7 @@ class SqlStateStore:
         completed: list[Row] = []
         compensated: list[Row] = []
         archived: list[ArchiveChunk] = []
+        answers: list[Row] = []
         for settled in commit.settlements:
             archived += settled.archived
             if settled.pipeline:
@@ -215,6 +218,7 @@ class SqlStateStore:
                 else:
                     refailed.append(replayed_letter_row(letter))
             copies.extend(copy_row(flow, shard, each) for each in settled.copies)
+            answers.extend(answer_row(flow, commit.source, each, now) for each in settled.answers)
             for sink, state in settled.sink_states.items():
                 states[sink] = sink_state_row(flow, shard, sink, state)
             parked.extend(parked_row(flow, each) for each in settled.parked)
@@ -255,6 +259,7 @@ class SqlStateStore:
             (queries.save_sink_state, list(states.values())),
             (queries.add_chunk, chunks),
             *(self.archive.rows(flow, shard, archived) if archived else ()),
+            (self.inbox.save_answer, answers),
             (forget_prepared, _name_of(commit)),
         ]
         return [(statement, values) for statement, values in rows if values]

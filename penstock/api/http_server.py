@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 
 import uvicorn
 from typing_extensions import override
@@ -15,6 +16,7 @@ from flows.spec.server import parse_tokens
 from penstock.api.access import Access
 from penstock.api.app import Api
 from penstock.api.calls import Backend
+from penstock.api.hooks import Hooks, is_hook
 from penstock.api.live import Live
 from penstock.api.readers import ReaderThreads
 from penstock.api.routes import ROUTES
@@ -32,11 +34,14 @@ def serve(
     listener: socket.socket,
     started_at: float,
     stop: threading.Event,
+    *,
+    is_draining: Callable[[], bool] = lambda: False,
 ) -> None:
     """Serve until `stop` is set and what is in flight is answered. Any thread but the main one."""
     threads = ReaderThreads(plan.state_url)
     access = Access(parse_tokens(plan.server.tokens) if plan.server.tokens else ())
-    api = Api(Backend(plan, live, started_at), access, threads, ROUTES)
+    hooks = Hooks(plan, is_draining) if any(map(is_hook, plan.sources)) else None
+    api = Api(Backend(plan, live, started_at), access, threads, ROUTES, hooks=hooks)
     config = uvicorn.Config(
         api,
         http=_Bounded,
@@ -53,6 +58,8 @@ def serve(
     try:
         asyncio.run(_Stoppable(config, stop).serve(sockets=[listener]))
     finally:
+        if hooks is not None:
+            hooks.close()
         threads.close()
 
 

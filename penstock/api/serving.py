@@ -11,6 +11,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,8 @@ class ApiServer:
     live: Live
     listener: socket.socket
     started_at: float = field(default_factory=time.time)
+    is_draining: Callable[[], bool] = lambda: False
+    """Whether the flow is being stopped: webhooks are refused then."""
     _stop: threading.Event = field(default_factory=threading.Event)
     _wake: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
     _thread: threading.Thread | None = None
@@ -106,7 +109,14 @@ class ApiServer:
             if self._called():
                 from penstock.api.http_server import serve  # noqa: PLC0415 - see the module's text
 
-                serve(self.plan, self.live, self.listener, self.started_at, self._stop)
+                serve(
+                    self.plan,
+                    self.live,
+                    self.listener,
+                    self.started_at,
+                    self._stop,
+                    is_draining=self.is_draining,
+                )
         except Exception:
             log.exception("the API has stopped; the flow goes on without it")
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +70,10 @@ def run_flow(files: Sequence[Path], settings: RunSettings) -> int:
 
         register_declared(plan)
     _say_what_starts(plan, settings)
+    served = _needs_server(plan, settings)
     with ExitStack() as running:
         if settings.server:
-            _serve(plan, workers, address, running)
+            _serve(plan, workers, address, running, lambda: supervisor.stopping, must=served)
         running.enter_context(watcher)
         code = supervisor.run()
     if watcher.ended_by is not None:
@@ -81,12 +82,45 @@ def run_flow(files: Sequence[Path], settings: RunSettings) -> int:
     return code
 
 
-def _serve(plan: FlowPlan, workers: Live, address: str, running: ExitStack) -> None:
-    """Serve the API until `running` ends; where that can't be, the flow runs without."""
+def _needs_server(plan: FlowPlan, settings: RunSettings) -> bool:
+    """Whether events come to the server. Raises FlowFileError where it is not to run, then."""
+    hooks = [
+        source.name
+        for source in plan.sources
+        if source.pipelines and make_source(source).traits.pushed
+    ]
+    if (
+        not hooks or settings.until_caught_up
+    ):  # what has come is worked off, with a server or without
+        return False
+    if not settings.server:
+        raise FlowFileError(
+            f"{hooks[0]} gets its events from the server, and --no-server runs without it.",
+            code="server_needed",
+            hint="Leave --no-server out. With --until-caught-up it works off what has come.",
+        )
+    return True
+
+
+def _serve(
+    plan: FlowPlan,
+    workers: Live,
+    address: str,
+    running: ExitStack,
+    is_draining: Callable[[], bool],
+    *,
+    must: bool,
+) -> None:
+    """Serve the API until `running` ends; where that can't be, the flow runs without.
+
+    Unless it `must`: then it raises FlowFileError.
+    """
     log = structlog.get_logger("penstock.run")
     try:
-        server = ApiServer(plan, workers, bind(address))
+        server = ApiServer(plan, workers, bind(address), is_draining=is_draining)
     except FlowFileError as error:
+        if must:
+            raise
         log.warning("no API", code=error.code, error=error.message, hint=error.hint)
         return
     running.callback(server.close)

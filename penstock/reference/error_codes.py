@@ -20,6 +20,7 @@ KINDS = {
     "PermanentError": "permanent",
     "FatalError": "fatal",
     "ApiError": "request",
+    "RefusedError": "request",
     "ExpressionError": "flow file",
     "Problem": "flow file",
     "add": "flow file",

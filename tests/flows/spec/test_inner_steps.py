@@ -141,10 +141,14 @@ def test_steps_of_parallel_have_names(refused):
 
 def test_what_is_not_built_is_named_inside_too(load):
     text = FLOW.replace(
-        "type: step.jq, config: {expression: .item}", "type: step.request_parse, config: {}"
+        "type: step.jq, config: {expression: .item}",
+        'type: step.db_query, config: {database: shop, query: "SELECT 1"}',
     )
     (problem,) = not_built(load(text))
-    assert (problem.line, problem.message) == (14, "step.request_parse is not built yet.")
+    assert (problem.line, problem.message) == (
+        14,
+        "database: the name of a module is not built yet.",
+    )
 
 
 def test_a_secret_inside_is_masked(load):

@@ -361,7 +361,7 @@ def test_data_that_is_no_json_passes_where_it_passes_in_a_run(project):
 
 
 def test_what_run_would_refuse_is_refused(project):
-    steps = "- { name: asked, type: step.request_parse }"
+    steps = "- { name: asked, type: step.db_query, config: { database: shop, query: SELECT 1 } }"
     with pytest.raises(FlowErrors, match="not built"):
         project.check(steps, {"data": 1})
 

@@ -100,7 +100,8 @@ def test_problems_as_json_are_on_stdout_for_programs(folder, capsys):
 
 
 def test_what_run_would_refuse_is_listed_by_validate_and_refused_by_run(folder, capsys):
-    change(folder, "    steps:\n", "    steps:\n      - {name: asked, type: step.request_parse}\n")
+    spread = "    retry: {max_attempts: 2}\n    partition_by: .data.id\n"
+    change(folder, "    steps:\n", f"{spread}    steps:\n")
     code, out, _ = run(capsys, "validate", "shop.yaml")
     assert code == 0
     assert out.startswith("ok: ")

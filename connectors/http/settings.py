@@ -1,4 +1,4 @@
-"""Webhooks and HTTP routes that start pipelines: `source.http`, modelled and not built yet."""
+"""Configuration of `source.http`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,33 @@ from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
 from connectors.authorization import Authorization
-from connectors.contracts import ConnectorType
 from connectors.settings import Duration, Jq, Secret, Settings, Size
 
 _PATH = re.compile(
     r"/([\w.~!$&'()*+,;=:@%-]+|\{[a-z_][a-z0-9_]*\})?(/([\w.~!$&'()*+,;=:@%-]+|\{[a-z_][a-z0-9_]*\}))*/?"
 )
+_NAME = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
-_RESERVED = ("/api/", "/healthz/", "/readyz/", "/metrics/")
+_RESERVED = tuple(
+    f"/{name}/"
+    for name in (
+        *("api", "healthz", "readyz", "metrics"),
+        *("subjects", "schemas", "compatibility", "config", "mode", "contexts"),
+    )
+)
+"""What the server itself answers at."""
 
 
 def _check_path(value: str) -> str:
     if not _PATH.fullmatch(value):
         raise ValueError("a path that starts with /, such as /hooks/orders or /orders/{id}")
     if f"{value.rstrip('/')}/".startswith(_RESERVED):
-        raise ValueError("a path of its own: /api, /healthz, /readyz and /metrics are the server's")
+        taken = value.split("/")[1]
+        raise ValueError(f"a path of its own: /{taken} is one of the server's")
+    names = _NAME.findall(value)
+    if len(names) != len(set(names)):
+        raise ValueError("a path whose parameters have different names")
     return value
 
 
@@ -54,7 +65,7 @@ class HttpAuth(Authorization):
     """Who may send: a bearer token, or a user and password."""
 
 
-class HttpSource(Settings):
+class HttpSourceSettings(Settings):
     """Configuration of `source.http`; the flow file's `server` says where it listens."""
 
     path: Annotated[str, AfterValidator(_check_path), Field(json_schema_extra={"pattern": "^/"})]
@@ -81,11 +92,11 @@ class HttpSource(Settings):
     """Answer 202 once the event is stored, or wait until its pipelines have settled it."""
     timeout: Annotated[Duration, Ge(0.1), Le(3600)] = 30.0
     """How long `respond: settled` waits before it answers 202 all the same."""
+    max_waiting: Annotated[int, Ge(1)] = 10_000
+    """Events that may wait for their pipelines; while there are more, requests get 429."""
 
-
-SOURCE_HTTP = ConnectorType(
-    "source.http",
-    HttpSource,
-    "Receive webhooks and HTTP requests.",
-    roles=frozenset({"source"}),
-)
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        if self.auth is not None and self.signature is not None:
+            raise ValueError("either auth or signature: a request that is signed says who sends it")
+        return self
