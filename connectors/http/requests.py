@@ -192,7 +192,7 @@ class RequestReader:
             raise RefusedError(
                 400,
                 f"the request has no {what}.",
-                code=f"request_without_{what}",
+                code="request_value_missing",
                 hint=f"The source's `{what}:` made no text and no whole number of it.",
             )
         return str(value)

@@ -22,6 +22,8 @@ class SourceUnderTest(Protocol):
     source: Source
     # opening: Mapping[str, Any] - optional: what else of an Opening the source needs, such as the
     # inbox that its events are pushed to.
+    # begins: Positions - optional: where it is read from on its first start, for sources that begin
+    # with what comes after that.
 
     def emit(self, count: int) -> None:
         """Make events upstream, numbered on from 0 through all calls; several keys if it has any.
@@ -230,7 +232,8 @@ class SourceConformance:
         until_caught_up: bool = False,
     ) -> Iterator[Reader]:
         more = getattr(subject, "opening", {})
-        opening = Opening(Shard(), dict(positions or {}), until_caught_up=until_caught_up, **more)
+        begins = dict(positions or getattr(subject, "begins", {}))
+        opening = Opening(Shard(), begins, until_caught_up=until_caught_up, **more)
         reader = subject.source.open(opening)
         try:
             yield reader

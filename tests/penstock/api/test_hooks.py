@@ -288,7 +288,7 @@ def test_a_request_waits_for_all_pipelines_and_gets_the_same_answer_again(flow):
             answer = client.post("/hooks/orders", json={"n": 5}, headers={"x-id": "1"})
             assert (answer.status_code, answer.json()) == (200, 5)
             assert numbers(flow) == [5]
-        assert problem(client.post("/hooks/orders", json={"n": 5}))[1] == "request_without_id"
+        assert problem(client.post("/hooks/orders", json={"n": 5}))[1] == "request_value_missing"
 
 
 def test_what_takes_longer_than_the_timeout_is_answered_202_and_goes_on(flow):
