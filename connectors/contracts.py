@@ -418,6 +418,8 @@ class ConnectorType:
     """(module name, settings) → sink"""
     roles: frozenset[Literal["source", "sink"]] = field(default_factory=frozenset)
     """What it will be, for types without a factory yet."""
+    by_time: bool = False
+    """Its past can be read by time (`SourceTraits.seek_by_time`), without an archive."""
     cluster: Callable[[Any], str] | None = None
     """Settings → which cluster's transactions can hold its positions and events together (as its
     addresses say, until it is connected); None: it has no transactions."""

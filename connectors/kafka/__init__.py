@@ -55,6 +55,7 @@ SOURCE_KAFKA = ConnectorType(
     KafkaSourceSettings,
     "Read topics of a Kafka cluster.",
     source=_source,
+    by_time=True,
     cluster=_cluster,
 )
 SINK_KAFKA = ConnectorType(
@@ -69,6 +70,7 @@ MESSAGING_KAFKA = ConnectorType(
     KafkaSettings,
     "Read and publish topics of a Kafka cluster.",
     source=_source,
+    by_time=True,
     sink=_sink,
     cluster=_cluster,
 )

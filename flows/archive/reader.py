@@ -12,7 +12,7 @@ from connectors.contracts import EndOfSource, Lag
 from connectors.errors import FatalError, PenstockError, RetryableError
 from flows.archive.pieces import ARCHIVE_DAMAGED, Piece, Wanted, are_alike, joined, open_piece
 from flows.runtime.backoff import Backoff
-from flows.state.archive_store import GIVEN_UP, NOT_ARCHIVED, ArchiveStore, ChunkPlace
+from flows.state.archive_store import DAMAGED, GIVEN_UP, NOT_ARCHIVED, ArchiveStore, ChunkPlace
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ class ArchiveReader:
             return open_piece(chunk, found.id, self._wanted)
         except FatalError as error:
             if error.code == ARCHIVE_DAMAGED:
-                self._retrying(lambda: self._store.mark_damaged(found.id))
+                self._retrying(lambda: self._store.mark(found.id, DAMAGED))
             raise
 
     def _retrying(self, ask: Callable[[], T]) -> T:

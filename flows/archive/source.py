@@ -167,5 +167,8 @@ def _millis(seconds: float) -> int:
 
 
 def _shown(millis: int) -> str:
-    at = datetime.fromtimestamp(millis / 1000, timezone.utc)
+    try:
+        at = datetime.fromtimestamp(millis / 1000, timezone.utc)
+    except (ValueError, OverflowError, OSError):  # events say of themselves when they were
+        return f"{millis / 1000:.0f} s"
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")

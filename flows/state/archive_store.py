@@ -161,10 +161,10 @@ class ArchiveStore:
 
         self._database.run(work)
 
-    def mark_damaged(self, chunk: int) -> None:
-        """Remember that a chunk was found damaged."""
-        marking = update(archive_chunks).where(_at.id == chunk, _at.state == WHOLE)
-        self._execute(marking.values(state=DAMAGED))
+    def mark(self, chunk: int, state: int) -> None:
+        """Remember that a chunk was found damaged, or whole again."""
+        marking = update(archive_chunks).where(_at.id == chunk, _at.state.in_((WHOLE, DAMAGED)))
+        self._execute(marking.values(state=state))
 
     def give_up(self, flow: str, source: str, chunk: int) -> None:
         """Let go of a damaged chunk: readers pass it over, and surveys show a gap."""
@@ -193,6 +193,12 @@ class ArchiveStore:
             _PAGE, flow=flow, source=source, start=since, end=until, after=after, last=last
         )
         return [ChunkPlace(*row) for row in rows]
+
+    def every(self, flow: str, source: str, after: int) -> list[ChunkPlace]:
+        """Return the next chunks behind the id `after`, whatever their times say."""
+        return [
+            ChunkPlace(*row) for row in self._rows(_EVERY, flow=flow, source=source, after=after)
+        ]
 
     def missing(self, flow: str, source: str, since: float, until: float) -> list[ChunkPlace]:
         """Return chunks of [since, until) that can't be read, and times without an archive."""
@@ -348,6 +354,17 @@ def _of_window() -> list[Any]:
 _PAGE: Select[Any] = (
     select(*_PLACE)
     .where(*_of_window(), _at.id > bindparam("after"), _at.id <= bindparam("last"))
+    .order_by(_at.id)
+    .limit(ROWS)
+)
+
+_EVERY: Select[Any] = (
+    select(*_PLACE)
+    .where(
+        _at.flow == bindparam("flow"),
+        _at.source == bindparam("source"),
+        _at.id > bindparam("after"),
+    )
     .order_by(_at.id)
     .limit(ROWS)
 )

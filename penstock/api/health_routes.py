@@ -9,6 +9,7 @@ import orjson
 from starlette.responses import Response
 
 from connectors.errors import PenstockError
+from flows.state.archive_store import ArchiveTotals
 from flows.state.copy_store import CopyCounts
 from penstock.api.calls import Call, Route
 from penstock.api.documents import HealthDocument, ReadyDocument
@@ -59,19 +60,23 @@ async def get_metrics(call: Call) -> Response:
     flow = backend.plan.name
     depths: dict[str, int] | None = None
     copies: dict[str, CopyCounts] = {}
+    archives: list[ArchiveTotals] = []
 
-    def read(stores: Stores) -> tuple[dict[str, int], dict[str, CopyCounts]]:
+    def read(
+        stores: Stores,
+    ) -> tuple[dict[str, int], dict[str, CopyCounts], list[ArchiveTotals]]:
         store = stores.reader.store
         found = store.letters.depths(flow)
         copying = [each.name for each in backend.plan.pipelines if each.dead_letter.sink]
         return (
             {plan.name: found.get(plan.name, 0) for plan in backend.plan.pipelines},
             dict.fromkeys(copying, CopyCounts()) | store.copies.counts(flow),
+            store.archive.totals(flow),
         )
 
     with suppress(PenstockError):
-        depths, copies = await call.ask(read)
-    return Response(exposition(backend, depths, copies), media_type=MEDIA_TYPE)
+        depths, copies, archives = await call.ask(read)
+    return Response(exposition(backend, depths, copies, archives), media_type=MEDIA_TYPE)
 
 
 ROUTES = (

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from flows.runtime.measures import BOUNDS, Histogram
 from flows.runtime.reports import sum_lags
 from flows.runtime.supervisor import WorkerView
+from flows.state.archive_store import ArchiveTotals
 from flows.state.copy_store import CopyCounts
 from penstock.api.calls import Backend
 
@@ -124,6 +125,25 @@ TABLE = (
         "Copies of dead letters that `dead_letter.sink` has refused; tried again at the next start.",
     ),
     Described(
+        "workflow_archive_events",
+        "gauge",
+        ("source",),
+        "Events that a source's archive holds; absent for sources without one, and while the state store"
+        " is away.",
+    ),
+    Described(
+        "workflow_archive_bytes",
+        "gauge",
+        ("source",),
+        "Bytes that they take, compressed.",
+    ),
+    Described(
+        "workflow_archive_oldest_timestamp_seconds",
+        "gauge",
+        ("source",),
+        "When the oldest of them was archived, in seconds since the epoch.",
+    ),
+    Described(
         "workflow_event_store_events_total",
         "counter",
         ("pipeline",),
@@ -217,14 +237,15 @@ def exposition(
     backend: Backend,
     depths: Mapping[str, int] | None,
     copies: Mapping[str, CopyCounts] = MappingProxyType({}),
+    archives: Iterable[ArchiveTotals] = (),
 ) -> bytes:
     """Return the metrics of now in Prometheus's text format.
 
     `depths`: pipeline → its dead letters; None when the state store did not answer. `copies`: pipeline
-    → its copies of dead letters that are not at their sink.
+    → its copies of dead letters that are not at their sink. `archives`: what sources' archives hold.
     """
     registry = CollectorRegistry()
-    registry.register(_Moment(backend, depths, copies))
+    registry.register(_Moment(backend, depths, copies, archives))
     return generate_latest(registry)
 
 
@@ -236,10 +257,12 @@ class _Moment(Collector):
         backend: Backend,
         depths: Mapping[str, int] | None,
         copies: Mapping[str, CopyCounts],
+        archives: Iterable[ArchiveTotals],
     ) -> None:
         self._backend = backend
         self._depths = depths
         self._copies = copies
+        self._archives = archives
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that it is not asked twice."""
@@ -369,6 +392,12 @@ class _Moment(Collector):
         for pipeline, counts in self._copies.items():
             _add(found, "workflow_dlq_copies_waiting", (pipeline,), counts.waiting)
             _add(found, "workflow_dlq_copies_refused", (pipeline,), counts.refused)
+        for archive in self._archives:
+            of = (archive.source,)
+            _add(found, "workflow_archive_events", of, archive.events)
+            _add(found, "workflow_archive_bytes", of, archive.bytes)
+            if archive.oldest is not None:
+                _add(found, "workflow_archive_oldest_timestamp_seconds", of, archive.oldest)
         about = (version("penstock"), plan.name, plan.version_hash)
         _add(found, "workflow_build_info", about, 1)
 

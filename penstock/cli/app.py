@@ -10,6 +10,7 @@ import typer
 
 from flows.runtime import exits
 from penstock.cli import (
+    archive,
     cases,
     connectors,
     demo,
@@ -65,6 +66,7 @@ app.add_typer(executions.executions, name="executions")
 app.add_typer(dlq.dlq, name="dlq")
 app.add_typer(saga.saga, name="saga")
 app.add_typer(idempotency.idempotency, name="idempotency")
+app.add_typer(archive.archive, name="archive")
 
 
 def _print_version(wanted: bool) -> None:

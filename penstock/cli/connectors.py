@@ -64,6 +64,11 @@ def describe(
     print(f"{found.name}: {found.summary}")
     if not found.built:
         print("It can be written and validated; `penstock run` refuses it until it is built.")
+    if "source" in found.role:
+        past = (
+            "can be read again by time" if found.by_time else "needs an `archive:` to be read again"
+        )
+        print(f"As a source, its past {past}.")
     if not fields:
         print("It has no configuration.")
         return
@@ -80,4 +85,5 @@ def _as_dict(found: Any) -> dict[str, Any]:
         "role": found.role,
         "built": found.built,
         "summary": found.summary,
+        "by_time": found.by_time,
     }

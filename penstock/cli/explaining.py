@@ -14,6 +14,7 @@ from flows.guarantees import (
     usable_workers,
 )
 from flows.plan import FlowPlan, PipelinePlan, SinkPlan, SourcePlan, StepPlan, not_built
+from penstock.cli.amounts import show_age, show_size
 from penstock.cli.explaining_sagas import SagaText, explain_saga
 from penstock.cli.found_expressions import FoundExpression, expressions_of
 from penstock.cli.modules import make_modules
@@ -172,6 +173,7 @@ def _source(plan: FlowPlan, module: SourcePlan, made: Source | None) -> ModuleTe
         facts = [f"workers it can use: {usable_workers(made.traits, spread=spread)}"]
         if not made.traits.ordered:
             facts.append("gives no order")
+        facts.append(_past(module, made))
         if not module.pipelines:
             facts.append("no pipeline is triggered by it: `run` does not open it")
     return ModuleText(
@@ -181,6 +183,18 @@ def _source(plan: FlowPlan, module: SourcePlan, made: Source | None) -> ModuleTe
         facts,
         _expressions(plan, expressions_of(module.settings)),
     )
+
+
+def _past(module: SourcePlan, made: Source) -> str:
+    """Return whether its events can be read again by time, and from where."""
+    if module.archive is not None:
+        size = module.archive.max_size
+        most = "" if size is None else f", at most {show_size(size)}"
+        kept = show_age(module.archive.retention) if module.archive.retention else "always"
+        return f"can be read again by time from its archive (kept {kept}{most})"
+    if made.traits.seek_by_time:
+        return "can be read again by time, as far as its server keeps events"
+    return "can't be read again by time: it has no `archive:`"
 
 
 def _sink(plan: FlowPlan, module: SinkPlan, made: Sink | None) -> ModuleText:

@@ -22,7 +22,7 @@ GROUPS = {
         "schema",
     ),
     "Run it": ("run",),
-    "Look inside": ("state", "executions", "dlq", "saga", "idempotency"),
+    "Look inside": ("state", "executions", "dlq", "saga", "idempotency", "archive"),
 }
 """Heading → commands, in the order in which someone new needs them."""
 

@@ -42,7 +42,8 @@ def show(
 
     Reads the state store and nothing else, so it works while the flow runs and when it doesn't. With
     the flow's file, each pipeline's `dead_letter.alert_threshold` stands beside its dead letters.
-    Copies of dead letters that are not at their `dead_letter.sink` follow, if there are any.
+    Copies of dead letters that are not at their `dead_letter.sink` follow, if there are any, and what
+    sources have archived.
     """
     from penstock.cli.output import print_json  # noqa: PLC0415
     from penstock.cli.stored import open_stored  # noqa: PLC0415 - loads SQLAlchemy
@@ -74,6 +75,15 @@ def _flow(stored: Stored, name: str) -> dict[str, Any]:
         "copies": [
             {"pipeline": pipeline, **asdict(counts), **_sink_of_copies(plan, name, pipeline)}
             for pipeline, counts in sorted(store.copies.counts(name).items())
+        ],
+        "archives": [
+            {
+                "source": each.source,
+                "events": each.events,
+                "bytes": each.bytes,
+                "oldest_archived_at": each.oldest,
+            }
+            for each in store.archive.totals(name)
         ],
     }
 
@@ -130,6 +140,8 @@ def _print_flow(one: dict[str, Any], place: str, now: float) -> None:
     print()
     if one["copies"]:
         _print_copies(one["copies"])
+    if one["archives"]:
+        _print_archives(one["archives"], now)
 
 
 def _print_copies(copies: list[dict[str, Any]]) -> None:
@@ -148,6 +160,28 @@ def _print_copies(copies: list[dict[str, Any]]) -> None:
         [
             (row["pipeline"], f"{row['waiting']:,}", f"{row['refused']:,}", where(row))
             for row in copies
+        ],
+    )
+    print()
+
+
+def _print_archives(archives: list[dict[str, Any]], now: float) -> None:
+    """Print what sources have kept of their events; `penstock archive list` tells more."""
+    from penstock.cli.amounts import show_age, show_size  # noqa: PLC0415
+    from penstock.cli.output import print_table  # noqa: PLC0415
+
+    print_table(
+        ["ARCHIVE OF", ">EVENTS", ">SIZE", ">OLDEST"],
+        [
+            (
+                row["source"],
+                f"{row['events']:,}",
+                show_size(row["bytes"]),
+                "-"
+                if row["oldest_archived_at"] is None
+                else f"{show_age(now - row['oldest_archived_at'])} ago",
+            )
+            for row in archives
         ],
     )
     print()

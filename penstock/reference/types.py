@@ -24,6 +24,8 @@ class KnownType:
     """`run` takes it."""
     summary: str
     settings: type[Settings]
+    by_time: bool = False
+    """Its past can be read by time, without an archive."""
 
 
 def all_types() -> list[KnownType]:
@@ -77,7 +79,7 @@ def _connector(found: ConnectorType) -> KnownType:
         roles.add("sink")
     role = " and ".join(sorted(roles, reverse=True))
     built = found.source is not None or found.sink is not None
-    return KnownType(found.name, role, built, found.summary, found.settings)
+    return KnownType(found.name, role, built, found.summary, found.settings, by_time=found.by_time)
 
 
 def _step(found: StepType) -> KnownType:

@@ -13,6 +13,7 @@ from flows.state.copies import letter_copy
 from flows.state.copy_store import RefusedCopy
 from penstock.api.live import RATES_OVER, Live
 from penstock.api.metrics import TABLE
+from tests.flows.archive.archiving import Archived, events
 from tests.flows.state.samples import commit, letter, settlement
 
 
@@ -127,4 +128,21 @@ def test_copies_of_dead_letters_that_wait_and_that_are_refused_are_counted(serve
     assert found == {
         "waiting": [({"pipeline": "enrich"}, 2.0)],
         "refused": [({"pipeline": "enrich"}, 1.0)],
+    }
+
+
+def test_what_the_archive_of_a_source_holds_is_measured(served, store, lease):
+    archived = Archived(store, lease)
+    archived.add(events(1, 2, 3), now=1000.0)
+    exposed = families(served)
+    found = {
+        name: [(each.labels, each.value) for each in exposed[f"workflow_archive_{name}"].samples]
+        for name in ("events", "bytes", "oldest_timestamp_seconds")
+    }
+    (held,) = store.archive.totals("shop")
+    of = {"source": "orders"}
+    assert found == {
+        "events": [(of, 3.0)],
+        "bytes": [(of, float(held.bytes))],
+        "oldest_timestamp_seconds": [(of, 1000.0)],
     }
