@@ -7,6 +7,7 @@
     proxies                 open a Proxy        test; closed afterwards
     valkey                  ValkeyServer        session
     redis_url               URL of it, emptied  test
+    pubsub                  PubsubFake          session
     kafka_proxy             Proxy for clients of kafka.proxied_bootstrap, test
 
 A test that stops a session's server starts it again. A server that can't be had fails the test.
@@ -28,6 +29,7 @@ from psycopg import sql
 
 from penstock.embedded.postgres import PostgresServer
 from tests.services.kafka import KafkaBroker
+from tests.services.pubsub import PubsubFake
 from tests.services.toxiproxy import Proxy, Toxiproxy
 from tests.services.valkey import ValkeyServer
 
@@ -84,6 +86,12 @@ def redis_url(valkey: ValkeyServer) -> Iterator[str]:
         client.flushall()
     yield valkey.url
     valkey.start_again()  # nothing, unless the test left it stopped
+
+
+@pytest.fixture(scope="session")
+def pubsub() -> Iterator[PubsubFake]:
+    with PubsubFake.start() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

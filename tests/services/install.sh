@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# Makes sure the servers that tests start are on this machine: Apache Kafka's jars and the
-# toxiproxy binary, kept in the user's cache folder. Downloads once; a moment when all is there.
+# Makes sure the servers that tests start are on this machine: Apache Kafka's jars, the toxiproxy
+# binary and Google's fake of Pub/Sub, kept in the user's cache folder. Downloads once; a moment when all is there.
 set -euo pipefail
 
 kafka=4.3.1 # 4.4.0 can't be resolved
 slf4j=1.7.36
 copy_dependencies=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 toxiproxy=2.5.0
+pubsub_fake=2.3.0 # as pubsub_fake/go.mod says
 
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 services="${XDG_CACHE_HOME:-$HOME/.cache}/penstock/services"
 jars="$services/kafka-$kafka"
 proxy="$services/toxiproxy-$toxiproxy"
+pubsub="$services/pubsub-fake-$pubsub_fake"
 
-complete() { [[ -d "$jars" && -d "$proxy" ]] && command -v java >/dev/null; }
+complete() { [[ -d "$jars" && -d "$proxy" && -d "$pubsub" ]] && command -v java >/dev/null; }
 complete && exit 0
 
 # Two runs at once (pytest's workers, two checkouts) must not download beside each other.
@@ -67,4 +70,12 @@ if [[ ! -d "$proxy" ]]; then
     say "building toxiproxy $toxiproxy"
     GOBIN="$unfinished/toxiproxy" go install "github.com/Shopify/toxiproxy/v2/cmd/server@v$toxiproxy" >&2
     mv "$unfinished/toxiproxy" "$proxy"
+fi
+
+if [[ ! -d "$pubsub" ]]; then
+    need "Go, to build Google's fake of Pub/Sub" golang-go "go version"
+    say "building the fake of Pub/Sub $pubsub_fake"
+    mkdir "$unfinished/pubsub"
+    (cd "$here/pubsub_fake" && go build -mod=readonly -o "$unfinished/pubsub/server" .)
+    mv "$unfinished/pubsub" "$pubsub"
 fi
