@@ -13,8 +13,6 @@ from connectors.schedule.cron import parse_cron
 MINIMAL = {
     "source.aws_sqs": {"queue_url": "https://sqs.eu-west-1.amazonaws.com/1/jobs"},
     "sink.aws_sqs": {"queue_url": "http://127.0.0.1:9324/queue/jobs.fifo", "message_group": "g"},
-    "sink.s3": {"bucket": "shop-events"},
-    "storage.s3": {"bucket": "shop-events", "endpoint": "http://127.0.0.1:9000"},
     "sink.elasticsearch": {"urls": ["http://127.0.0.1:9200"], "index": "orders"},
     "sink.email": {
         "host": "mail",
@@ -63,7 +61,6 @@ def refused(name, **changes):
         ("source.aws_sqs", {"visiblity_timeout": "60s"}, "Extra inputs"),
         ("sink.aws_sqs", {"delay": "10s"}, "a FIFO queue takes none"),
         ("sink.aws_sqs", {"queue_url": "http://h/jobs"}, "ends in .fifo"),
-        ("sink.s3", {"bucket": "Shop"}, "should match pattern"),
         ("sink.elasticsearch", {"username": "u"}, "username and password together"),
         ("sink.elasticsearch", {"id": None, "operation": "update"}, "an id, which"),
         ("sink.email", {"host": ...}, "host, the SMTP server"),

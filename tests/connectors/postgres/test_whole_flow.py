@@ -14,7 +14,7 @@ from tests.flows.runtime.running import FlowFolder, cdc_source, pipeline, publis
 
 pytestmark = [pytest.mark.postgres, pytest.mark.chaos]
 
-KILLS = int(os.environ.get("PENSTOCK_CHAOS_KILLS", "4"))
+KILLS = int(os.environ.get("PENSTOCK_CHAOS_KILLS", "2"))
 POINTS = [
     "after_effects_before_settle",
     "after_settle_before_checkpoint",
