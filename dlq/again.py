@@ -60,7 +60,7 @@ def asked_again(
     """
     recorded = find_execution(store, flow, id_prefix)
     pipeline = _allowed(recorded, plan)
-    if recorded.status == "waiting":
+    if recorded.parked is not None:
         raise _impossible(recorded, "it waits, and goes on by itself.")
     known = next((x for x in store.dead_letter(flow, recorded.id) if x.id == recorded.id), None)
     if known is not None and not _never_begun(known):

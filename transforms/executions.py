@@ -70,6 +70,8 @@ class Wait:
     seconds: float = 0.0
     error: PenstockError | None = None
     """Of the last try."""
+    paused: bool = False
+    """An operator holds it: it goes on when one lets it."""
 
 
 @dataclass(slots=True)
@@ -138,6 +140,8 @@ class Executions:
     """Index → how far its saga is (flows.state.sagas.Saga); only in a pipeline that has one."""
     undone: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     """Index → the compensations of a failed saga, in their order, as dead letters show them."""
+    signals: list[Any] = field(default_factory=list)
+    """What became of operators' signals to these executions (flows.state.records.SignalOutcome)."""
     _few: tuple[Sequence[int], Batch] | None = field(default=None, init=False, repr=False)
     _few_ids: tuple[Sequence[int], list[str]] | None = field(default=None, init=False, repr=False)
 

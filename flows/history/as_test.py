@@ -61,7 +61,7 @@ def exported(recorded: Recorded, plan: FlowPlan) -> Exported:
 
 
 def _pipeline(recorded: Recorded, plan: FlowPlan) -> PipelinePlan:
-    if recorded.status == "waiting":
+    if recorded.parked is not None:
         raise _impossible(recorded, "it waits, and has not ended.")
     if recorded.duplicate is not None:
         other = recorded.duplicate.original

@@ -20,6 +20,7 @@ from flows.history.steps import StepRecord, steps_of
 from flows.state.jsontext import json_text
 from flows.state.letter_documents import when
 from flows.state.letters import change_text, event_text
+from flows.state.signals import Signal
 from transforms.executions import UNSET
 
 
@@ -88,6 +89,8 @@ def detail_document(recorded: Recorded) -> dict[str, Any]:
         "duplicate_of": None if duplicate is None else duplicate.original,
         "replay": recorded.replay,
         "compensation": exact(compensations(recorded)) if compensations(recorded) else None,
+        "paused_at": None if parked is None else time_of(parked.place.paused_at),
+        "signals": list(map(signal_document, recorded.signals)),
         "redacted": recorded.redacted,
         "batch": recorded.batch,
     }
@@ -124,7 +127,24 @@ def timeline_document(recorded: Recorded) -> dict[str, Any]:
         },
         "steps": list(map(step_document, steps_of(recorded))),
         "compensation": exact(compensations(recorded)),
+        "signals": list(map(signal_document, recorded.signals)),
         "metadata": metadata,
+    }
+
+
+def signal_document(signal: Signal) -> dict[str, Any]:
+    """Return what an operator asked of an execution, and what came of it."""
+    return {
+        "number": signal.number,
+        "execution_id": signal.execution,
+        "pipeline": signal.pipeline,
+        "signal": signal.action,
+        "requested_by": signal.requested_by,
+        "requested_at": time_of(signal.requested_at),
+        "reason": signal.reason or None,
+        "status": signal.status,
+        "ended_at": time_of(signal.ended_at),
+        "note": signal.note or None,
     }
 
 

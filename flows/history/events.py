@@ -4,6 +4,7 @@
     step.completed             step.failed             step.skipped           step.compensated
     conditional.routed         retry.attempted         saga.compensating      saga.compensated
     execution.completed        execution.failed        execution.cancelled
+    signal.requested           signal.applied          signal.refused
 
 They are made of what is recorded when somebody asks; nothing is written per event of this stream.
 """
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from connectors.errors import PenstockError
 from flows.history.recorded import Recorded
 from flows.history.steps import StepRecord, steps_of
+from flows.runtime.signals import CANCELLED
 from transforms.executions import UNSET
 
 EventType = Literal[
@@ -36,10 +38,10 @@ EventType = Literal[
     "execution.cancelled",
     "saga.compensating",
     "saga.compensated",
+    "signal.applied",
+    "signal.refused",
+    "signal.requested",
 ]
-
-CANCELLED = "execution_cancelled"
-"""The error code of an execution that an operator has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,16 @@ _Made = tuple[EventType, dict[str, Any], "float | None"]
 
 def events_of(recorded: Recorded) -> list[ExecutionEvent]:
     """Return the events of an execution."""
-    made = _made(recorded, steps_of(recorded))
+    made = list(_made(recorded, steps_of(recorded)))
+    for each in _of_signals(recorded):
+        at = each[2]
+        # Before what happened later; where nothing says when, where it stands.
+        later = (
+            place
+            for place, other in enumerate(made)
+            if place and other[2] is not None and at is not None and other[2] > at
+        )
+        made.insert(next(later, len(made)), each)
     return [ExecutionEvent(number, *each) for number, each in enumerate(made, 1)]
 
 
@@ -77,6 +88,18 @@ def _made(recorded: Recorded, steps: list[StepRecord]) -> Iterator[_Made]:
         yield from _of_step(step)
     yield from _of_saga(recorded)
     yield from _end(recorded, steps)
+
+
+def _of_signals(recorded: Recorded) -> Iterator[_Made]:
+    for signal in recorded.signals:
+        told = {"signal": signal.action, "number": signal.number}
+        asked = {**told, "by": signal.requested_by}
+        if signal.reason:
+            asked["reason"] = signal.reason
+        yield "signal.requested", asked, signal.requested_at
+        if signal.status != "waiting":
+            kind: EventType = "signal.applied" if signal.status == "applied" else "signal.refused"
+            yield kind, {**told, "note": signal.note}, signal.ended_at
 
 
 def trigger_data(recorded: Recorded) -> dict[str, Any]:
@@ -152,7 +175,7 @@ def compensations(recorded: Recorded) -> list[dict[str, Any]]:
 
 
 def _end(recorded: Recorded, steps: list[StepRecord]) -> Iterator[_Made]:
-    if recorded.status == "waiting":
+    if recorded.parked is not None:
         return
     duration = {"duration_ms": duration_of(recorded)}
     error = recorded.error

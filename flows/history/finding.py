@@ -160,7 +160,8 @@ def _with_more(recorded: Recorded, store: StateStore, flow: str) -> Recorded:
         recorded = replace(recorded, letter=letters[0].id)
         if not recorded.tries and recorded.status == "failed":
             recorded = replace(recorded, tries=json.loads(letters[0].tries))
-    if recorded.status not in {"failed", "waiting"}:
+    recorded = replace(recorded, signals=store.signals.of(flow, recorded.id))
+    if recorded.status not in {"failed", "waiting", "paused"}:
         return recorded  # a saga that is done is forgotten
     sagas = [saga for at, saga in store.sagas.find(flow, recorded.id) if at == flow]
     found = next((saga for saga in sagas if saga.id == recorded.id), None)

@@ -22,6 +22,9 @@ from flows.state.history import decode_chunk
 from transforms.executions import Executions
 from transforms.expressions import Program
 
+PARKED: frozenset[Status] = frozenset({"waiting", "paused"})
+"""Statuses of what has not ended: `waiting` finds those that are paused, too."""
+
 _ROWS = 200
 """Chunks that are asked for at once, without their bodies."""
 _BODIES = 32
@@ -79,7 +82,7 @@ def list_executions(
     found: list[tuple[Recorded, str]] = []
     seen: set[str] = set()
     end = None if within is None else time.monotonic() + within
-    source = _waiting if wanted.status == "waiting" else _ended
+    source = _waiting if wanted.status in PARKED else _ended
     behind = cursor
     for recorded, behind in source(store, wanted, test, cursor):
         if recorded is not None and recorded.id not in seen:
@@ -161,6 +164,8 @@ def _waiting(
             )
             if not is_then or wanted.error_code not in {None, parked.error_code}:
                 continue
+            if wanted.status == "paused" and parked.place.paused_at is None:
+                continue
             recorded = of_parked(parked, wanted.flow, shapes)
             program = tenant_program(recorded.shape)
             if test.matching(recorded.executions, range(1), program):
@@ -198,7 +203,7 @@ class _Test:
             found = [k for k in found if k not in ended]
         elif wanted.status in {"failed", "skipped"}:
             found = [k for k in found if k in ended and ended[k].outcome == wanted.status]
-        if wanted.error_code is not None and wanted.status != "waiting":
+        if wanted.error_code is not None and wanted.status not in PARKED:
             code = wanted.error_code
             errors = {k: each.error for k, each in ended.items() if each.error is not None}
             found = [k for k in found if k in errors and errors[k].code == code]

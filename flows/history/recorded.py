@@ -18,11 +18,12 @@ from flows.state.history import ChunkView, decode_chunk
 from flows.state.letters import execution_id
 from flows.state.records import DeadLetter, Parked, ReplayLink
 from flows.state.sagas import Saga
+from flows.state.signals import Signal
 from transforms.executions import Duplicate, Ended, Executions
 from transforms.expressions import Program, compile_jq
 
-Status = Literal["completed", "failed", "skipped", "waiting"]
-"""`waiting`: it is parked, to be tried again or behind one that is."""
+Status = Literal["completed", "failed", "skipped", "waiting", "paused"]
+"""`waiting`: it is parked, to be tried again or behind one that is; `paused`: parked by an operator."""
 
 _STATUSES: Mapping[str, Status] = {"failed": "failed", "skipped": "skipped"}
 
@@ -51,6 +52,8 @@ class Recorded:
     """Its dead letter, where it is one now."""
     saga: Saga | None = None
     """Its saga, where that is kept: while it runs, or when it has failed."""
+    signals: Sequence[Signal] = ()
+    """What operators have asked of it, oldest first."""
     redacted: bool = False
     """Whether something of it was masked before it was recorded: it can't run again as it was."""
     batch: int = 1
@@ -150,7 +153,7 @@ def of_parked(parked: Parked, flow: str, shapes: Shapes) -> Recorded:
         flow=flow,
         flow_version="",
         source=parked.place.source,
-        status="waiting",
+        status="waiting" if parked.place.paused_at is None else "paused",
         executions=executions,
         index=0,
         shape=_newest(shapes, executions.pipeline),

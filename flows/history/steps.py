@@ -16,6 +16,7 @@ from connectors.errors import PenstockError
 from flows.history.plans import PipelineShape, StepShape
 from flows.history.recorded import Recorded
 from flows.runtime.replaying import top_step
+from flows.runtime.signals import SKIPPED
 from transforms.contracts import StepEnvironment
 from transforms.executions import UNSET, Executions
 from transforms.expressions import compile_value, parse_path
@@ -101,9 +102,11 @@ def _stop(recorded: Recorded) -> str | None:
 def _why(recorded: Recorded) -> str:
     if recorded.duplicate is not None:
         return f"duplicate of {recorded.duplicate.original}"
-    return {"failed": "the execution failed", "waiting": "the execution waits"}.get(
-        recorded.status, "the execution was skipped"
-    )
+    return {
+        "failed": "the execution failed",
+        "waiting": "the execution waits",
+        "paused": "the execution is paused",
+    }.get(recorded.status, "the execution was skipped")
 
 
 def _record(recorded: Recorded, step: StepShape, number: int) -> StepRecord:
@@ -114,6 +117,9 @@ def _record(recorded: Recorded, step: StepShape, number: int) -> StepRecord:
         condition = "if" if step.if_ else "skip_if"
         return StepRecord(step.name, step.type, number, "skipped", reason=condition)
     error = passed.get(index)
+    if error is not None and error.code == SKIPPED:
+        reason = error.message.rstrip(".")
+        return StepRecord(step.name, step.type, number, "skipped", reason=reason)
     retries = _retries(recorded, step.name)
     began, seconds = _times(executions, index, step.name)
     output = _at(executions.outputs, step.name, index, UNSET)

@@ -20,6 +20,7 @@ from flows.runtime.runners import RunnerMaker
 from flows.runtime.saga_rules import is_tracked
 from flows.runtime.sagas import Sagas
 from flows.runtime.settle import Outcomes, Settle
+from flows.runtime.signals import Boundary, Signalling
 from flows.runtime.sinks import evaluator, make_sink, renderer
 from flows.runtime.stepping import Around
 from flows.runtime.time_limit import TimeLimit
@@ -144,13 +145,14 @@ def assemble_branches(
     sagas: Mapping[str, Sagas] = MappingProxyType({}),
     keys: Mapping[str, PipelineKeys] = MappingProxyType({}),
     relay: Callable[[StepPlan], Callable[[], None]] | None = None,
+    signals: Signalling | None = None,
     make: Callable[[StepPlan, StepEnvironment], Step] = make_step,
 ) -> list[Branch]:
     """Return the branches of the source's pipelines, their steps made; `opened` closes them.
 
     `marks`: pipeline → what this process has settled for others, in a cluster; `parkings`:
     pipeline → what waits of it; `sagas`: pipeline → its sagas, of each that has them; `keys`: pipeline → who
-    keeps its idempotency keys; `relay`: database step → what wakes the relay of its outbox, without
+    keeps its idempotency keys; `signals`: what operators ask of executions; `relay`: database step → what wakes the relay of its outbox, without
     which publish steps deliver to `sinks` themselves. `make` makes the steps; tests of a flow put others in the place of those that reach outside.
     """
     common: dict[str, dict[str, Any]] = {}
@@ -169,6 +171,7 @@ def assemble_branches(
             sagas=sagas.get(each.name),
             keys=keys.get(each.name),
             relay=relay,
+            signals=signals if each.name in parkings else None,
         )
         for each in source.pipelines
     ]
@@ -190,6 +193,7 @@ def _branch(
     sagas: Sagas | None,
     keys: PipelineKeys | None,
     relay: Callable[[StepPlan], Callable[[], None]] | None,
+    signals: Signalling | None,
 ) -> Branch:
     limit = None if pipeline.timeout is None else TimeLimit(pipeline.timeout)
     maker = RunnerMaker(
@@ -204,16 +208,20 @@ def _branch(
     step_keys = None if keys is None else keys.of_steps(pipeline)
     if step_keys is not None:
         maker = replace(maker, once=step_keys.around)
+    ingest = Ingest(
+        pipeline,
+        plan.name,
+        validator,
+        reads_data=_reads_data(source, pipeline, used),
+        parking=parking,
+    )
+    if signals is not None:
+        boundary = Boundary(signals, pipeline.places, ingest.keep_lanes)
+        maker = replace(maker, signals=boundary)
     steps = maker.runners(pipeline.steps)
     return Branch(
         name=pipeline.name,
-        ingest=Ingest(
-            pipeline,
-            plan.name,
-            validator,
-            reads_data=_reads_data(source, pipeline, used),
-            parking=parking,
-        ),
+        ingest=ingest,
         steps=steps,
         settle=Settle(
             plan,

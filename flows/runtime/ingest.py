@@ -55,14 +55,14 @@ class Ingest:
         """Return the executions; what goes no further is in their `ended` already."""
         executions = self._admitted(batch)
         if self._parks or len(self._parking):
-            self._keep_lanes(executions)
+            self.keep_lanes(executions)
             self._hold_back(executions)
         return executions
 
     def replayed(self, batch: Batch) -> Executions:
         """Return the executions of dead letters' events; none waits behind another yet."""
         executions = self._admitted(batch)
-        self._keep_lanes(executions)
+        self.keep_lanes(executions)
         return executions
 
     def _admitted(self, batch: Batch) -> Executions:
@@ -87,7 +87,7 @@ class Ingest:
             executions.keys = self._own_keys(executions, self._key)
         return executions
 
-    def _keep_lanes(self, executions: Executions) -> None:
+    def keep_lanes(self, executions: Executions) -> None:
         """Say what order is kept by."""
         if self._order == "none":
             executions.takes_turns = False

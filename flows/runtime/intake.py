@@ -22,6 +22,7 @@ from flows.runtime.committer import Committer
 from flows.runtime.halt import Halt
 from flows.runtime.replaying import Replaying
 from flows.runtime.resuming import Resumer
+from flows.runtime.signals import Signalling
 from flows.runtime.transactions import TransactionRun
 from transforms.executions import Executions
 
@@ -50,10 +51,11 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         replaying: Replaying | None = None,
         only_replays: bool = False,
         transactions: TransactionRun | None = None,
+        signals: Signalling | None = None,
         shares_thread: bool = False,
         archives: bool = False,
     ) -> None:
-        """`only_replays`: it ends when no replay or retried saga waits any more, whatever else does.
+        """`only_replays`: it ends when no replay, retried saga or signal waits any more, whatever else does.
 
         `archives`: new events are archived together with their checkpoint.
         """
@@ -64,6 +66,7 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         self._replaying = replaying
         self._only_replays = only_replays
         self._transactions = transactions
+        self._signals = signals
         self._size = self._weight = 0
         self._resumed_last = False
         self._at_end = False
@@ -86,15 +89,18 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
             raise StopIteration
         # Asked once: what comes in the meantime must not be parked within an open transaction.
         replays = self._replaying is not None and self._replaying.have_come()
+        asked = self._signals is not None and self._signals.have_come()
         transactions = self._transactions
         if (
             transactions is not None
-            and ((replays and transactions.open) or transactions.is_due())
+            and (((replays or asked) and transactions.open) or transactions.is_due())
             and not transactions.commit()
         ):
             raise StopIteration
         if replays and self._replaying is not None:
             self._replaying.park()
+        if asked and self._signals is not None:
+            self._signals.obey()
         try:
             resumed = self._resume()
             if resumed is not None:
@@ -164,6 +170,8 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         """Whether something waits that must be through before the end."""
         if self._only_replays:
             if self._resumer is not None and self._resumer.retrying():
+                return True
+            if self._signals is not None and self._signals.unfinished():
                 return True
             return self._replaying is not None and self._replaying.unfinished()
         return self._resumer is not None and self._resumer.waiting() > 0

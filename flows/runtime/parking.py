@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from heapq import heappop, heappush
 
 from connectors.batch import Batch
@@ -99,6 +100,36 @@ class Parking:
         if head.id not in self._running:
             heappush(self._due, (head.due_at, head.turn, head.id))
 
+    def is_paused(self, execution: str) -> bool:
+        """Whether an operator holds it."""
+        return self._places[execution].paused_at is not None
+
+    def behind(self, execution: str) -> str | None:
+        """Return the execution whose end it waits for, the first of its lane; None: it is first."""
+        place = self._places[execution]
+        return None if self._is_head(place) else self._lanes[place.lane][0]
+
+    def pause(self, execution: str, now: float, ticket: int) -> None:
+        """Hold it, and its lane behind it, until it is let go on."""
+        self._places[execution] = replace(self._places[execution], paused_at=now)
+        self._stored_with[execution] = ticket
+
+    def let_go_on(self, execution: str, ticket: int, due_at: float | None = None) -> None:
+        """Hold it no longer; `due_at`: when it goes on, where that is not what it was."""
+        place = self._places[execution]
+        place = replace(place, paused_at=None, due_at=place.due_at if due_at is None else due_at)
+        self._places[execution] = place
+        self._stored_with[execution] = max(ticket, self._stored_with.get(execution, 0))
+        if self._is_head(place) and execution not in self._running:
+            heappush(self._due, (place.due_at, place.turn, execution))
+
+    def pull(self, execution: str, stored: int) -> bool:
+        """Take it out of its turn, to be ended; False while it can't be read yet."""
+        if self._stored_with.get(execution, 0) > stored:
+            return False
+        self._running.add(execution)
+        return True
+
     def due(self, now: float, stored: int, limit: int) -> list[str]:
         """Return what may go on now, at most `limit`, each lane's in order: they are running then.
 
@@ -112,15 +143,16 @@ class Parking:
             place = self._places.get(entry[2])
             if place is None or place.id in self._running or place.due_at != entry[0]:
                 continue  # it has ended, or has been set aside again since
-            if not self._is_head(place):
+            if not self._is_head(place) or place.paused_at is not None:
                 continue
             if self._stored_with.get(place.id, 0) > stored:
                 unstored.append(entry)
                 continue
-            found += self._train(place, stored, limit - len(found))
+            train = self._train(place, stored, limit - len(found))
+            self._running.update(train)  # it may be among what is due once more
+            found += train
         for entry in unstored:
             heappush(self._due, entry)
-        self._running.update(found)
         return found
 
     def _train(self, head: ParkedPlace, stored: int, limit: int) -> list[str]:
@@ -129,8 +161,11 @@ class Parking:
         train: list[str] = []
         for each in self._lanes[head.lane]:
             unstored = self._stored_with.get(each, 0) > stored
-            if len(train) == limit or self._places[each].attempts or unstored:
+            place = self._places[each]
+            if len(train) == limit or place.attempts or unstored or place.paused_at is not None:
                 break
+            if each in self._running:
+                break  # it is being ended out of its turn
             train.append(each)
         return train
 
@@ -177,6 +212,7 @@ def parked_record(
         attempts=wait.attempts,
         due_at=now + wait.seconds,
         replay=None if link is None else link.replay,
+        paused_at=now if wait.paused else None,
     )
     tries = NONE if before is None else before.tries
     if wait.error is not None:

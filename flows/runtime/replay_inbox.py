@@ -61,10 +61,12 @@ class ReplayInbox:
         open_store: Callable[[], StateStore],
         committer: Stored,
         halt: Halt,
+        also: Callable[[StateStore], float] = lambda _store: IDLE,
     ) -> None:
         """`clustered` pipelines are spread over a cluster, which replays nothing.
 
-        `by` names this worker; `owns` says whose partitions are this worker's.
+        `by` names this worker; `owns` says whose partitions are this worker's. `also` looks for something
+        else on the same thread, and returns the seconds until it looks again.
         """
         self._flow = flow
         self._source = source
@@ -75,6 +77,7 @@ class ReplayInbox:
         self._open_store = open_store
         self._committer = committer
         self._halt = halt
+        self._also = also
         self._come: list[Taken] = []
         self._ticket = 0
         self._outstanding = 0
@@ -126,7 +129,7 @@ class ReplayInbox:
                     if not released:
                         store.replays.release(self._flow, self._source, self._owns)
                         released = True
-                    delay = self._look(store)
+                    delay = min(self._look(store), self._also(store))
                 except RetryableError:
                     pass  # the committer says what is wrong with the state store, and waits too
                 self._wake.wait(delay)

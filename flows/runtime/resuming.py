@@ -24,6 +24,7 @@ from transforms.executions import UNSET, Ended, Executions
 
 if TYPE_CHECKING:
     from flows.runtime.saga_retries import SagaRetries
+    from flows.runtime.signals import Signalling
     from flows.state.saga_store import SagaStore
 
 TOGETHER = 500
@@ -42,10 +43,11 @@ class Resumer:
         open_store: Callable[[], StateStore],
         *,
         retries: SagaRetries | None = None,
+        signals: Signalling | None = None,
     ) -> None:
         """`open_store` is called once, when something is due for the first time.
 
-        `retries`: what operators ask of sagas, where a pipeline has any.
+        `retries`: what operators ask of sagas, where a pipeline has any; `signals`: of executions.
         """
         self._flow = flow
         self._pipelines = {pipeline.name: pipeline for pipeline in pipelines}
@@ -53,6 +55,7 @@ class Resumer:
         self._committer = committer
         self._open_store = open_store
         self._retries = retries
+        self._signals = signals
         self._store: StateStore | None = None
 
     def waiting(self) -> int:
@@ -78,6 +81,10 @@ class Resumer:
         if retried is not None:
             return retried
         now, stored = time.time(), self._committer.stored
+        pulled = None if self._signals is None else self._signals.pulled(stored)
+        if pulled is not None:
+            name, ids = pulled
+            return self._resumed(self._pipelines[name], self._parkings[name], ids)
         for name, parking in self._parkings.items():
             if not len(parking):
                 continue
@@ -96,12 +103,21 @@ class Resumer:
             }
         except PenstockError:
             parking.put_back(ids)
+            if self._signals is not None:
+                self._signals.put_back(pipeline.name, ids)
             raise
         for each in ids:
             if each not in found:
                 parking.ended(each)  # an operator has taken it out
+                if self._signals is not None:
+                    self._signals.gone(pipeline.name, each)
         chosen = [found[each] for each in ids if each in found]
-        return rebuilt(chosen, pipeline, self._flow) if chosen else None
+        if not chosen:
+            return None
+        executions = rebuilt(chosen, pipeline, self._flow)
+        if self._signals is not None:
+            self._signals.apply(executions, pipeline)
+        return executions
 
     def _opened(self) -> StateStore:
         if self._store is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from connectors.contracts import Sink, SinkOpening
 from flows.runtime.halt import Halt
 from flows.runtime.late_sink import LateSink
+from flows.runtime.signals import Boundary
 from flows.runtime.sinks import evaluator, make_sink, renderer
 from flows.runtime.stepping import Around, StepRunner
 from flows.runtime.time_limit import TimeLimit
@@ -44,6 +45,8 @@ class RunnerMaker:
     around: Callable[[StepPlan], Around | None] = _nothing
     once: Callable[[StepPlan], Around | None] = _nothing
     limit: TimeLimit | None = None
+    signals: Boundary | None = None
+    """What operators' signals do to executions between two steps."""
     common: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Step module → what the steps of this worker that use it have in common."""
     relay: Callable[[StepPlan], Callable[[], None]] | None = None
@@ -76,7 +79,7 @@ class RunnerMaker:
     ) -> list[StepRunner]:
         """Return runners of what undoes the pipeline's `steps`: each reads all their outputs."""
         readable = tuple(dict.fromkeys(name for runner in steps for name in runner.outputs))
-        plain = replace(self, around=_nothing, limit=None)
+        plain = replace(self, around=_nothing, limit=None, signals=None)
         return [plain.runner(each, {}, readable) for each in pipeline.compensations()]
 
     def runner(
@@ -128,6 +131,7 @@ class RunnerMaker:
             # An event in an outbox is published, whatever the time: its change is made.
             limit=None if environment.relayed else self.limit,
             redact=self.plan.redact,
+            signals=None if step.within or environment.relayed else self.signals,
         )
 
     def _late(self, name: str) -> Sink:

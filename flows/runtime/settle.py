@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from connectors.batch import Column, Position
 from connectors.contracts import Sink
-from connectors.errors import FatalError
+from connectors.errors import FatalError, PenstockError
 from connectors.failpoints import fail_point
 from flows.runtime.answering import answering_steps, answers_of
 from flows.runtime.halt import Halt
@@ -20,6 +20,7 @@ from flows.runtime.measures import Histogram
 from flows.runtime.parking import Parking, parked_record
 from flows.runtime.redacting import redacted
 from flows.runtime.sagas import Sagas
+from flows.runtime.signals import CANCELLED
 from flows.runtime.tenants import tenants
 from flows.runtime.time_limit import ended_untried
 from flows.state.bodies import encode_each
@@ -130,6 +131,8 @@ class Settle:
                 ended.error.forget_frames()
             if ended.outcome == "failed":
                 failed += 1
+                if self._leaves_no_letter(executions, index, ended.error):
+                    continue
                 letters.append(self._letter(executions, index, now))
                 if self.copies_letters and letters[-1].replay is None:
                     copied.append((index, self._copy(executions, index, letters[-1])))
@@ -144,7 +147,11 @@ class Settle:
             else:
                 untriggered += 1
         if letters and not self._plan.dead_letter.enabled:
-            new = [letter for letter in letters if letter.replay is None]
+            new = [
+                letter
+                for letter in letters
+                if letter.replay is None and letter.error_code != CANCELLED
+            ]
             if new:
                 self._halt.fail(stopped_at(new[0]))
                 return
@@ -159,6 +166,8 @@ class Settle:
             sink_states=self._sink_states(),
             copies=[copy for _, copy in sorted(copied, key=itemgetter(0))],
         )
+        if executions.signals:
+            settlement.signals.extend(executions.signals)
         if executions.replays:
             settlement.replayed.extend(_replayed(executions, letters))
         if parked or executions.resumed:
@@ -235,6 +244,14 @@ class Settle:
         error = self._halt.error
         if error is not None:
             raise error
+
+    def _leaves_no_letter(
+        self, executions: Executions, index: int, error: PenstockError | None
+    ) -> bool:
+        """Whether an operator has ended it, and the history has all of it: it needs nobody any more."""
+        if error is None or error.code != CANCELLED or self._record not in {"full", "errors"}:
+            return False
+        return index not in executions.replays
 
     def _letter(self, executions: Executions, index: int, now: float) -> DeadLetter:
         (tenant,) = tenants(self._tenant, executions, [index])

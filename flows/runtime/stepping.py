@@ -22,6 +22,7 @@ from flows.runtime.classifying import Classifier, classifier_of
 from flows.runtime.halt import Halt
 from flows.runtime.measures import StepMeter
 from flows.runtime.retrying import delay_before
+from flows.runtime.signals import Boundary
 from flows.runtime.time_limit import TimeLimit
 from transforms.contracts import Step, Telling
 from transforms.executions import UNSET, Ended, Executions, Wait
@@ -62,11 +63,12 @@ class StepRunner:
         once: Around | None = None,
         limit: TimeLimit | None = None,
         redact: Callable[[str], str] = str,
+        signals: Boundary | None = None,
     ) -> None:
         """`last`: no step of the pipeline follows; `around`: what keeps record of its effects.
 
         `once`: what lets it act once per key; `limit`: the pipeline's `timeout`. `redact` masks the
-        flow's secrets in errors.
+        flow's secrets in errors. `signals`: what operators ask of executions that come to it.
         """
         kind = step_type(plan.type)
         assert kind is not None  # noqa: S101 - the plan was checked when it was loaded
@@ -98,6 +100,7 @@ class StepRunner:
         self._once = once
         self._limit = limit
         self._redact = redact
+        self._signals = signals
         self._retry = plan.retry if plan.retry and plan.retry.max_attempts > 1 else None
         self._classifier = classifier_of(plan.retry)
         # What a sink can't take is delivered again until it can, not parked: it keeps the order itself.
@@ -129,6 +132,8 @@ class StepRunner:
         skipped = failed = retried = 0
         if self._limit is not None:
             failed = self._limit.end_overdue(executions, self.plan)
+        if self._signals is not None and self._signals.asked:
+            failed += self._signals.obey(executions, self.plan)
         indexes = executions.going(self.plan.number)
         if self._if is not None or self._skip_if is not None:
             indexes, skipped, refused = self._applicable(executions, indexes)

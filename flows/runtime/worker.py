@@ -56,6 +56,8 @@ from flows.runtime.resuming import Resumer
 from flows.runtime.retention import pruner
 from flows.runtime.saga_keeping import open_sagas
 from flows.runtime.saga_retries import SagaRetries
+from flows.runtime.signal_inbox import SignalInbox
+from flows.runtime.signals import Signalling
 from flows.runtime.sinks import key_maker, renderer, value_renderer
 from flows.runtime.takeover import takeover_of
 from flows.runtime.transactions import scope_of
@@ -144,6 +146,9 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             parkings = _parkings(order, plan, store.last_turn(plan.name))
             places = store.parked_places(plan.name, source_plan.name)
             sink_states = store.sink_states(plan.name, lease.shard)
+            signals = SignalInbox(
+                plan.name, source_plan.name, store.signals.open(plan.name, source_plan.name)
+            )
         finally:
             store.close()
         reader: Reader | None = None
@@ -199,6 +204,12 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 patient=order.until_caught_up,
                 opened=opened,
             )
+        signalling: Signalling | None = None
+        if order.reads:
+            # The reader is opened later: nothing is asked of `owns` before.
+            signalling = Signalling(
+                signals, parkings, committer, lambda part: reader is not None and reader.owns(part)
+            )
         sagas = open_sagas(plan, source_plan, lease, halt, opened)
         branches = assemble_branches(
             plan,
@@ -212,6 +223,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             sagas=sagas,
             keys=keys,
             relay=outboxes.waker,
+            signals=signalling,
         )
         intake: Intake | None = None
         if order.reads:
@@ -221,7 +233,14 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 if place.pipeline in parkings and reader.owns(place.partition):
                     parkings[place.pipeline].take_over(place)
             inbox = _inbox(
-                order, plan, parkings, reader=reader, lease=lease, committer=committer, halt=halt
+                order,
+                plan,
+                parkings,
+                reader=reader,
+                lease=lease,
+                committer=committer,
+                halt=halt,
+                also=signals.look,
             )
             inbox.start()
             opened.callback(inbox.close)
@@ -243,6 +262,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 )
                 if sagas
                 else None,
+                signals=signalling,
             )
             opened.callback(resumer.close)
             transactions = None
@@ -256,6 +276,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
                 replaying=Replaying(source_plan.pipelines, branches, parkings, committer, inbox),
                 only_replays=order.only_replays,
                 transactions=transactions,
+                signals=signalling,
                 shares_thread=shares_thread,
                 archives=source_plan.archive is not None,
             )
@@ -309,6 +330,7 @@ def _inbox(
     lease: Lease,
     committer: Committer,
     halt: Halt,
+    also: Callable[[StateStore], float],
 ) -> ReplayInbox:
     pipelines = {pipeline.name: pipeline for pipeline in plan.source(order.source).pipelines}
 
@@ -326,6 +348,7 @@ def _inbox(
         open_store=lambda: open_store(plan.state_url),
         committer=committer,
         halt=halt,
+        also=also,
     )
 
 
@@ -453,9 +476,11 @@ def _announce(
 
 
 def _is_asked(order: WorkerOrder, plan: FlowPlan, store: StateStore) -> bool:
-    """Whether replays or sagas of this source wait for a worker."""
-    return store.replays.has_open(plan.name, order.source) or bool(
-        store.sagas.requested(plan.name, order.source, 1)
+    """Whether replays, sagas or signals of this source wait for a worker."""
+    return (
+        store.replays.has_open(plan.name, order.source)
+        or bool(store.sagas.requested(plan.name, order.source, 1))
+        or any(each.source for each in store.signals.open(plan.name, order.source))
     )
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flows.state.replays import Replays
     from flows.state.saga_store import SagaStore
     from flows.state.schema_store import SchemaStore
+    from flows.state.signals import Signals
     from flows.state.waiting import Waiting
 
 
@@ -53,6 +54,8 @@ class StateStore(Protocol):
     """Replays of dead letters: asking for them, taking them, their outcome."""
     sagas: SagaStore
     """Sagas: their progress, and what operators ask of them."""
+    signals: Signals
+    """What operators ask of single executions: pause, resume, retry, skip, cancel."""
     schemas: SchemaStore
     """The rows of the schema registry."""
     inbox: InboxStore

@@ -127,6 +127,11 @@ def _add_inbox(connection: Connection) -> None:
         table.create(connection, checkfirst=True)
 
 
+def _add_signals(connection: Connection) -> None:
+    _add_columns(connection, tables.parked, "paused_at")
+    tables.signals.create(connection, checkfirst=True)
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -145,6 +150,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_former_holders,
     _add_archive,
     _add_inbox,
+    _add_signals,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

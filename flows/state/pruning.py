@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Delete, and_, delete, func, select
 
 from flows.state.database import Database, transaction
+from flows.state.signals import old_signals
 from flows.state.tables import (
     dead_letters,
     history_chunks,
@@ -45,6 +46,7 @@ def prune(
         deleted += _delete_replays(database, flow, min(dead_letters_before.values()))
     if history_before is not None:
         deleted += delete_all(database, _old_chunks(flow, history_before))
+        deleted += delete_all(database, old_signals(flow, history_before))
     if history_max_bytes is not None:
         deleted += _shrink(database, flow, history_max_bytes)
     return deleted

@@ -136,6 +136,8 @@ class ParkedPlace:
     due_at: float
     replay: int | None = None
     """The replay that it is an execution of."""
+    paused_at: float | None = None
+    """Since when an operator holds it; None: nobody does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,21 @@ class Answered:
     """JSON: status, headers and body, where a step says what is answered."""
 
 
+@dataclass(frozen=True, slots=True)
+class SignalOutcome:
+    """What became of an operator's signal; what it changes of a parked execution is written with it."""
+
+    number: int
+    pipeline: str
+    execution: str
+    status: Literal["applied", "refused"]
+    note: str
+    """Where it took effect, or why it did not."""
+    change: Literal["paused", "resumed"] | None = None
+    """Of the parked execution's row."""
+    at: float = 0.0
+
+
 @dataclass(slots=True)
 class Settlement:
     """One batch's outcome in one pipeline: stored in one transaction, or not at all."""
@@ -294,6 +311,8 @@ class Settlement:
     took of it. One of the batch's settlements has them."""
     answers: list[Answered] = field(default_factory=list)
     """What came of events whose senders wait for it."""
+    signals: list[SignalOutcome] = field(default_factory=list)
+    """What became of operators' signals."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ from flows.state.rows import (
 )
 from flows.state.saga_store import SagaStore, compensation_row, saga_row
 from flows.state.schema_store import SchemaStore
+from flows.state.signals import Signals, record_signals
 from flows.state.waiting import Waiting
 
 _NO_LAG = Lag()
@@ -107,6 +108,7 @@ class SqlStateStore:
         self.archive = ArchiveStore(database)
         self.waiting = Waiting(database)
         self.inbox = InboxStore(database)
+        self.signals = Signals(database)
         self._unanswered: _Commit | None = None
 
     def kept_keys(self, flow: str | None) -> StateShelf:
@@ -286,6 +288,9 @@ class SqlStateStore:
                     record_keys(
                         connection, commit.lease.flow, commit.lease.shard, commit.settlements
                     )
+                signals = [each for settled in commit.settlements for each in settled.signals]
+                if signals:
+                    record_signals(connection, commit.lease.flow, signals)
                 fail_point("after_settle_before_checkpoint")
                 return True
             found = connection.execute(self._queries.lease, lease).first()

@@ -158,6 +158,8 @@ parked = Table(
     Column("letter", _Ascii),
     Column("tries", Text, nullable=False, server_default="[]"),
     Column("started_at", Float),
+    # Since when an operator holds it; NULL: nobody does.
+    Column("paused_at", Float),
     # Holds all that a starting worker asks for but the lane, so it reads no bodies.
     Index("penstock_parked_turns", "flow", "source", "turn"),
 )
@@ -218,6 +220,34 @@ replay_entries = Table(
         "position",
         "letter",
     ),
+)
+
+signals = Table(
+    "penstock_signals",
+    metadata,
+    Column("number", _Serial, primary_key=True, autoincrement=True),
+    Column("flow", Text, nullable=False),
+    Column("execution", _Ascii, nullable=False),
+    # Of one that is parked; NULL: it is not, and whoever has it finds it by its id.
+    Column("pipeline", Text),
+    Column("source", Text),
+    Column("partition", Text),
+    # pause, resume, retry, skip, skip_execution, cancel
+    Column("action", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("requested_at", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+    # waiting, applied, refused
+    Column("status", Text, nullable=False),
+    # When it is given up if nobody has found the execution; NULL: never.
+    Column("expires_at", Float),
+    Column("ended_at", Float),
+    # Where it took effect, or why it did not.
+    Column("note", Text, nullable=False),
+    Index("penstock_signals_execution", "flow", "execution", "number"),
+    Index("penstock_signals_status", "flow", "status", "number"),
+    # Named by those who follow it: never given twice.
+    sqlite_autoincrement=True,
 )
 
 sagas = Table(

@@ -22,6 +22,8 @@ STATUSES = {
     "replay_unknown": 404,
     "execution_unknown": 404,
     "replay_not_allowed": 409,
+    "execution_ended": 409,
+    "execution_not_running": 409,
 }
 """Codes of errors that have a status of their own; of others the kind tells."""
 

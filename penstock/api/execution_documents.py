@@ -17,8 +17,8 @@ class ExecutionDocument(Settings):
     """Its id."""
     pipeline: str
     """Its pipeline."""
-    status: Literal["completed", "failed", "skipped", "waiting"]
-    """How it ended; `waiting`: it is parked."""
+    status: Literal["completed", "failed", "skipped", "waiting", "paused"]
+    """How it ended; `waiting`: it is parked; `paused`: so by an operator."""
     tenant: str
     """The event's tenant."""
     event_id: str | None
@@ -57,6 +57,31 @@ class ExecutionErrorDocument(ParkedErrorDocument):
     """What to do."""
 
 
+class SignalDocument(Settings):
+    """What an operator asked of an execution, and what came of it."""
+
+    number: int
+    """Its number."""
+    execution_id: str
+    """The execution."""
+    pipeline: str | None
+    """Its pipeline; null where no row of the state store tells yet."""
+    signal: Literal["pause", "resume", "retry", "skip", "skip_execution", "cancel"]
+    """What was asked: `skip` is of the step that it has come to."""
+    requested_by: str
+    """Who asked."""
+    requested_at: str
+    """When."""
+    reason: str | None
+    """Why, where that was said."""
+    status: Literal["waiting", "applied", "refused"]
+    """`waiting`: no worker has obeyed it yet."""
+    ended_at: str | None
+    """When it was obeyed, or refused."""
+    note: str | None
+    """Where it took effect, or why it did not."""
+
+
 class ExecutionDetailDocument(ExecutionDocument):
     """All that is kept of an execution. What came as JSON is given digit for digit."""
 
@@ -92,6 +117,10 @@ class ExecutionDetailDocument(ExecutionDocument):
     """Which replay of its event it is; null for the first run."""
     compensation: list[Any] | None
     """What its saga has undone, in that order."""
+    paused_at: str | None
+    """Since when an operator holds it."""
+    signals: list[SignalDocument]
+    """What operators have asked of it, oldest first."""
     redacted: bool
     """Whether something of it was masked before it was recorded (`history.redact`)."""
     batch: int
@@ -140,7 +169,7 @@ class TimelineDocument(Settings):
     """Its pipeline."""
     tenant: str
     """The event's tenant."""
-    status: Literal["completed", "failed", "skipped", "waiting"]
+    status: Literal["completed", "failed", "skipped", "waiting", "paused"]
     """How it ended."""
     started_at: str | None
     """When it began."""
@@ -154,6 +183,8 @@ class TimelineDocument(Settings):
     """The pipeline's steps in their order."""
     compensation: list[Any]
     """What its saga has undone, in that order."""
+    signals: list[SignalDocument]
+    """What operators have asked of it, oldest first."""
     metadata: dict[str, Any]
     """The flow and its version; the size of its batch; its dead letter, or what it is a duplicate of."""
 

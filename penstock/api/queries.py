@@ -116,7 +116,7 @@ class ExecutionsQuery(PageQuery):
 
     pipeline: str | None = None
     """This pipeline's."""
-    status: Literal["completed", "failed", "skipped", "waiting"] | None = None
+    status: Literal["completed", "failed", "skipped", "waiting", "paused"] | None = None
     """Of this status; without it, all that have ended."""
     error: str | None = None
     """Failed with this error code."""
@@ -199,3 +199,17 @@ class ExecutionReplayBody(Settings):
 
 class ReplayAllBody(ReplayBody, Conditions):
     """Which dead letters of a pipeline to replay, and how; without conditions, all."""
+
+
+class SignalBody(Settings):
+    """Why something is asked of an execution."""
+
+    reason: str = ""
+    """Kept with the execution."""
+
+
+class SkipBody(SignalBody):
+    """What to skip."""
+
+    execution: bool = False
+    """All that is left of it; else its next step."""

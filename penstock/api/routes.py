@@ -13,6 +13,7 @@ from penstock.api import (
     health_routes,
     registry_routes,
     replay_routes,
+    signal_routes,
 )
 from penstock.api.calls import Call, Route
 from penstock.api.openapi import openapi_document
@@ -30,6 +31,7 @@ ROUTES = (
     *dlq_routes.ROUTES,
     *discard_routes.ROUTES,
     *execution_routes.ROUTES,
+    *signal_routes.ROUTES,
     *health_routes.ROUTES,
     *registry_routes.ROUTES,
     Route("GET", "/api/v1/openapi.json", get_openapi),

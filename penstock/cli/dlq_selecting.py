@@ -81,7 +81,11 @@ def choosing() -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     They are one parameter to the command, and the same options with the same words on every command
     line.
     """
-    names = list(_OPTIONS)
+    return choosing_some(*_OPTIONS)
+
+
+def choosing_some(*names: str) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Give a command some of the options, where not all make sense; see `choosing`."""
 
     def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
         parameters: list[Parameter] = []

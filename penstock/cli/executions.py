@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from penstock.cli import executions_export, executions_replay
+from penstock.cli import executions_export, executions_replay, executions_signals
 from penstock.cli.dlq_selecting import moment
 from penstock.cli.execution_ids import Id, check_id
 from penstock.cli.help import examples
@@ -37,7 +37,10 @@ executions = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @executions.callback()
 def _group() -> None:
-    """Look at executions: an event's way through a pipeline, as history has recorded it."""
+    """Look at executions, as history has recorded them, and act on those that wait or run.
+
+    An execution is an event's way through a pipeline.
+    """
 
 
 @executions.command(
@@ -48,6 +51,7 @@ def _group() -> None:
         "penstock executions list shop.yaml --type 'public.orders.*' --tenant acme",
         "penstock executions list shop.yaml --where '.data.total > 100' --limit 10",
         "penstock executions list shop.yaml --status waiting       # what is parked",
+        "penstock executions list shop.yaml --status paused        # of that, what somebody holds",
     ),
 )
 def list_executions(
@@ -55,7 +59,7 @@ def list_executions(
     *,
     pipeline: Pipeline = None,
     status: Annotated[
-        Literal["completed", "failed", "skipped", "waiting"] | None,
+        Literal["completed", "failed", "skipped", "waiting", "paused"] | None,
         typer.Option("--status", help="Only these; without it, all that have ended."),
     ] = None,
     error: Error = None,
@@ -211,6 +215,10 @@ def diff(
 
 
 executions.command("replay", epilog=executions_replay.EXAMPLES)(executions_replay.replay)
+for _name in ("pause", "resume", "retry", "skip", "cancel"):
+    executions.command(_name, epilog=getattr(executions_signals, _name.upper()))(
+        getattr(executions_signals, _name)
+    )
 executions.command("export", epilog=executions_export.EXAMPLES)(executions_export.export)
 
 

@@ -22,6 +22,7 @@ _STYLES = {
     "completed": "green",
     "failed": "red",
     "waiting": "yellow",
+    "paused": "magenta",
     "skipped": "bright_black",
     "not_reached": "bright_black",
     "identical": "green",
@@ -69,10 +70,11 @@ def print_execution(recorded: Recorded, console: Console) -> None:
         ("flow", f"{shown['flow']}{_of(' (version ', shown['flow_version'], ')')}"),
         ("pipeline", shown["pipeline"]),
         ("status", shown["status"]),
-        ("step", shown["step"] if shown["status"] in {"failed", "waiting"} else None),
+        ("step", shown["step"] if shown["status"] in {"failed", "waiting", "paused"} else None),
         ("error", _error_line(shown["error"])),
         ("hint", (shown["error"] or {}).get("hint")),
-        ("goes on", shown["due_at"]),
+        ("goes on", None if shown["paused_at"] else shown["due_at"]),
+        ("paused", shown["paused_at"]),
         ("event id", shown["event_id"]),
         ("event type", shown["event_type"]),
         ("subject", shown["subject"]),
@@ -87,6 +89,7 @@ def print_execution(recorded: Recorded, console: Console) -> None:
         ("dead letter", shown["dead_letter"]),
     ]
     _print_facts([(name, str(value)) for name, value in facts if value], console)
+    _print_signals(shown["signals"], console)
     document = detail_document(recorded)
     _print_block("event", document["event"], console)
     if document["change"] is not None:
@@ -115,9 +118,18 @@ def print_timeline(recorded: Recorded, console: Console) -> None:
     longest = max((step["duration_ms"] or 0.0 for step in shown["steps"]), default=0.0)
     for step in shown["steps"]:
         _print_step(step, longest, console)
+    _print_signals(shown["signals"], console)
     for undone in shown["compensation"]:
         line = f"  undone: {undone['step']}  {undone['status']}, tries: {undone['attempts']}"
         plain(console, one_line(line))
+
+
+def _print_signals(signals: Sequence[dict[str, Any]], console: Console) -> None:
+    for each in signals:
+        why = f" ({each['reason']})" if each["reason"] else ""
+        note = f": {each['note']}" if each["note"] else ""
+        asked = f"{each['signal']}, asked by {each['requested_by']} at {each['requested_at']}{why}"
+        plain(console, one_line(f"  signal: {asked}, {each['status']}{note}"))
 
 
 def _print_step(step: dict[str, Any], longest: float, console: Console) -> None:

@@ -105,3 +105,37 @@ def test_jitter_spreads_delays_and_never_comes_before_what_the_server_asked_for(
     assert 0.5 <= min(delays) < 0.7
     assert 1.3 < max(delays) <= 1.5
     assert min(delay_before(retry, 1, 60, random) for _ in range(100)) >= 60
+
+
+def test_what_is_paused_holds_its_lane_until_it_is_let_go_on(parking):
+    parking.park(place("a1", "a", 1), 1)
+    parking.park(place("a2", "a", 2), 1)
+    parking.park(place("a3", "a", 3), 1)
+    parking.pause("a2", 5.0, 1)
+    assert parking.due(9, STORED, 10) == ["a1"]
+    parking.ended("a1")
+    assert parking.due(9, STORED, 10) == []
+    parking.let_go_on("a2", 1)
+    assert parking.due(9, STORED, 10) == ["a2", "a3"]
+
+
+def test_what_is_let_go_on_waits_for_its_turn_and_for_its_time_unless_told_otherwise(parking):
+    parking.park(place("a1", "a", 1, attempts=1, due=50), 1)
+    parking.park(place("a2", "a", 2), 1)
+    parking.let_go_on("a2", 0, due_at=1)
+    assert parking.due(9, STORED, 10) == []
+    parking.let_go_on("a1", 0, due_at=1)
+    assert parking.due(9, STORED, 10) == ["a1"]
+    assert parking.due(50, STORED, 10) == []
+
+
+def test_what_is_pulled_ends_out_of_its_turn_and_its_lane_stays_in_order(parking):
+    parking.park(place("a1", "a", 1, attempts=1, due=50), 1)
+    parking.park(place("a2", "a", 2), 7)
+    parking.park(place("a3", "a", 3), 7)
+    assert not parking.pull("a2", 6)
+    assert parking.pull("a2", 7)
+    parking.ended("a2")
+    assert parking.due(50, STORED, 10) == ["a1"]
+    parking.ended("a1")
+    assert parking.due(50, STORED, 10) == ["a3"]
