@@ -40,7 +40,7 @@ REFUSED_NAMES = ("after_refused_event_kept",)
 COPY_NAMES = ("after_letter_before_copy", "after_copy_before_forgotten")
 """Those that copies of dead letters pass on their way to a sink, in their order."""
 
-OTHERS = ("mid_replay_selection",)
+OTHERS = ("mid_replay_selection", "backfill_after_batch")
 """Off that road: what a command does in several transactions."""
 
 TRANSACTION_NAMES = (

@@ -14,7 +14,8 @@ from transforms.executions import UNSET
 _MOST = 1000
 """Differences that are shown of one step."""
 
-_ABSENT = object()
+ABSENT = object()
+"""Stands where a side has nothing."""
 
 
 def diff_document(left: Recorded, right: Recorded) -> dict[str, Any]:
@@ -42,26 +43,27 @@ def diff_document(left: Recorded, right: Recorded) -> dict[str, Any]:
 def differences(left: Any, right: Any) -> dict[str, tuple[Any, Any]]:
     """Return path → (left, right) of what differs; a side that has nothing there has None."""
     found: dict[str, tuple[Any, Any]] = {}
-    for path, one, other in _differing(left, right, ""):
+    for path, one, other in each_difference(left, right, ""):
         if len(found) == _MOST:
             break
         found[path or "."] = (
-            None if one is _ABSENT else one,
-            None if other is _ABSENT else other,
+            None if one is ABSENT else one,
+            None if other is ABSENT else other,
         )
     return found
 
 
-def _differing(left: Any, right: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+def each_difference(left: Any, right: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (path, left, right) of what differs; `ABSENT` for a side that has nothing there."""
     if isinstance(left, dict) and isinstance(right, dict):
         for name in dict.fromkeys((*left, *right)):
             below = f"{path}.{name}" if path else str(name)
-            yield from _differing(left.get(name, _ABSENT), right.get(name, _ABSENT), below)
+            yield from each_difference(left.get(name, ABSENT), right.get(name, ABSENT), below)
     elif isinstance(left, list) and isinstance(right, list):
         for place in range(max(len(left), len(right))):
-            one = left[place] if place < len(left) else _ABSENT
-            other = right[place] if place < len(right) else _ABSENT
-            yield from _differing(one, other, f"{path}[{place}]")
+            one = left[place] if place < len(left) else ABSENT
+            other = right[place] if place < len(right) else ABSENT
+            yield from each_difference(one, other, f"{path}[{place}]")
     elif type(left) is not type(right) and bool in {type(left), type(right)}:
         yield path, left, right  # in Python 1 == True
     elif left != right:

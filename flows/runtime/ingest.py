@@ -50,6 +50,8 @@ class Ingest:
         self._order = plan.order
         self._parks = plan.parks
         self._parking = parking
+        self.run = ""
+        """Part of its executions' ids: which job they are of; "" for live ones."""
 
     def __call__(self, batch: Batch) -> Executions:
         """Return the executions; what goes no further is in their `ended` already."""
@@ -67,6 +69,8 @@ class Ingest:
 
     def _admitted(self, batch: Batch) -> Executions:
         executions = Executions(events=batch, pipeline=self._pipeline)
+        if self.run:
+            executions.runs = dict.fromkeys(range(batch.size), self.run)
         executions.started = now = time.time()
         executions.base_meta = {
             "flow": self._flow,

@@ -159,6 +159,9 @@ def rebuilt(chosen: Sequence[Parked], pipeline: PipelinePlan, flow: str) -> Exec
     for index, parked in enumerate(chosen):
         if parked.started_at is not None:
             executions.starts[index] = parked.started_at
+        run = parts[index].runs.get(0)
+        if run is not None:
+            executions.runs[index] = run
         if parked.place.replay is not None and parked.letter is not None:
             link = ReplayLink(parked.place.replay, parked.letter)
             executions.replays[index] = link

@@ -45,6 +45,7 @@ from flows.runtime.depths import DeadLetterDepths
 from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
+from flows.runtime.jobs import Job
 from flows.runtime.key_keeping import open_keys, teller
 from flows.runtime.logs import Level, set_up_logging
 from flows.runtime.outboxes import open_outboxes
@@ -62,6 +63,7 @@ from flows.runtime.sinks import key_maker, renderer, value_renderer
 from flows.runtime.takeover import takeover_of
 from flows.runtime.transactions import scope_of
 from flows.runtime.unread import Unread
+from flows.state.backfills import is_job
 from flows.state.contracts import StateStore
 from flows.state.records import Lease
 from flows.state.store import open_store
@@ -106,10 +108,12 @@ class WorkerOrder:
         return orjson.dumps(asdict(self)).decode()
 
 
-def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporter) -> None:
+def run_worker(
+    order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporter, job: Job | None = None
+) -> None:
     """Run the shard until it ends, is asked to stop or fails; the reason is in `halt`.
 
-    Raises PenstockError for what fails before the dataflow runs.
+    `job`: what is run instead of the live source. Raises PenstockError for what fails before the dataflow runs.
     """
     source_plan = plan.source(order.source)
     with ExitStack() as opened:
@@ -136,7 +140,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             store.chunks.save_version(
                 plan.name, plan.version_hash, flow_document(plan), time.time()
             )
-            if order.index == 0 and order.process == 0 and not order.only_replays:
+            if order.index == 0 and order.process == 0 and not order.only_replays and job is None:
                 archived = source_plan.archive is not None
                 store.archive.run_with(
                     plan.name, source_plan.name, archived=archived, now=time.time()
@@ -158,7 +162,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
 
         keys = open_keys(plan, source_plan, halt, opened)
         # The first worker counts for all: dead letters are the pipeline's, whoever made them.
-        first = order.index == 0 and order.process == 0
+        first = order.index == 0 and order.process == 0 and job is None
         depths = DeadLetterDepths(plan, source_plan.pipelines if first else ())
         committer = Committer(
             lambda: open_store(plan.state_url),
@@ -215,7 +219,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             plan,
             source_plan,
             sinks,
-            committer=committer,
+            committer=committer if job is None else job.outcomes(committer),
             halt=halt,
             opened=opened,
             marks=marks,
@@ -225,9 +229,15 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             relay=outboxes.waker,
             signals=signalling,
         )
+        if job is not None:
+            for branch in branches:
+                branch.ingest.run = job.run
         intake: Intake | None = None
         if order.reads:
-            reader = _open_reader(order, plan, positions)
+            if job is None:
+                reader = _open_reader(order, plan, positions)
+            else:
+                reader = job.open_reader(positions, halt)
             opened.callback(reader.close)
             for place in places:
                 if place.pipeline in parkings and reader.owns(place.partition):
@@ -292,7 +302,7 @@ def run_worker(order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporte
             copying=copying,
         )
         log.info("worker started", source=source_plan.name, shard=order.shard)
-        _spare_the_collector()
+        spare_the_collector()
         try:
             _run_dataflow(order, intake, branches)
         except BaseException:  # Bytewax turns what an operator raises into an error of its own
@@ -444,10 +454,15 @@ def _undo_abandoned(
 
 
 def _known_shards(order: WorkerOrder, writers: Collection[str]) -> Collection[str]:
-    """Return the shards that are not abandoned: the run's, and other sources' of a replay in place."""
+    """Return the shards that are not abandoned: the run's, and other sources' of a replay in place.
+
+    A job goes on with what it has left itself, and looks after nobody else.
+    """
     shards = order.shards or [order.shard]
+    if is_job(order.source):
+        return [*shards, *writers]
     if not order.only_replays:
-        return shards
+        return [*shards, *filter(is_job, writers)]
     return {*shards, *(each for each in writers if each.rpartition("/")[0] != order.source)}
 
 
@@ -516,7 +531,7 @@ def main(argument: str) -> int:
     order = WorkerOrder(**orjson.loads(argument))
     if sys.platform == "linux":
         _die_with_supervisor()
-        _tune_memory()
+        tune_memory()
     halt = Halt()
     signal.signal(signal.SIGTERM, lambda *_: halt.ask())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's terminal sends it to us too
@@ -547,7 +562,7 @@ def exit_code(error: PenstockError | None) -> int:
     return exits.UNREACHABLE
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Keep the garbage collector off a batch in flight, and off what lives as long as the worker.
 
     A batch of decoded events is tens of thousands of containers that reference counting frees when
@@ -567,7 +582,7 @@ def _die_with_supervisor() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
-def _tune_memory() -> None:
+def tune_memory() -> None:
     """Have glibc keep what a batch frees for the next one, in one arena (mallopt(3)).
 
     A history chunk's buffers are large enough to be mapped and unmapped anew each time: measured,

@@ -24,6 +24,7 @@ from flows.state.records import (
 if TYPE_CHECKING:
     # `penstock test` asks a store for nothing, and starts without SQLAlchemy.
     from flows.state.archive_store import ArchiveStore
+    from flows.state.backfills import Backfills
     from flows.state.chunk_store import Chunks
     from flows.state.copy_store import LetterCopies
     from flows.state.inbox import InboxStore
@@ -50,6 +51,8 @@ class StateStore(Protocol):
     """Recorded executions, chunk by chunk."""
     waiting: Waiting
     """Parked executions, to look at."""
+    backfills: Backfills
+    """Jobs over past events: what is asked for, and how far each is."""
     replays: Replays
     """Replays of dead letters: asking for them, taking them, their outcome."""
     sagas: SagaStore

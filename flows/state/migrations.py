@@ -132,6 +132,10 @@ def _add_signals(connection: Connection) -> None:
     tables.signals.create(connection, checkfirst=True)
 
 
+def _add_backfills(connection: Connection) -> None:
+    tables.backfills.create(connection, checkfirst=True)
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -151,6 +155,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_archive,
     _add_inbox,
     _add_signals,
+    _add_backfills,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

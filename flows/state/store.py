@@ -16,6 +16,7 @@ from connectors.batch import Position
 from connectors.contracts import Lag
 from connectors.failpoints import fail_point
 from flows.state.archive_store import ArchiveStore
+from flows.state.backfills import Backfills
 from flows.state.chunk_store import Chunks
 from flows.state.contracts import StateStore
 from flows.state.copy_store import LetterCopies, copy_row
@@ -109,6 +110,7 @@ class SqlStateStore:
         self.waiting = Waiting(database)
         self.inbox = InboxStore(database)
         self.signals = Signals(database)
+        self.backfills = Backfills(database)
         self._unanswered: _Commit | None = None
 
     def kept_keys(self, flow: str | None) -> StateShelf:

@@ -541,6 +541,41 @@ inbox_answers = Table(
     Index("penstock_inbox_answers_time", "flow", "answered_at"),
 )
 
+backfills = Table(
+    "penstock_backfills",
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("flow", Text, nullable=False),
+    Column("pipeline", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    # What somebody wants of it: run, pause or cancel.
+    Column("wanted", Text, nullable=False),
+    # Milliseconds since the epoch; the second is not in it.
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    # How it is to be done, as JSON.
+    Column("request", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    # The last sign of life of its process.
+    Column("seen_at", Float),
+    # Seconds that its processes have run.
+    Column("ran", Float, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    # None where nobody knows.
+    Column("expected", BigInteger),
+    # Of dry runs and shadows: source partition → position, stored together with the report.
+    Column("positions", Text, nullable=False),
+    Column("report", LargeBinary),
+    # Why it failed, as JSON.
+    Column("error", Text),
+    Index("penstock_backfills_flow", "flow", "id"),
+)
+
 
 class server_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is
     """The database's clock in seconds since the epoch: one clock for all workers' leases."""

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema, model_vali
 from typing_extensions import Self
 
 from connectors.settings import Rate, Settings
-from dlq.moments import parse_moment
 from dlq.selection import Selection
 from flows.history.listing import ExecutionFilter
+from flows.moments import parse_moment
 from flows.state.letter_filter import LetterFilter
 from transforms.expressions import ExpressionError, compile_jq
 

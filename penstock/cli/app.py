@@ -11,6 +11,7 @@ import typer
 from flows.runtime import exits
 from penstock.cli import (
     archive,
+    backfill,
     cases,
     connectors,
     demo,
@@ -64,6 +65,7 @@ app.add_typer(schema.schema, name="schema")
 app.add_typer(state.state, name="state")
 app.add_typer(executions.executions, name="executions")
 app.add_typer(dlq.dlq, name="dlq")
+app.add_typer(backfill.backfill, name="backfill")
 app.add_typer(saga.saga, name="saga")
 app.add_typer(idempotency.idempotency, name="idempotency")
 app.add_typer(archive.archive, name="archive")

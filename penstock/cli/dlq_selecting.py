@@ -157,7 +157,7 @@ def selection_of(
 
 def moment(text: str | None, option: str, now: float) -> float | None:
     """Return a time in seconds since the epoch: a duration is so long ago."""
-    from dlq.moments import parse_moment  # noqa: PLC0415 - loads pydantic
+    from flows.moments import parse_moment  # noqa: PLC0415 - loads pydantic
 
     if text is None:
         return None

@@ -21,7 +21,7 @@ GROUPS = {
         "connectors",
         "schema",
     ),
-    "Run it": ("run",),
+    "Run it": ("run", "backfill"),
     "Look inside": ("state", "executions", "dlq", "saga", "idempotency", "archive"),
 }
 """Heading → commands, in the order in which someone new needs them."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-PACKAGES = ("connectors", "schema_registry", "transforms", "flows", "dlq", "penstock")
+PACKAGES = ("connectors", "schema_registry", "transforms", "flows", "dlq", "backfill", "penstock")
 _SLUG = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 
 KINDS = {
