@@ -1,6 +1,6 @@
 """Measures everything and prints the table of RESULTS.md.
 
-python -m benchmarks [kafka] [exactly_once] [cdc] [latency] [parking] [--count 1000000] [--rounds 3] [--work jq]
+python -m benchmarks [kafka] [exactly_once] [cdc] [latency] [parking] [archive] [--count 1000000] [--rounds 3] [--work jq]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import cdc, kafka, latency, parking
+from benchmarks import archive, cdc, kafka, latency, parking
 from benchmarks.harness import Figure, middle
 from benchmarks.orders import WORKS
 from penstock.embedded.postgres import PostgresServer
@@ -21,7 +21,9 @@ from tests.services.kafka import KafkaBroker
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument(
-        "which", nargs="*", default=["kafka", "exactly_once", "cdc", "latency", "parking"]
+        "which",
+        nargs="*",
+        default=["kafka", "exactly_once", "cdc", "latency", "parking", "archive"],
     )
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -37,6 +39,9 @@ def main() -> None:
             table(kafka.run(broker, options.count, options.rounds, options.work))
         if "parking" in options.which:
             table(parking.run(broker, options.count, options.rounds))
+        if "archive" in options.which:
+            table(archive.run(broker, options.count, options.rounds, options.work))
+            table(archive.read_back(folder, options.count, options.rounds))
         if "exactly_once" in options.which:
             table(kafka.exactly_once(broker, options.count, options.rounds, options.work))
         if "cdc" in options.which or "latency" in options.which:

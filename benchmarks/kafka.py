@@ -22,7 +22,7 @@ name: {name}
 state: {{ url: "sqlite:///{folder}/state.db" }}
 history: {{ record: {record} }}
 modules:
-  - {{ name: in, type: source.kafka, config: {{ brokers: "{brokers}", topic: {source}, start: earliest, format: json }} }}
+  - {{ name: in, type: source.kafka, config: {{ brokers: "{brokers}", topic: {source}, start: earliest, format: json }}{archive} }}
   - {{ name: out, type: sink.kafka, config: {{ brokers: "{brokers}", topic: {target}, publish_format: json }} }}
 schemas: {schemas}
 pipelines:
@@ -67,6 +67,7 @@ def penstock(
     record: str,
     *,
     delivery: str = "at_least_once",
+    archived: bool = False,
 ) -> Figure:
     """Run a worker of the flow."""
     target = broker.create_topic()
@@ -83,6 +84,7 @@ def penstock(
                 name=target,  # a name of its own: its transactions go on from no other run's
                 record=record,
                 delivery=delivery,
+                archive=", archive: { retention: 7d, max_size: 10GB }" if archived else "",
                 brokers=broker.bootstrap,
                 source=source,
                 target=target,

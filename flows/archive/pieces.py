@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 
 from connectors.batch import Batch, Column, Maker, Position
@@ -49,6 +50,8 @@ class Wanted:
     window: Window
     positions: Mapping[str, Position]
     owns: Callable[[str], bool]
+    event_type: str | None = None
+    """A glob; chunks that have no event of such a type are left unread."""
 
     @property
     def since(self) -> float:
@@ -68,6 +71,12 @@ class Wanted:
             for name in json.loads(partitions)
             if self.owns(name) and self.positions.get(name, "") < end
         ]
+
+    def may_have(self, types: str | None) -> bool:
+        """Whether a chunk with events of these types has any that is wanted."""
+        if self.event_type is None or types is None:
+            return True
+        return any(fnmatchcase(each, self.event_type) for each in types.split("\n"))
 
 
 def place(chunk: int, index: int) -> Position:

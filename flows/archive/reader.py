@@ -165,13 +165,16 @@ class ArchiveReader:
     def _piece_of(self, found: ChunkPlace) -> Piece | None:
         if found.state in {GIVEN_UP, NOT_ARCHIVED}:
             return None
-        if not self._wanted.partitions(found.id, found.count, found.partitions):
+        wanted = self._wanted
+        if not wanted.may_have(found.types):
+            return None
+        if not wanted.partitions(found.id, found.count, found.partitions):
             return None
         chunk = self._retrying(lambda: self._store.chunk(found.id))
         if chunk is None:
             raise self._forgotten(found.id)
         try:
-            return open_piece(chunk, found.id, self._wanted)
+            return open_piece(chunk, found.id, wanted)
         except FatalError as error:
             if error.code == ARCHIVE_DAMAGED:
                 self._retrying(lambda: self._store.mark(found.id, DAMAGED))

@@ -40,8 +40,11 @@ class ArchiveSource:
         ordered=True, replayable=True, seek_by_time=True, partitioned=True, bounded=True
     )
 
-    def __init__(self, archive: ArchiveStore, flow: str, source: str) -> None:
+    def __init__(
+        self, archive: ArchiveStore, flow: str, source: str, event_type: str | None = None
+    ) -> None:
         self._archive = archive
+        self._event_type = event_type
         self._flow = flow
         self._source = source
 
@@ -66,7 +69,7 @@ class ArchiveSource:
                 hint="Say from when and to when.",
             )
         positions = {name: check_position(at) for name, at in opening.positions.items()}
-        wanted = Wanted(window, positions, _ownership(opening.shard))
+        wanted = Wanted(window, positions, _ownership(opening.shard), self._event_type)
         archive = self._archive.apart()
         try:
             totals = archive.totals(self._flow, self._source)
@@ -116,9 +119,15 @@ class ArchiveSource:
             archive.close()
 
 
-def archive_of(store: StateStore, flow: str, source_name: str) -> ArchiveSource:
-    """Return the archive of a flow's source; each reader of it opens a connection of its own."""
-    return ArchiveSource(store.archive, flow, source_name)
+def archive_of(
+    store: StateStore, flow: str, source_name: str, *, event_type: str | None = None
+) -> ArchiveSource:
+    """Return the archive of a flow's source; each reader of it opens a connection of its own.
+
+    `event_type`: a glob; chunks without an event of such a type are left unread. Of the others all
+    events are handed over, and a survey counts all.
+    """
+    return ArchiveSource(store.archive, flow, source_name, event_type)
 
 
 def _ownership(shard: Shard) -> Callable[[str], bool]:

@@ -9,6 +9,7 @@ import pytest
 from connectors.batch import Change
 from connectors.contracts import Opening, Shard, Surveying, Window
 from connectors.errors import FatalError, FlowFileError, PermanentError, RetryableError
+from flows.archive.source import archive_of
 from tests.flows.archive.archiving import (
     ATTRIBUTES,
     EVER,
@@ -142,6 +143,17 @@ def test_what_is_archived_while_it_is_read_is_not_waited_for(archived):
     reader = archived.source.open(Opening(shard=Shard(), positions={}, window=EVER))
     archived.add(events(2))
     assert [numbers_of(batch) for batch in batches_of(reader)] == [[1]]
+
+
+def test_chunks_without_an_event_of_the_wanted_type_are_not_even_read(archived):
+    archived.add(events(1, 2), events(3, type_="order.paid"), events(4, type_="user.left"))
+    many = events(*range(100, 200))
+    many.columns["type"] = [f"other.{n}" for n in range(99)] + ["order.paid"]
+    archived.add(many)
+    archived.damage(archived.ids()[2])
+    paid = archive_of(archived.store, "shop", "orders", event_type="order.p*")
+    reader = paid.open(Opening(shard=Shard(), positions={}, window=EVER))
+    assert [n for batch in batches_of(reader) for n in numbers_of(batch)] == [3, *range(100, 200)]
 
 
 def test_an_archive_is_read_by_time_alone(archived):

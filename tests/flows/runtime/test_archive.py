@@ -111,6 +111,7 @@ def test_a_kill_leaves_in_the_archive_what_is_settled_and_nothing_twice(flow, ka
 
 
 @pytest.mark.kafka
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSACTION_NAMES)
 def test_exactly_once_archives_what_its_transactions_have_moved(flow, kafka, name):
     archiving = Archiving(flow, kafka, delivery="exactly_once")

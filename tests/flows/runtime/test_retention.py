@@ -1,4 +1,4 @@
-"""What is forgotten with time: copies of dead letters that have no sink any more, and no others."""
+"""What is forgotten with time: archived events, and copies of dead letters that have no sink any more."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from flows.runtime.retention import COPIES_FORGOTTEN, pruner
 from flows.state.copies import letter_copy
 from flows.state.copy_store import CopyCounts
 from flows.state.store import open_store
+from tests.flows.archive.archiving import Archived, events
 from tests.flows.runtime.running import file_sink, pipeline, publish
 from tests.flows.state.samples import commit, letter, settlement
 
@@ -26,12 +27,13 @@ def store(tmp_path):
     store.close()
 
 
-def plan_of(tmp_path, **dead_letter):
+def plan_of(tmp_path, archive=None, **dead_letter):
     source = {"brokers": "127.0.0.1:1", "topics": ["orders"]}
+    kept = {} if archive is None else {"archive": archive}
     flow = {
         "name": "shop",
         "modules": [
-            {"name": "orders", "type": "source.kafka", "config": source},
+            {"name": "orders", "type": "source.kafka", "config": source, **kept},
             file_sink(tmp_path),
             file_sink(tmp_path, "letters"),
         ],
@@ -80,3 +82,18 @@ def test_copies_that_have_a_sink_are_kept_however_long_it_is_away(store, tmp_pat
     keep(store, days_ago=[0, 400])
     assert pruned(store, plan_of(tmp_path, retention="1d", sink="letters")) == []
     assert store.copies.counts("shop") == {"enrich": CopyCounts(waiting=2)}
+
+
+def test_archived_events_are_forgotten_as_their_source_says_and_others_are_kept(store, tmp_path):
+    archived = Archived(store, store.acquire_lease("shop", "orders/0", "me", 60.0))
+    for days in (30, 3, 0):
+        for source in ("orders", "former"):
+            archived.add(events(days), source=source, now=time.time() - days * DAY)
+    pruned(store, plan_of(tmp_path))
+    assert archived.numbers() == [30, 3, 0]
+    pruned(store, plan_of(tmp_path, archive={"retention": "7d"}))
+    assert archived.numbers() == [3, 0]
+    pruned(store, plan_of(tmp_path, archive={"retention": 0, "max_size": 1}))
+    assert archived.numbers() == []
+    (former,) = store.archive.totals("shop", "former")
+    assert former.events == 3
