@@ -86,4 +86,6 @@ class FileSourceSettings(Settings):
             "".encode(self.encoding)
         except LookupError as error:
             raise ValueError("an encoding that Python knows, such as utf-8") from error
+        if "\n\ra".encode(self.encoding) != b"\n\ra":
+            raise ValueError("an encoding with ASCII's line feed, such as utf-8 or latin-1")
         return self
