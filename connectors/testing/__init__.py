@@ -12,16 +12,21 @@ pytest to be imported, so the kit is part of the package.
 
 from __future__ import annotations
 
+from connectors.testing.killing import Recipe
 from connectors.testing.leaks import no_leaks
+from connectors.testing.reading import SourceUnderTest
 from connectors.testing.sinks import SinkConformance, SinkUnderTest
-from connectors.testing.sources import SourceConformance, SourceUnderTest
+from connectors.testing.sources import SourceConformance
+from connectors.testing.troubles import TroubledNetwork
 from connectors.testing.waiting import expect, wait_until
 
 __all__ = [
+    "Recipe",
     "SinkConformance",
     "SinkUnderTest",
     "SourceConformance",
     "SourceUnderTest",
+    "TroubledNetwork",
     "expect",
     "no_leaks",
     "wait_until",

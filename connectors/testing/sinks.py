@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from connectors.contracts import Outgoing, Sink, SinkOpening
-from connectors.errors import PenstockError
+from connectors.errors import PenstockError, RetryableError
 from connectors.testing.leaks import no_leaks
 from connectors.testing.waiting import expect, wait_until
 
@@ -34,6 +36,10 @@ class SinkConformance:
 
     topic: str | None = None
     """What a publish step would name; set it for sinks that carry topics."""
+    trouble = 0.5
+    """Seconds that a failure of the network lasts."""
+    patience = 90.0
+    """Seconds after which all must be confirmed that was delivered during such a failure."""
 
     def test_all_that_was_delivered_is_there_in_order_per_key(self, subject: SinkUnderTest) -> None:
         """Deliver batches of one to many events over a few keys."""
@@ -116,6 +122,39 @@ class SinkConformance:
         with no_leaks(), _opened(subject) as sink:
             _delivered(sink, self._events(range(20)))
 
+    def test_a_connection_that_is_cut_recovers(self, subject: SinkUnderTest) -> None:
+        """Deliver while it is cut, until all is confirmed after it is restored.
+
+        For subjects with `proxy` (a TroubledNetwork) and `make_proxied()`, a sink that goes through it.
+        """
+        self._live_through(subject, "cut")
+
+    def test_a_connection_that_stalls_recovers(self, subject: SinkUnderTest) -> None:
+        """The same with connections that are open and carry nothing."""
+        self._live_through(subject, "stall")
+
+    def _live_through(self, subject: SinkUnderTest, trouble: str) -> None:
+        network = getattr(subject, "proxy", None)
+        if network is None:
+            return
+        sink: Sink = getattr(subject, "make_proxied")()  # noqa: B009 - optional, comes with `proxy`
+        sink.open(SinkOpening({}))
+        try:
+            _delivered(sink, self._events(range(10)))
+            getattr(network, trouble)()
+            delivering = Delivering(sink, self._events(range(10, 30)))
+            delivering.start()
+            delivering.join(self.trouble)
+            expect(delivering.is_alive(), "nothing is confirmed while the far side is away")
+            network.restore()
+            delivering.join(self.patience)
+            expect(not delivering.is_alive(), "all is confirmed once it is back")
+            expect(not delivering.failed, f"and nothing fails: {delivering.failed}")
+        finally:
+            network.restore()
+            sink.close()
+        _expect_arrived(subject, range(30), once=False)
+
     def _events(self, numbers: Iterable[int], *, keyed: bool = True) -> Outgoing:
         chosen = list(numbers)
         values = [json.dumps({"n": n, "key": f"k{n % 3}"}).encode() for n in chosen]
@@ -128,6 +167,38 @@ class SinkConformance:
         }
         keys = [f"k{n % 3}" if keyed else None for n in chosen]
         return Outgoing(values, keys, lambda: attributes, self.topic)
+
+
+class Delivering(threading.Thread):
+    """Delivers events as the runtime does: what can be retried is, until it is confirmed."""
+
+    def __init__(self, sink: Sink, events: Outgoing) -> None:
+        super().__init__(name="delivering", daemon=True)
+        self._sink = sink
+        self._events = events
+        self.failed: list[BaseException] = []
+
+    def run(self) -> None:
+        """Deliver until nothing is left."""
+        events = self._events
+        try:
+            while failures := self._sink.deliver(events):
+                self.failed += [e for e in failures.values() if not isinstance(e, RetryableError)]
+                if self.failed:
+                    return
+                events = _picked(events, sorted(failures))
+                time.sleep(0.05)
+        except Exception as error:  # noqa: BLE001 - the test shows it
+            self.failed.append(error)
+
+
+def _picked(events: Outgoing, places: Sequence[int]) -> Outgoing:
+    attributes = {
+        name: [value[k] for k in places] if isinstance(value, list) else value
+        for name, value in events.attributes().items()
+    }
+    values = [events.values[k] for k in places]
+    return Outgoing(values, [events.keys[k] for k in places], lambda: attributes, events.topic)
 
 
 @contextmanager

@@ -4,58 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple, Protocol
 
-from connectors.batch import Batch, Position
-from connectors.contracts import EndOfSource, Opening, Reader, Shard, Source
+from connectors.batch import Position
+from connectors.contracts import EndOfSource
 from connectors.testing.leaks import no_leaks
+from connectors.testing.reading import SourceUnderTest, expect_order, taken_of
+from connectors.testing.troubles import SourceTroubles
 from connectors.testing.waiting import expect, wait_until
 
-Positions = Mapping[str, Position]
 
-
-class SourceUnderTest(Protocol):
-    """A source and its upstream. Made anew, and empty, for each test."""
-
-    source: Source
-    # opening: Mapping[str, Any] - optional: what else of an Opening the source needs, such as the
-    # inbox that its events are pushed to.
-    # begins: Positions - optional: where it is read from on its first start, for sources that begin
-    # with what comes after that.
-
-    def emit(self, count: int) -> None:
-        """Make events upstream, numbered on from 0 through all calls; several keys if it has any.
-
-        In as few upstream transactions as it can: positions inside of one matter most.
-        """
-
-    def numbers(self, batch: Batch) -> Sequence[int]:
-        """Return the number of each event in the batch."""
-
-    def acknowledged(self) -> int | None:
-        """Return how many events the upstream regards as done with; None where it can't tell."""
-
-
-class Taken(NamedTuple):
-    """One event as it was read."""
-
-    number: int
-    key: str | None
-    partition: str
-    position: Position
-
-
-class SourceConformance:
+class SourceConformance(SourceTroubles):
     """Subclass it with a fixture `subject` that gives a SourceUnderTest."""
-
-    patience = 30.0
-    """Seconds that events and acknowledgements may take to come."""
-    leaving = 5.0
-    """Seconds that threads and connections may take to be gone after closing."""
-    silence = 1.0
-    """Seconds in which nothing may be acknowledged that should not be."""
 
     def test_every_event_comes_once_and_in_order_per_key(self, subject: SourceUnderTest) -> None:
         """Read what was there before the reader, and what came after."""
@@ -67,7 +26,7 @@ class SourceConformance:
         numbers = [event.number for event in taken]
         expect(sorted(numbers) == list(range(33)), f"0 to 32 once each, not {sorted(numbers)}")
         if subject.source.traits.ordered:
-            _expect_order(taken)
+            expect_order(taken)
 
     def test_positions_are_unique_and_sort_as_text_in_their_partition(
         self, subject: SourceUnderTest
@@ -96,7 +55,7 @@ class SourceConformance:
                 batch = self._poll(reader, 3)
                 expect(batch.size <= 3, f"at most 3 events, not {batch.size}")
                 expect(set(batch.column("partition")) <= set(batch.after), "after names partitions")
-                for event in _taken(subject, batch):
+                for event in taken_of(subject, batch):
                     at = batch.after[event.partition]
                     expect(event.position <= at, f"after {at!r} covers {event.position!r}")
                 count += batch.size
@@ -130,7 +89,7 @@ class SourceConformance:
                 expected = sorted(set(range(total)) - set(done))
                 expect(rest == expected, f"turn {turn}: {expected} come, not {rest}")
                 if subject.source.traits.ordered:
-                    _expect_order(taken)
+                    expect_order(taken)
                 if taken:
                     positions[taken[0].partition] = taken[0].position
                     done.append(taken[0].number)
@@ -222,63 +181,3 @@ class SourceConformance:
         """Run it before the source is opened."""
         for check in subject.source.preflight():
             expect(check.ok or check.severity == "warning", f"{check.name}: {check.found}")
-
-    @contextmanager
-    def _reading(
-        self,
-        subject: SourceUnderTest,
-        positions: Positions | None = None,
-        *,
-        until_caught_up: bool = False,
-    ) -> Iterator[Reader]:
-        more = getattr(subject, "opening", {})
-        begins = dict(positions or getattr(subject, "begins", {}))
-        opening = Opening(Shard(), begins, until_caught_up=until_caught_up, **more)
-        reader = subject.source.open(opening)
-        try:
-            yield reader
-        finally:
-            started = time.monotonic()
-            reader.close()
-            took = time.monotonic() - started
-        expect(took < 5, f"close is done within 5 s, not after {took:.1f} s")
-
-    def _poll(self, reader: Reader, limit: int) -> Batch:
-        """Return the next batch with events in it."""
-        deadline = time.monotonic() + self.patience
-        while True:
-            left = deadline - time.monotonic()
-            expect(left > 0, f"an event comes within {self.patience:g} s; {reader.status()}")
-            batch = reader.poll(limit, left)
-            if batch is not None and batch.size:
-                return batch
-
-    def _take(self, subject: SourceUnderTest, reader: Reader, count: int) -> list[Taken]:
-        """Read `count` events, and see that no more are there."""
-        taken: list[Taken] = []
-        while len(taken) < count:
-            taken += _taken(subject, self._poll(reader, 1000))
-        more = reader.poll(10, 0.2)
-        surplus = [] if more is None else list(subject.numbers(more))
-        expect(not surplus, f"{count} events come and no more; there came {surplus} too")
-        return taken
-
-
-def _taken(subject: SourceUnderTest, batch: Batch) -> list[Taken]:
-    columns = (
-        subject.numbers(batch),
-        batch.column("key"),
-        batch.column("partition"),
-        batch.column("position"),
-    )
-    return [Taken(*entry) for entry in zip(*columns, strict=True)]
-
-
-def _expect_order(taken: Sequence[Taken]) -> None:
-    last: dict[str | None, int] = {}
-    for event in taken:
-        if event.key is None:
-            continue
-        before = last.get(event.key, -1)
-        expect(before < event.number, f"{event.number} came after {before} of key {event.key}")
-        last[event.key] = event.number

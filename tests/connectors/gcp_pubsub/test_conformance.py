@@ -6,21 +6,29 @@ import json
 
 import pytest
 
-from connectors.gcp_pubsub import SINK_GCP_PUBSUB, SOURCE_GCP_PUBSUB
-from connectors.testing import SinkConformance, SourceConformance
+from connectors.gcp_pubsub import SINK_GCP_PUBSUB
+from connectors.testing import Recipe, SinkConformance, SourceConformance
+from connectors.testing.killing import made
 from tests.services.pubsub import PROJECT
 
 
 class SubscriptionUnderTest:
     """Messages without ordering keys: the fake delivers one of a key at a time."""
 
-    def __init__(self, pubsub):
+    largest = 4_000_000  # the fake takes no more than gRPC does by default
+
+    def __init__(self, pubsub, proxy):
         self.pubsub = pubsub
         self.topic = pubsub.topic()
-        self.settings = SOURCE_GCP_PUBSUB.settings(
-            project=PROJECT, subscription=pubsub.subscription(self.topic), endpoint=pubsub.address
-        )
-        self.source = SOURCE_GCP_PUBSUB.source("in", self.settings)
+        config = {
+            "project": PROJECT,
+            "subscription": pubsub.subscription(self.topic),
+            "ack_deadline": "10s",
+        }
+        self.recipe = Recipe("source.gcp_pubsub", {**config, "endpoint": pubsub.address})
+        self.source = made(self.recipe)
+        self.proxy = proxy
+        self.proxied = made(Recipe("source.gcp_pubsub", {**config, "endpoint": proxy.address}))
         self.emitted = 0
 
     def emit(self, count):
@@ -28,6 +36,11 @@ class SubscriptionUnderTest:
         if count:
             self.pubsub.publish(self.topic, [{"data": b'{"n":%d}' % n} for n in numbers])
         self.emitted += count
+
+    def emit_raw(self, payloads):
+        for payload in payloads:
+            # A message without data must have an attribute.
+            self.pubsub.publish(self.topic, [{"data": payload, "attributes": {"raw": "yes"}}])
 
     def numbers(self, batch):
         return [data["n"] for data in batch.column("data")]
@@ -38,13 +51,14 @@ class SubscriptionUnderTest:
 
 class TestPubsubSource(SourceConformance):
     @pytest.fixture
-    def subject(self, pubsub):
-        return SubscriptionUnderTest(pubsub)
+    def subject(self, pubsub, proxies):
+        return SubscriptionUnderTest(pubsub, proxies(pubsub.address))
 
 
 class TopicUnderTest:
-    def __init__(self, pubsub, **config):
+    def __init__(self, pubsub, proxy=None, **config):
         self.pubsub = pubsub
+        self.proxy = proxy
         self.topic = pubsub.topic()
         pubsub.subscription(self.topic)
         self.settings = SINK_GCP_PUBSUB.settings(
@@ -53,6 +67,10 @@ class TopicUnderTest:
 
     def make(self):
         return SINK_GCP_PUBSUB.sink("out", self.settings)
+
+    def make_proxied(self):
+        settings = self.settings.model_copy(update={"endpoint": self.proxy.address})
+        return SINK_GCP_PUBSUB.sink("out", settings)
 
     def arrived(self):
         messages = self.pubsub.messages(self.topic)
@@ -72,8 +90,8 @@ class StructuredTopic(TopicUnderTest):
 
 class TestPubsubSink(SinkConformance):
     @pytest.fixture
-    def subject(self, pubsub):
-        return TopicUnderTest(pubsub)
+    def subject(self, pubsub, proxies):
+        return TopicUnderTest(pubsub, proxies(pubsub.address))
 
 
 class TestPubsubSinkInStructuredMode(SinkConformance):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from connectors.kafka import SINK_KAFKA
-from connectors.testing import SinkConformance, SourceConformance
+from connectors.testing import Recipe, SinkConformance, SourceConformance
 from tests.connectors.kafka.driving import source
 
 pytestmark = pytest.mark.kafka
@@ -17,11 +18,15 @@ pytestmark = pytest.mark.kafka
 class TopicUnderTest:
     """One partition and three keys; what is committed to the group is what is acknowledged."""
 
-    def __init__(self, kafka):
+    def __init__(self, kafka, proxy):
         self.kafka = kafka
-        self.topic = kafka.create_topic()
+        self.topic = kafka.create_topic(max_message_bytes=11_000_000)
         self.group = f"group-{self.topic}"
         self.source = source(kafka, self.topic, group=self.group)
+        config = {"topics": [self.topic], "group": self.group}
+        self.recipe = Recipe("source.kafka", {"brokers": kafka.bootstrap, **config})
+        self.proxy = proxy
+        self.proxied = source(ByProxy(kafka.proxied_bootstrap), self.topic, group=self.group)
         self.emitted = 0
 
     def emit(self, count):
@@ -31,6 +36,15 @@ class TopicUnderTest:
         assert producer.flush(30) == 0
         producer.close()
         self.emitted += count
+
+    def emit_raw(self, payloads):
+        producer = Producer(
+            {"bootstrap.servers": self.kafka.bootstrap, "message.max.bytes": 11_000_000}
+        )
+        for payload in payloads:
+            producer.produce(self.topic, payload)
+            assert producer.flush(30) == 0
+        producer.close()
 
     def numbers(self, batch):
         return [data["n"] for data in batch.column("data")]
@@ -44,22 +58,31 @@ class TopicUnderTest:
         return max(found.offset, 0)
 
 
+class ByProxy(NamedTuple):
+    bootstrap: str
+
+
 class TestKafkaSource(SourceConformance):
     @pytest.fixture
-    def subject(self, kafka):
-        return TopicUnderTest(kafka)
+    def subject(self, kafka, kafka_proxy):
+        return TopicUnderTest(kafka, kafka_proxy)
 
 
 class SinkTopic:
     """Two partitions; refuses nothing that is not too large."""
 
-    def __init__(self, kafka, **config):
+    def __init__(self, kafka, proxy=None, **config):
         self.kafka = kafka
+        self.proxy = proxy
         self.topic = kafka.create_topic(2)
         self.settings = SINK_KAFKA.settings(brokers=kafka.bootstrap, topic=self.topic, **config)
 
     def make(self):
         return SINK_KAFKA.sink("out", self.settings)
+
+    def make_proxied(self):
+        brokers = self.kafka.proxied_bootstrap
+        return SINK_KAFKA.sink("out", SINK_KAFKA.settings(brokers=brokers, topic=self.topic))
 
     def arrived(self):
         messages = self.kafka.read_all(self.topic, 0)
@@ -82,8 +105,8 @@ class StructuredTopic(SinkTopic):
 
 class TestKafkaSink(SinkConformance):
     @pytest.fixture
-    def subject(self, kafka):
-        return SinkTopic(kafka)
+    def subject(self, kafka, kafka_proxy):
+        return SinkTopic(kafka, kafka_proxy)
 
 
 class TestKafkaSinkInStructuredMode(SinkConformance):

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from connectors.testing import SourceConformance
+from connectors.testing import Recipe, SourceConformance
 from tests.connectors.postgres_cdc.cdc import Flow, execute, number
+
+
+def address_of(dsn):
+    parts = conninfo_to_dict(dsn)
+    return f"{parts['host']}:{parts['port']}"
 
 
 class StreamUnderTest:
     """Three rows that are updated in turn; the slot is there before the first change."""
 
-    def __init__(self, dsn):
+    def __init__(self, dsn, proxy):
         execute(dsn, "CREATE TABLE t (id int PRIMARY KEY, n int)")
         self.flow = Flow(dsn, snapshot="never")
         self.source = self.flow.source
+        self.recipe = recipe(self.flow)
+        self.proxy = proxy
+        by_proxy = make_conninfo(dsn, host="127.0.0.1", port=proxy.port)
+        self.proxied = Flow(by_proxy, snapshot="never", slot_name=self.flow.slot).source
         with self.flow.open() as reading:
             while reading.reader.lag()[self.flow.slot].bytes is None:
                 reading.reader.poll(1, 0.1)
@@ -41,6 +51,11 @@ class StreamUnderTest:
         return max((count for lsn, count in self.commits if lsn <= confirmed), default=0)
 
 
+def recipe(flow):
+    config = flow.settings.model_dump(mode="json", exclude_unset=True)
+    return Recipe("source.postgres_cdc", config | {"heartbeat": "200ms"})
+
+
 class SnapshotUnderTest:
     """A table that is filled; what is read first are the rows there are."""
 
@@ -48,6 +63,7 @@ class SnapshotUnderTest:
         execute(dsn, "CREATE TABLE t (id int PRIMARY KEY)")
         self.flow = Flow(dsn)
         self.source = self.flow.source
+        self.recipe = recipe(self.flow)
         self.emitted = 0
 
     def emit(self, count):
@@ -67,8 +83,8 @@ class SnapshotUnderTest:
 @pytest.mark.postgres
 class TestStream(SourceConformance):
     @pytest.fixture
-    def subject(self, database):
-        return StreamUnderTest(database)
+    def subject(self, database, proxies):
+        return StreamUnderTest(database, proxies(address_of(database)))
 
 
 @pytest.mark.postgres
@@ -81,5 +97,5 @@ class TestSnapshot(SourceConformance):
 @pytest.mark.postgres
 class TestStreamOn16(SourceConformance):
     @pytest.fixture
-    def subject(self, database16):
-        return StreamUnderTest(database16)
+    def subject(self, database16, proxies):
+        return StreamUnderTest(database16, proxies(address_of(database16)))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from connectors.batch import Batch
 from connectors.contracts import Check, EndOfSource, Lag, SourceTraits
+from connectors.testing import Recipe
 
 
 class LinesReader:
@@ -20,7 +21,7 @@ class LinesReader:
         self.path = path
         self.opening = opening
         self.next = int(opening.positions.get("lines", "0"))
-        self.end = len(path.read_text().splitlines()) if opening.until_caught_up else None
+        self.end = len(path.read_bytes().splitlines()) if opening.until_caught_up else None
         self.queue = queue.Queue(maxsize=50)
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.read_ahead, args=[self.next])
@@ -28,7 +29,7 @@ class LinesReader:
 
     def read_ahead(self, line_number):
         while not self.stopping.is_set():
-            lines = self.path.read_text().splitlines()
+            lines = self.path.read_bytes().splitlines()
             for line in lines[line_number:]:
                 while not self.stopping.is_set():
                     with contextlib.suppress(queue.Full):
@@ -54,7 +55,7 @@ class LinesReader:
         self.next += len(entries)
         positions = self.positions_of([number for number, _ in entries])
         columns = {
-            "raw": [line.encode() for _, line in entries],
+            "raw": [line for _, line in entries],
             "key": [f"k{number % 3}" for number, _ in entries],
             "partition": ["lines"] * len(entries),
             "position": positions,
@@ -96,12 +97,22 @@ class LinesSource:
         return self.reader(self.path, opening)
 
 
+def made(config):
+    """Make it in another process."""
+    return LinesSource(Path(config["path"]))
+
+
 class LinesUnderTest:
     def __init__(self, folder, reader=LinesReader):
         self.path = folder / "lines.jsonl"
         self.path.write_text("")
         self.source = LinesSource(self.path, reader)
+        self.recipe = Recipe("tests.connectors.testing.lines_source:made", {"path": str(self.path)})
         self.emitted = 0
+
+    def emit_raw(self, payloads):
+        with self.path.open("ab") as file:
+            file.write(b"".join(payload + b"\n" for payload in payloads))
 
     def emit(self, count):
         added = "".join(f"{n}\n" for n in range(self.emitted, self.emitted + count))

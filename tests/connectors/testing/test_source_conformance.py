@@ -81,6 +81,34 @@ class NeverEnds(LinesReader):
         return None
 
 
+class SkipsWhatIsNotJson(LinesReader):
+    def poll(self, limit, timeout):
+        batch = super().poll(limit, timeout)
+        if batch is None:
+            return None
+        batch.column("data")
+        good = [index for index in range(batch.size) if index not in batch.errors]
+        kept = batch.pick(good)
+        kept.after = batch.after
+        return kept
+
+
+class ForgetsTheBytes(LinesReader):
+    def poll(self, limit, timeout):
+        batch = super().poll(limit, timeout)
+        if batch is not None:
+            batch.column("data")
+            for index in batch.errors:
+                batch.columns["raw"][index] = None
+        return batch
+
+
+class ClosesLate(LinesReader):
+    def close(self):
+        super().close()
+        threading.Event().wait(5.1)
+
+
 class LeavesAThread(LinesReader):
     leftovers = ()
 
@@ -120,6 +148,17 @@ class LeavesAThread(LinesReader):
         (IgnoresTheLimit, "test_a_batch_keeps_the_limit_and_says_where_it_ends", "at most 3"),
         (Reverses, "test_every_event_comes_once_and_in_order_per_key", "came after"),
         (NeverEnds, "test_a_bounded_read_ends_where_the_end_was_at_its_start", "the end comes"),
+        (
+            SkipsWhatIsNotJson,
+            "test_input_that_is_no_event_fails_alone_and_keeps_its_bytes",
+            "an event comes",
+        ),
+        (
+            ForgetsTheBytes,
+            "test_input_that_is_no_event_fails_alone_and_keeps_its_bytes",
+            "with its bytes",
+        ),
+        (ClosesLate, "test_it_stops_within_five_seconds_under_load", "within 5 s"),
         (LeavesAThread, "test_closing_stops_it_cleanly_whatever_it_was_doing", "left-over"),
     ],
 )
