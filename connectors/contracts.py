@@ -246,6 +246,46 @@ class Reader(Protocol):
         """Stop the threads and connections, within 5 seconds. What is unacknowledged stays so."""
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotRequest:
+    """Rows that somebody wants read again while the source goes on."""
+
+    id: int
+    """Grows from request to request."""
+    tables: tuple[str, ...]
+    """As the source names them; empty: all."""
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotReport:
+    """How far a requested snapshot is."""
+
+    id: int
+    table: str = ""
+    """The table that is being read."""
+    rows: int | None = None
+    """Rows handed over; None: not known any more."""
+    done: bool = False
+    """It is through, and the checkpoint that says so is durable."""
+    error: PenstockError | None = None
+    """Why it can't be done."""
+
+
+@runtime_checkable
+class Snapshotting(Protocol):
+    """What a reader has that can read the rows there are again while it goes on. On any thread."""
+
+    def want_snapshots(self, requests: Sequence[SnapshotRequest]) -> None:
+        """Tell all that is wanted now, oldest first: they are read one after the other.
+
+        Called again and again. One that was begun and is not named any more is given up.
+        """
+
+    def snapshot_reports(self) -> Sequence[SnapshotReport]:
+        """Return how far those are that were wanted when it was last told."""
+
+
 @runtime_checkable
 class Source(Protocol):
     """A source module of a flow: configuration, not yet a connection."""
@@ -450,6 +490,9 @@ __all__ = [
     "Sink",
     "SinkOpening",
     "SinkTraits",
+    "SnapshotReport",
+    "SnapshotRequest",
+    "Snapshotting",
     "Source",
     "SourceTraits",
     "Survey",

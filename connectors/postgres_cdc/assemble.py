@@ -14,6 +14,7 @@ from typing import Any
 from connectors.batch import Operation
 from connectors.postgres_cdc import pgoutput
 from connectors.postgres_cdc.condition import Condition
+from connectors.postgres_cdc.incremental import WATERMARK, Copy, CopyChunk, Windows
 from connectors.postgres_cdc.pgoutput import Begin, Value
 from connectors.postgres_cdc.position import StreamPosition
 from connectors.postgres_cdc.progress import Progress, TableRanges, judge
@@ -40,10 +41,12 @@ class Run:
     lsn: int
     """The transaction's commit LSN; for READ, the LSN the row was read at."""
     time: float
-    read: Mapping[str, Any] = field(default_factory=dict)
+    carried: Mapping[str, Any] = field(default_factory=dict)
     """What positions in this run carry on, see StreamPosition.state."""
     progress: Progress | None = None
-    """For READ: how far the snapshot was before the run."""
+    """For READ in the initial snapshot: how far that was before the run."""
+    copy: Copy | None = None
+    """For READ in the stream: how far the snapshot was before the run."""
     unchanged: dict[int, list[str]] = field(default_factory=dict)
     """id(message) → columns whose unchanged TOAST values nobody sent; filled with `raw`."""
 
@@ -72,7 +75,23 @@ class Assembler:
         skip: tuple[int, int],
         start: int,
         read: Mapping[str, Any],
+        copy: Copy | None = None,
+        copied: int = 0,
+        known: Sequence[str] = (),
     ) -> None:
+        """`copy`, `copied`, `known`: see the attributes of these names."""
+        self.copy = copy
+        """The snapshot that goes on while streaming."""
+        self.copied = copied
+        """The last such snapshot that is through, or was given up."""
+        self.known = tuple(known)
+        """Tables whose rows the flow has, or never asked for."""
+        self.ended: Copy | None = None
+        """The last one that came to its end here."""
+        self.windows: Windows | None = None
+        """Set while the snapshot's chunks are read."""
+        self._chunk: CopyChunk | None = None
+        self._lines: list[bytes] = []
         self._interest = interest
         self._types = types
         self._keys = keys
@@ -86,6 +105,8 @@ class Assembler:
         self._transaction: Begin | None = None
         self._ordinal = 0
         self._done = max(start, skip[0])
+        self._carried: Mapping[str, Any] = {}
+        self._carry()
         self.last_time = 0.0
         """Commit time of the last transaction, Unix seconds."""
 
@@ -109,16 +130,119 @@ class Assembler:
     def position(self, system: str) -> StreamPosition:
         """Return the position to store."""
         lsn, ordinal = self.place()
-        state: dict[str, Any] = {"system": system}
-        if self._read and lsn < self._highest:
-            state["read"] = self._read
+        state: dict[str, Any] = {"system": system, **self._carried}
+        if "read" in state and lsn >= self._highest:
+            del state["read"]
+        if self.known:
+            state["tables"] = self.known
+        if self.copied:
+            state["copied"] = self.copied
         return StreamPosition(self._generation, lsn, ordinal, state)
+
+    def _carry(self) -> None:
+        """Work out anew what positions carry on."""
+        self._carried = {"read": self._read} if self._read else {}
+        if self.copy is not None:
+            self._carried = {**self._carried, "copy": self.copy.state()}
+
+    # ---- the snapshot that goes on while streaming ----
+
+    def begin_copy(self, copy: Copy, windows: Windows) -> None:
+        """Take rows from here on, as `windows` says, up to the end of `copy`."""
+        self.copy, self.windows = copy, windows
+        self._carry()
+
+    def hold_copy(self) -> None:
+        """Take no rows for now: what was not handed over is read again later."""
+        self.windows, self._chunk, self._lines = None, None, []
+
+    def end_copy(self) -> None:
+        """Have done with the snapshot, at its end or before."""
+        if self.copy is not None:
+            self.copied = max(self.copied, self.copy.id)
+        self.drop_copy()
+
+    def drop_copy(self) -> None:
+        """Forget the snapshot: it can't be done as it was asked for."""
+        self.hold_copy()
+        self.copy = None
+        self._carry()
+
+    def _watermark(self, name: str, room: int, runs: list[Run]) -> int | None:
+        """Take a watermark; return how many events it brings, None when it has more than `room`."""
+        windows, copy = self.windows, self.copy
+        if windows is None or copy is None:
+            return 0
+        if self._chunk is None:
+            name, _, which = name.rpartition(":")
+            if which == "low":
+                windows.low(name)
+                return 0
+            closed = windows.high(name, copy)
+            if closed is None:
+                return 0
+            self._chunk, self._lines = closed
+        chunk = self._chunk
+        made = self._rows(chunk, copy, room, runs) if self._lines else 0
+        if self._lines:
+            return None
+        assert self.copy is not None  # noqa: S101 - `_rows` advances it
+        self._chunk = None
+        self.copy = self.copy.advanced(chunk.last_key or self.copy.after, 0)
+        if chunk.ends:
+            if not copy.id:
+                self.known = (*self.known, copy.left[0])
+            self.copy = self.copy.without_first()
+            if not self.copy.left:
+                self.ended = self.copy
+                self.end_copy()
+        self._carry()
+        return made
+
+    def _rows(self, chunk: CopyChunk, copy: Copy, room: int, runs: list[Run]) -> int:
+        """Append a run of a chunk's rows, as many as there is room for."""
+        transaction = self._transaction
+        if transaction is None:
+            raise pgoutput.ProtocolError("a watermark outside of a transaction")
+        lines, self._lines = self._lines[:room], self._lines[room:]
+        table = chunk.table
+        # A watermark's transaction has no changes: its numbers are free for the rows.
+        first = self._ordinal + 1
+        self._ordinal += len(lines)
+        self.copy = copy.advanced(table.text_key(lines[-1]), len(lines))
+        self._carry()
+        ordinals: Sequence[int] = range(first, first + len(lines))
+        condition = self._interest.condition
+        if condition is not None:
+            kept = [
+                index
+                for index, line in enumerate(lines)
+                if condition.holds(None, table.typed_row(table.codec.split_line(line)))
+            ]
+            lines, ordinals = [lines[k] for k in kept], [ordinals[k] for k in kept]
+        if lines:
+            runs.append(
+                Run(
+                    table,
+                    "READ",
+                    lines,
+                    ordinals,
+                    transaction.commit_lsn,
+                    transaction.time,
+                    {"read": self._read} if self._read else {},
+                    copy=copy,
+                )
+            )
+        return len(lines)
 
     def reconnected(self) -> None:
         """Forget the open transaction: the server sends it again from its beginning."""
         self._skip = self.place()
         self._transaction = None
         self._ordinal = 0
+        self._chunk, self._lines = None, []
+        if self.windows is not None and self.copy is not None:
+            self.windows.reset(self.copy)
 
     def take(self, messages: Sequence[bytes], at: int, room: int, runs: list[Run]) -> int:
         """Take messages from index `at` until `room` events are in `runs`; return where it stopped.
@@ -150,15 +274,25 @@ class Assembler:
                 commit = pgoutput.decode_commit(message)
                 self._done = max(self._done, commit.end_lsn)
                 self.last_time = commit.time
+                if self.windows is not None and self._transaction is not None:
+                    self.windows.committed(self._transaction.xid)
                 self._transaction = None
                 if self._read and self._done >= self._highest:
                     self._read = {}
                     self._ranges = {}
+                    self._carry()
             elif kind == pgoutput.RELATION:
                 self._relation(message)
             elif kind == pgoutput.TRUNCATE:
                 room -= self._truncate(message, runs)
-            elif kind not in (pgoutput.TYPE, pgoutput.ORIGIN, pgoutput.MESSAGE):
+            elif kind == pgoutput.MESSAGE:
+                found = pgoutput.decode_message(message)
+                if found.prefix == WATERMARK:
+                    brought = self._watermark(found.content.decode(), room, runs)
+                    if brought is None:
+                        return at - 1
+                    room -= brought
+            elif kind not in (pgoutput.TYPE, pgoutput.ORIGIN):
                 raise pgoutput.ProtocolError(f"a message of type {chr(kind)!r}")
         return at
 
@@ -198,6 +332,10 @@ class Assembler:
         lsn = transaction.commit_lsn
         table = self._table(int.from_bytes(tag[1:], "big"))
         operation = _OPERATIONS[kind]
+        if self.windows is not None and table is not None and self.windows.table == table.name:
+            for message in messages:
+                change = pgoutput.decode_row_change(message)
+                self.windows.changed(table, table.old_of(change), table.new_of(change))
         if table is None or operation not in self._interest.operations:
             return 0
         if lsn < self._skip[0]:
@@ -208,10 +346,11 @@ class Assembler:
             if not messages:
                 return 0
         ordinals: Sequence[int] = range(first, first + len(messages))
-        read = self._read
-        ranges = self._ranges.get(table.name) if read else None
+        ranges = self._ranges.get(table.name) if self._read else None
         if self._interest.condition is None and (ranges is None or lsn >= ranges.highest):
-            runs.append(Run(table, operation, messages, ordinals, lsn, transaction.time, read))
+            runs.append(
+                Run(table, operation, messages, ordinals, lsn, transaction.time, self._carried)
+            )
             return len(messages)
         found = zip(messages, ordinals, strict=True)
         return self._one_by_one(table, operation, found, ranges, runs)
@@ -259,7 +398,7 @@ class Assembler:
                         [ordinal],
                         transaction.commit_lsn,
                         transaction.time,
-                        self._read,
+                        self._carried,
                     )
                 )
             made += 1
@@ -312,6 +451,8 @@ class Assembler:
         for oid in pgoutput.decode_truncate(message).relations:
             self._ordinal += 1
             table = self._table(oid)
+            if self.windows is not None and table is not None and table.name == self.windows.table:
+                self.windows.truncated()
             if table is None or (lsn, self._ordinal) <= self._skip:
                 continue
             ranges = self._ranges.get(table.name) if self._read else None
@@ -322,6 +463,7 @@ class Assembler:
                 # the changes that made them follow the TRUNCATE once more.
                 del self._ranges[table.name]
                 self._read = {k: v for k, v in self._read.items() if k != table.name}
+                self._carry()
             if "TRUNCATE" not in self._interest.operations:
                 continue
             runs.append(
@@ -332,7 +474,7 @@ class Assembler:
                     [self._ordinal],
                     lsn,
                     transaction.time,
-                    self._read,
+                    self._carried,
                 )
             )
             made += 1

@@ -19,6 +19,7 @@ import orjson
 from connectors.batch import Batch, Change, Column, Maker, derived
 from connectors.errors import PermanentError
 from connectors.postgres_cdc.assemble import Run
+from connectors.postgres_cdc.incremental import Copy
 from connectors.postgres_cdc.pgoutput import (
     ABSENT,
     HEADER,
@@ -195,8 +196,10 @@ class Columns:
             if run.progress is not None:
                 out += self._snapshot_positions(run)
                 continue
-            state = {"read": run.read} if run.read else {}
-            last = StreamPosition(self._generation, run.lsn, 0, state).text()
+            if run.copy is not None:
+                out += self._copy_positions(run, run.copy)
+                continue
+            last = StreamPosition(self._generation, run.lsn, 0, dict(run.carried)).text()
             head, tail = last[:22], last[30:]
             out += [f"{head}{ordinal:08X}{tail}" for ordinal in run.ordinals]
         return out
@@ -209,6 +212,14 @@ class Columns:
             out.append(SnapshotPosition(self._generation - 1, number, progress.state()).text())
         return out
 
+    def _copy_positions(self, run: Run, copy: Copy) -> list[str]:
+        out = []
+        for line, ordinal in zip(run.messages, run.ordinals, strict=True):
+            copy = copy.advanced(run.table.text_key(line), 1)
+            state = {**run.carried, "copy": copy.state()}
+            out.append(StreamPosition(self._generation, run.lsn, ordinal, state).text())
+        return out
+
     def _snapshot_ids(self, batch: Batch) -> Column:
         out: Column = []
         slot = self._shape.slot
@@ -217,7 +228,9 @@ class Columns:
                 head = f"{slot}:{run.lsn:016X}:"
                 out += [head + str(ordinal) for ordinal in run.ordinals]
                 continue
-            head = f"{slot}:snapshot:{run.table.name}:"
+            # Asked for anew, the same row is another event.
+            number = f"{run.copy.id}:" if run.copy is not None and run.copy.id else ""
+            head = f"{slot}:snapshot:{number}{run.table.name}:"
             # A snapshot that is interrupted reads rows again, perhaps as they are by then: what
             # differs is another event, so what the row holds is part of its id.
             marks = [blake2b(line, digest_size=8).hexdigest() for line in run.messages]
@@ -234,8 +247,9 @@ class Columns:
     def _snapshot_sequences(batch: Batch) -> Column:
         out: Column = []
         for run in batch.state:
-            # Rows of a snapshot sort before the changes that follow.
-            head, width = ("0" * 16, 16) if run.operation == "READ" else (f"{run.lsn:016X}", 8)
+            # Rows of the initial snapshot sort before the changes that follow.
+            initial = run.progress is not None
+            head, width = ("0" * 16, 16) if initial else (f"{run.lsn:016X}", 8)
             out += [f"{head}/{ordinal:0{width}X}" for ordinal in run.ordinals]
         return out
 
@@ -396,9 +410,7 @@ def _keys(run: Run) -> list[str]:
 
 def snapshot_key(table: Table, line: bytes) -> tuple[str, ...] | None:
     """Return the key of a snapshot's row as positions keep it; None where it can't resume there."""
-    if table.kinds is None:
-        return None
-    return tuple(value.decode() for value in table.key_values(table.codec.split_line(line)))
+    return None if table.kinds is None else table.text_key(line)
 
 
 def advance(progress: Progress, table: Table, lsn: int, lines: Sequence[bytes]) -> None:

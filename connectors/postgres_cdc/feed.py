@@ -102,6 +102,7 @@ class Feed:
         self._catalog: Connection | None = None
         self._busy: Connection | None = None
         """The connection that may block in a command, so that `close` can cancel it."""
+        self._messages = False
         self.status = ""
         self.wal_end = 0
         self._thread = threading.Thread(target=self._run, name="cdc-feed", daemon=True)
@@ -114,6 +115,14 @@ class Feed:
         """Let the thread look at its duties now."""
         with suppress(OSError):  # full: it is awake; closed: it is gone
             self._wake_end.send(b"!")
+
+    def show_messages(self) -> None:
+        """Have the stream carry logical messages, from where it is: it is opened anew for that.
+
+        StreamStarted says when it does.
+        """
+        self._messages = True
+        self.wake()
 
     def close(self, timeout: float) -> None:
         """Stop reading and disconnect; waits at most `timeout` seconds."""
@@ -335,7 +344,7 @@ class Feed:
                 publication=publication,
             )
 
-    def _open_stream(self) -> Stream:
+    def _open_stream(self, *, messages: bool) -> Stream:
         """Start replication; wait for a slot that another connection still holds."""
         facts = self._ground.facts
         timeout = facts.wal_sender_timeout or 60.0
@@ -354,6 +363,7 @@ class Feed:
                     status_interval=interval,
                     silence=max(30.0, timeout),
                     eager=self._eager,
+                    messages=messages,
                 )
             except psycopg.Error as error:
                 connection.close()
@@ -379,16 +389,22 @@ class Feed:
         raise AssertionError("unreachable")
 
     def _stream(self) -> None:
-        self._check()
-        stream = self._open_stream()
-        try:
-            self.status = ""
-            self._queue.put(StreamStarted(self._start))
-            stream.run(self._queue, self._waker, self._stop.is_set, self._described)
-        finally:
-            self._backoff = BACKOFF[0]
-            self.wal_end = max(self.wal_end, stream.wal_end)
-            stream.close()
+        while not self._stop.is_set():
+            self._check()
+            messages = self._messages
+            stream = self._open_stream(messages=messages)
+            try:
+                self.status = ""
+                self._queue.put(StreamStarted(self._start, messages=messages))
+
+                def over(messages: bool = messages) -> bool:
+                    return self._stop.is_set() or self._messages != messages
+
+                stream.run(self._queue, self._waker, over, self._described)
+            finally:
+                self._backoff = BACKOFF[0]
+                self.wal_end = max(self.wal_end, stream.wal_end)
+                stream.close()
 
     def _described(self, message: bytes) -> None:
         """Find out what a Relation message leaves open, before the message is handed over."""

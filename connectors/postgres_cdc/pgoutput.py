@@ -47,6 +47,7 @@ Value = bytes | None | _Absent
 """A column's value: text as the type's output function writes it, NULL, or ABSENT."""
 
 _BEGIN = Struct(">QqI")
+_MESSAGE = Struct(">BQ")
 _COMMIT = Struct(">BQQq")
 _KEEPALIVE = Struct(">QQB")
 _COLUMN = Struct(">Ii")
@@ -112,6 +113,16 @@ class Truncate:
     relations: tuple[int, ...]
     cascade: bool
     restart_identity: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalMessage:
+    """What pg_logical_emit_message wrote; `lsn`: where."""
+
+    transactional: bool
+    lsn: int
+    prefix: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +196,17 @@ def decode_truncate(message: bytes, at: int = HEADER) -> Truncate:
     start = at + 6
     oids = [int.from_bytes(message[start + 4 * k : start + 4 * k + 4], "big") for k in range(count)]
     return Truncate(tuple(oids), bool(flags & 1), bool(flags & 2))
+
+
+def decode_message(message: bytes, at: int = HEADER) -> LogicalMessage:
+    """Decode a Message."""
+    flags, lsn = _MESSAGE.unpack_from(message, at + 1)
+    prefix, at = _text(message, at + 10)
+    length = int.from_bytes(message[at : at + 4], "big")
+    content = message[at + 4 : at + 4 + length]
+    if len(content) != length or len(message) != at + 4 + length:
+        raise ProtocolError("a logical message whose length is wrong")
+    return LogicalMessage(bool(flags & 1), lsn, prefix, content)
 
 
 def relation_oid(message: bytes, at: int = HEADER) -> int:

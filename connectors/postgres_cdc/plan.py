@@ -6,6 +6,7 @@ at that position without a word, so the comparison has to be made here, before i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,6 +44,8 @@ class Plan:
     """Rows of the snapshot that were settled before."""
     read: dict[str, Any] = field(default_factory=dict)
     """What a resumed snapshot had read when: until the stream is past it, changes are compared."""
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    """What else the position says that holds on: snapshots while streaming, and tables known."""
     start: int = 0
     """Where the stream starts; 0: where the slot is, which is known once it is made."""
     finished: bool = False
@@ -112,6 +115,7 @@ def _continue(stored: StreamPosition | SnapshotPosition, slot: SlotFacts) -> Pla
         skip=stored.place(),
         start=stored.lsn,
         read=stored.state.get("read", {}),
+        carried=stored.state,
     )
 
 
@@ -176,6 +180,7 @@ def _without_slot(
         generation=_next(stored.generation),
         create_slot=True,
         progress=Progress.begin(0, now) if unread else None,
+        carried={} if unread else stored.state,
         warning=f"the replication slot {name} was gone and is made anew (on_slot_missing: create): "
         + (
             "its snapshot had not been finished and starts over."
@@ -285,6 +290,7 @@ def _mismatched(
             generation=_next(stored.generation),
             progress=Progress.begin(at, now) if unread else None,
             skip=(at, 0),
+            carried={} if unread else stored.state,
             start=at,
             warning=f"{trouble.message} Going on where the slot is (on_position_mismatch: "
             "trust_slot).",

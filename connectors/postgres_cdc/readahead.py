@@ -60,6 +60,8 @@ class StreamStarted:
 
     start: int
     size: int = 0
+    messages: bool = False
+    """Logical messages are among them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from connectors.batch import Batch, Position
-from connectors.contracts import EndOfSource, Lag
+from connectors.contracts import EndOfSource, Lag, SnapshotReport, SnapshotRequest
 from connectors.errors import FatalError, PenstockError
 from connectors.failpoints import fail_point
 from connectors.postgres_cdc.assemble import Assembler, Interest, Run
+from connectors.postgres_cdc.chunks import ChunkReader, Describe
 from connectors.postgres_cdc.columns import Columns, Shape, advance, snapshot_key
+from connectors.postgres_cdc.copies import Copies
 from connectors.postgres_cdc.feed import Feed, Ground
 from connectors.postgres_cdc.heartbeat import Heartbeat
+from connectors.postgres_cdc.incremental import Copy, Desk
 from connectors.postgres_cdc.pgoutput import ProtocolError
 from connectors.postgres_cdc.plan import Plan
 from connectors.postgres_cdc.position import SnapshotPosition, StreamPosition, parse_position
@@ -42,9 +45,21 @@ class PostgresCdcReader:
     """One open slot. See connectors.contracts.Reader for what its methods promise."""
 
     def __init__(
-        self, ground: Ground, plan: Plan, interest: Interest, shape: Shape, *, end: int | None
+        self,
+        ground: Ground,
+        plan: Plan,
+        interest: Interest,
+        shape: Shape,
+        *,
+        end: int | None,
+        describe: Describe,
+        stored: str = "",
     ) -> None:
-        """`end`: raise EndOfSource once everything that committed before this LSN is handed over."""
+        """`end`: raise EndOfSource once everything that committed before this LSN is handed over.
+
+        `stored`: the position that the flow has. `describe`: looks a table up anew, for rows that are read while streaming.
+        """
+        self._describe = describe
         self._ground = ground
         self._plan = plan
         self._interest = interest
@@ -66,11 +81,14 @@ class PostgresCdcReader:
         self._failure: PenstockError | None = None
         self._ended = plan.finished
         self._handed = ""
+        self._floor = stored
         # Long ago: where a stream starts is stored as soon as it has started.
         self._checkpointed = float("-inf")
         self._wal_end = ground.facts.wal_lsn
         eager = end is not None
         self._feed = Feed(ground, plan, self._queue, self._acknowledged, eager=eager)
+        names = [table.name for table in ground.settings.tables]
+        self._copies = Copies(self._feed, names, self._read_chunks)
         beat = ground.settings.heartbeat
         self._idle_every = beat or IDLE_CHECKPOINT
         self._heartbeat: Heartbeat | None = None
@@ -87,6 +105,18 @@ class PostgresCdcReader:
             if self._heartbeat is not None:
                 self._heartbeat.start()
 
+    def _read_chunks(self, desk: Desk) -> ChunkReader:
+        ground = self._ground
+        reading = ChunkReader(
+            ground.settings.connection,
+            ground.application,
+            desk,
+            self._describe,
+            utf8=ground.facts.utf8,
+        )
+        reading.start()
+        return reading
+
     def _seen(self, lsn: int) -> None:
         self._wal_end = max(self._wal_end, lsn)
 
@@ -94,6 +124,7 @@ class PostgresCdcReader:
 
     def poll(self, limit: int, timeout: float) -> Batch | None:
         """Hand over what has arrived; see the contract."""
+        self._copies.look()
         if self._caught_up() or (not self._handed and self._position()):
             # Where the stream will start is stored before the first row of a snapshot goes out.
             return self._without_events()
@@ -130,6 +161,8 @@ class PostgresCdcReader:
         if text is None:
             return
         position = parse_position(text)
+        if "copied" in position.state:
+            self._copies.settled(position.state["copied"])
         if isinstance(position, StreamPosition) and position.lsn > self._acknowledged.lsn:
             asleep = self._acknowledged.lsn <= self._acknowledged.reported
             self._acknowledged.lsn = position.lsn
@@ -158,11 +191,20 @@ class PostgresCdcReader:
 
     def status(self) -> str:
         """Return what the feed waits for, or ""."""
-        return self._feed.status
+        return self._feed.status or self._copies.status
+
+    def want_snapshots(self, requests: Sequence[SnapshotRequest]) -> None:
+        """Tell which snapshots are wanted now; see the contract."""
+        self._copies.want(requests)
+
+    def snapshot_reports(self) -> Sequence[SnapshotReport]:
+        """Return how far they are; see the contract."""
+        return self._copies.reports()
 
     def close(self) -> None:
         """Report the last position and disconnect."""
         self._queue.close()
+        self._copies.close()
         self._feed.close(2.0)
         if self._heartbeat is not None:
             self._heartbeat.close(1.0)
@@ -201,7 +243,9 @@ class PostgresCdcReader:
                 self._snapshot_progress().start = chunk.start
                 return False
             case StreamStarted():
-                self._start_stream(chunk.start)
+                assembler = self._start_stream(chunk.start)
+                self._copies.stream_started(assembler, messages=chunk.messages)
+                self._copies.look()
         return True
 
     def _snapshot_progress(self) -> Progress:
@@ -209,11 +253,16 @@ class PostgresCdcReader:
             raise AssertionError("rows of a snapshot without a snapshot")
         return self._progress
 
-    def _start_stream(self, start: int) -> None:
+    def _start_stream(self, start: int) -> Assembler:
         if self._assembler is not None:
             self._assembler.reconnected()
-            return
+            return self._assembler
         plan = self._plan
+        names = [table.name for table in self._ground.settings.tables]
+        known = plan.carried.get("tables", names)
+        if self._progress is not None or self._ground.settings.snapshot == "never":
+            known = names
+        copy = plan.carried.get("copy")
         skip, read = plan.skip, plan.read
         if self._progress is not None:
             fail_point("after_snapshot")
@@ -228,7 +277,11 @@ class PostgresCdcReader:
             skip=max(skip, (start, 0)) if plan.create_slot else skip,
             start=start,
             read=read,
+            copy=None if copy is None else Copy.from_state(copy),
+            copied=plan.carried.get("copied", 0),
+            known=[name for name in names if name in known],
         )
+        return self._assembler
 
     def _take_messages(self, chunk: Messages, room: int, runs: list[Run]) -> None:
         assembler = self._assembler
@@ -285,7 +338,8 @@ class PostgresCdcReader:
         """Return the position after all that has been taken; "" before anything has."""
         system = self._ground.facts.system
         if self._assembler is not None:
-            return self._assembler.position(system).text()
+            # What else a position says may change in one place; as text it still never goes back.
+            return max(self._assembler.position(system).text(), self._floor)
         if self._progress is None or not self._progress.start:
             return ""
         following = self._chunk or self._held or self._queue.peek()
@@ -300,7 +354,7 @@ class PostgresCdcReader:
             if self._snapshot_batches:
                 fail_point("mid_snapshot")
             self._snapshot_batches += 1
-        self._handed = self._position()
+        self._handed = self._floor = self._position()
         self._checkpointed = time.monotonic()
         reads = any(run.operation == "READ" for run in runs)
         return Batch(
@@ -323,6 +377,7 @@ class PostgresCdcReader:
         return (
             self._end is not None
             and assembler is not None
+            and not self._copies.busy
             and not assembler.in_transaction
             and assembler.lsn >= self._end
         )
@@ -337,7 +392,7 @@ class PostgresCdcReader:
         if over or self._idle_position():
             position = self._position()
             if position and position != self._handed:
-                self._handed = position
+                self._handed = self._floor = position
                 self._checkpointed = time.monotonic()
                 makers = self._columns.of_stream
                 return Batch(0, {}, after={self._slot: position}, makers=makers, state=[])

@@ -37,8 +37,10 @@ def begin(connection: Connection, snapshot: str | None) -> None:
         connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
 
 
-def copy_statement(source: SnapshotTable, after: Sequence[str] | None) -> sql.Composed:
-    """Return the COPY of a table's rows in key order, after the key `after`.
+def copy_statement(
+    source: SnapshotTable, after: Sequence[str] | None, *, limit: int | None = None
+) -> sql.Composed:
+    """Return the COPY of a table's rows in key order, after the key `after`, at most `limit`.
 
     A table without a key that can be compared here is read as it lies.
     """
@@ -64,13 +66,15 @@ def copy_statement(source: SnapshotTable, after: Sequence[str] | None) -> sql.Co
     where: sql.Composable = sql.SQL("")
     if conditions:
         where = sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(conditions))
-    return sql.SQL("COPY (SELECT {} FROM {}{}{}{}) TO STDOUT").format(
+    most = sql.SQL("") if limit is None else sql.SQL(" LIMIT {}").format(sql.Literal(limit))
+    return sql.SQL("COPY (SELECT {} FROM {}{}{}{}{}) TO STDOUT").format(
         sql.SQL(", ").join(selected),
         # Children of a table by inheritance are tables of their own; partitions are not.
         sql.SQL("" if source.partitioned else "ONLY "),
         sql.Identifier(codec.schema, codec.table),
         where,
         order,
+        most,
     )
 
 

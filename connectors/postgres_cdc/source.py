@@ -21,7 +21,7 @@ from connectors.postgres_cdc.connection import Connection, connect_error, connec
 from connectors.postgres_cdc.feed import Ground
 from connectors.postgres_cdc.position import parse_position
 from connectors.postgres_cdc.reader import PostgresCdcReader
-from connectors.postgres_cdc.requirements import publication_problem, require
+from connectors.postgres_cdc.requirements import publication_problem, require, table_problems
 from connectors.postgres_cdc.settings import DEFAULT_TYPE, PostgresCdcSettings
 from connectors.postgres_cdc.snapshot import SnapshotTable
 from connectors.postgres_cdc.tables import snapshot_table
@@ -104,7 +104,13 @@ class PostgresCdcSource:
             type_of=_type_template(settings, opening),
         )
         end = facts.wal_lsn if opening.until_caught_up else None
-        return PostgresCdcReader(ground, decided, interest, shape, end=end)
+
+        def describe(asked: Connection, name: str) -> SnapshotTable:
+            return _described(asked, settings, facts, types, name)
+
+        return PostgresCdcReader(
+            ground, decided, interest, shape, end=end, describe=describe, stored=text or ""
+        )
 
     def _publication(
         self, connection: Connection, facts: ServerFacts, tables: Sequence[TableFacts]
@@ -124,6 +130,34 @@ class PostgresCdcSource:
         if problem is not None:
             raise problem
         return found
+
+
+def _described(
+    connection: Connection,
+    settings: PostgresCdcSettings,
+    facts: ServerFacts,
+    types: TypeCatalog,
+    name: str,
+) -> SnapshotTable:
+    """Return a table as it is and is published now. Raises FatalError where it is not."""
+    wanted = next(table for table in settings.tables if table.name == name)
+    found = catalog.read_table(connection, wanted)
+    published = catalog.read_publication(connection, settings.publication_name, facts.version)
+    for problem in table_problems(settings, wanted, found):
+        raise problem
+    if found is None or published is None or name not in published.tables:
+        raise FatalError(
+            f"{name} is not in the publication {settings.publication_name} any more.",
+            code="publication_mismatch",
+            hint="Its changes are not sent; add it again, and ask for the snapshot anew.",
+            publication=settings.publication_name,
+        )
+    missing = types.missing(oid for _, oid in found.columns)
+    if missing:
+        catalog.add_types(connection, types, missing)
+    return _snapshot_tables(
+        settings.model_copy(update={"tables": [wanted]}), facts, [found], published, types
+    )[0]
 
 
 def _snapshot_tables(

@@ -64,11 +64,16 @@ class Stream:
         status_interval: float,
         silence: float,
         eager: bool = False,
+        messages: bool = False,
     ) -> None:
-        """`eager`: ask for an answer with every status, to learn soon where the WAL ends."""
-        options = sql.SQL("proto_version '1', publication_names {}").format(
+        """`eager`: ask for an answer with every status, to learn soon where the WAL ends.
+
+        `messages`: have logical messages sent, everybody's.
+        """
+        options = sql.SQL("proto_version '1', publication_names {}{}").format(
             # The option holds a list of identifiers.
-            sql.Literal(sql.Identifier(publication).as_string(None))
+            sql.Literal(sql.Identifier(publication).as_string(None)),
+            sql.SQL(", messages 'true'" if messages else ""),
         )
         connection.execute(
             sql.SQL("START_REPLICATION SLOT {} LOGICAL {} ({})").format(

@@ -59,6 +59,10 @@ class Table:
         found = (values[index] for index in self.codec.key)
         return [value if isinstance(value, bytes) else b"" for value in found]
 
+    def text_key(self, line: bytes) -> tuple[str, ...]:
+        """Return the key of a line of COPY, as positions keep it."""
+        return tuple(value.decode() for value in self.key_values(self.codec.split_line(line)))
+
     def typed_row(self, values: Sequence[Value]) -> dict[str, Any]:
         """Return column → value as conditions compare it."""
         row: dict[str, Any] = {}

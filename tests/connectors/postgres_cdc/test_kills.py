@@ -46,10 +46,10 @@ with flow.open() as reading:
 
 
 class Child:
-    def __init__(self, database, positions, point):
+    def __init__(self, database, positions, point, script=CHILD):
         environment = os.environ | {"PENSTOCK_FAIL_POINT": point, "PYTHONPATH": str(Path.cwd())}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, database, json.dumps(positions)],
+            [sys.executable, "-c", script, database, json.dumps(positions)],
             env=environment,
             stdout=subprocess.PIPE,
         )
