@@ -60,6 +60,7 @@ from flows.runtime.saga_retries import SagaRetries
 from flows.runtime.signal_inbox import SignalInbox
 from flows.runtime.signals import Signalling
 from flows.runtime.sinks import key_maker, renderer, value_renderer
+from flows.runtime.snapshot_requests import ask_for_snapshots
 from flows.runtime.takeover import takeover_of
 from flows.runtime.transactions import scope_of
 from flows.runtime.unread import Unread
@@ -254,6 +255,7 @@ def run_worker(
             )
             inbox.start()
             opened.callback(inbox.close)
+            ask_for_snapshots(plan, order.source, reader, halt, opened)
             shares_thread = bool(order.addresses) and order.of > 1
             resumer = Resumer(
                 plan.name,

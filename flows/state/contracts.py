@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from flows.state.saga_store import SagaStore
     from flows.state.schema_store import SchemaStore
     from flows.state.signals import Signals
+    from flows.state.snapshot_store import Snapshots
     from flows.state.waiting import Waiting
 
 
@@ -61,6 +62,8 @@ class StateStore(Protocol):
     """What operators ask of single executions: pause, resume, retry, skip, cancel."""
     schemas: SchemaStore
     """The rows of the schema registry."""
+    snapshots: Snapshots
+    """Snapshots that were asked for of sources that run."""
     inbox: InboxStore
     """What a server has taken in for sources, and what came of it."""
 

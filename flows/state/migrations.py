@@ -136,6 +136,10 @@ def _add_backfills(connection: Connection) -> None:
     tables.backfills.create(connection, checkfirst=True)
 
 
+def _add_snapshots(connection: Connection) -> None:
+    tables.snapshots.create(connection, checkfirst=True)
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -156,6 +160,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_inbox,
     _add_signals,
     _add_backfills,
+    _add_snapshots,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

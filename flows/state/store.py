@@ -59,6 +59,7 @@ from flows.state.rows import (
 from flows.state.saga_store import SagaStore, compensation_row, saga_row
 from flows.state.schema_store import SchemaStore
 from flows.state.signals import Signals, record_signals
+from flows.state.snapshot_store import Snapshots
 from flows.state.waiting import Waiting
 
 _NO_LAG = Lag()
@@ -111,6 +112,7 @@ class SqlStateStore:
         self.inbox = InboxStore(database)
         self.signals = Signals(database)
         self.backfills = Backfills(database)
+        self.snapshots = Snapshots(database)
         self._unanswered: _Commit | None = None
 
     def kept_keys(self, flow: str | None) -> StateShelf:

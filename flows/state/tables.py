@@ -576,6 +576,27 @@ backfills = Table(
     Index("penstock_backfills_flow", "flow", "id"),
 )
 
+snapshots = Table(
+    "penstock_snapshots",
+    metadata,
+    # Grows, and is never given twice: a source's position says up to which it has come.
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("flow", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("tables", Text, nullable=False),
+    # waiting, running, paused, done, failed, cancelled
+    Column("status", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("table", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("error_code", Text, nullable=False),
+    Column("error_message", Text, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Index("penstock_snapshots_status", "flow", "source", "status", "id"),
+    sqlite_autoincrement=True,
+)
+
 
 class server_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is
     """The database's clock in seconds since the epoch: one clock for all workers' leases."""

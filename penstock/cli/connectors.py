@@ -10,13 +10,14 @@ import typer
 from penstock.cli.help import examples
 from penstock.cli.options import Output
 from penstock.cli.output import print_json, print_table
+from penstock.cli.snapshots import SNAPSHOT_EXAMPLES, SNAPSHOTS_EXAMPLES, snapshot, snapshots
 
 connectors = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @connectors.callback()
 def _group() -> None:
-    """List connectors and steps, and describe their configuration."""
+    """List connectors and steps, describe their configuration, have rows read again."""
 
 
 @connectors.command(
@@ -77,6 +78,10 @@ def describe(
         ["KEY", "TYPE", "DEFAULT", "MEANING"],
         [(f.name, f.type, "required" if f.required else f.default, f.description) for f in fields],
     )
+
+
+connectors.command("snapshot", epilog=SNAPSHOT_EXAMPLES)(snapshot)
+connectors.command("snapshots", epilog=SNAPSHOTS_EXAMPLES)(snapshots)
 
 
 def _as_dict(found: Any) -> dict[str, Any]:
