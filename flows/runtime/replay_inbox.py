@@ -15,6 +15,7 @@ from connectors.errors import PenstockError, RetryableError
 from flows.plan import PipelinePlan
 from flows.runtime.halt import Halt
 from flows.state.contracts import StateStore
+from flows.state.replay_outcomes import TRIGGER_REQUESTED
 from flows.state.replays import Taken
 
 IDLE, ACTIVE, SOON = 1.0, 0.1, 0.01
@@ -184,7 +185,8 @@ class ReplayInbox:
         pipeline = self._pipelines.get(name)
         if pipeline is None:
             return "pipeline_gone", f"the source {self._source} no longer starts pipeline {name}."
-        if not pipeline.dead_letter.replayable:
+        started = taken.letter.error_code == TRIGGER_REQUESTED
+        if not pipeline.dead_letter.replayable and not started:
             return "not_replayable", f"pipeline {name} says dead_letter.replayable: false."
         if taken.from_step and pipeline.saga is not None:
             saga = f"pipeline {name} has a saga, which has undone the steps before the failed one"

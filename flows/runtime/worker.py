@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from zlib import crc32
@@ -213,7 +214,10 @@ def run_worker(
         if order.reads:
             # The reader is opened later: nothing is asked of `owns` before.
             signalling = Signalling(
-                signals, parkings, committer, lambda part: reader is not None and reader.owns(part)
+                signals,
+                parkings,
+                committer,
+                lambda part: reader is not None and _owns(order, reader, part),
             )
         sagas = open_sagas(plan, source_plan, lease, halt, opened)
         branches = assemble_branches(
@@ -241,7 +245,7 @@ def run_worker(
                 reader = job.open_reader(positions, halt)
             opened.callback(reader.close)
             for place in places:
-                if place.pipeline in parkings and reader.owns(place.partition):
+                if place.pipeline in parkings and _owns(order, reader, place.partition):
                     parkings[place.pipeline].take_over(place)
             inbox = _inbox(
                 order,
@@ -269,7 +273,7 @@ def run_worker(
                     source_plan.pipelines,
                     parkings=parkings,
                     sagas=sagas,
-                    owns=reader.owns,
+                    owns=partial(_owns, order, reader),
                     stored=lambda: committer.stored,
                 )
                 if sagas
@@ -333,6 +337,14 @@ def _open_reader(order: WorkerOrder, plan: FlowPlan, positions: Mapping[str, Pos
     return open_source(source, opening)
 
 
+def _owns(order: WorkerOrder, reader: Reader, partition: str) -> bool:
+    """Whether what is of this source partition is this worker's.
+
+    What could not be read has none, nor has what was started by hand: the first worker takes it.
+    """
+    return reader.owns(partition) if partition else order.index == 0
+
+
 def _inbox(
     order: WorkerOrder,
     plan: FlowPlan,
@@ -346,17 +358,13 @@ def _inbox(
 ) -> ReplayInbox:
     pipelines = {pipeline.name: pipeline for pipeline in plan.source(order.source).pipelines}
 
-    def owns(partition: str) -> bool:
-        # What could not be read has none: the first worker takes it.
-        return reader.owns(partition) if partition else order.index == 0
-
     return ReplayInbox(
         plan.name,
         order.source,
         pipelines,
         clustered=[name for name in pipelines if name not in parkings],
         by=f"{order.holder}/{order.shard}#{lease.fence}",
-        owns=owns,
+        owns=partial(_owns, order, reader),
         open_store=lambda: open_store(plan.state_url),
         committer=committer,
         halt=halt,

@@ -22,6 +22,11 @@ REPLAY_REQUESTED = "replay_requested"
 """The error code of an entry that is no failure: somebody wants a recorded execution run again. It
 lives as long as its replay has it."""
 
+TRIGGER_REQUESTED = "trigger_requested"
+"""Of an entry that is no failure either: somebody wants a pipeline to be started with its event."""
+
+REQUESTED = (REPLAY_REQUESTED, TRIGGER_REQUESTED)
+
 _ENDED = replays.c.done + replays.c.failed + replays.c.skipped + replays.c.returned
 
 
@@ -61,7 +66,7 @@ _return_letter = (
 )
 
 
-_forget_requested = _forget_letter.where(dead_letters.c.error_code == REPLAY_REQUESTED)
+_forget_requested = _forget_letter.where(dead_letters.c.error_code.in_(REQUESTED))
 
 
 def record_outcomes(connection: Connection, flow: str, replayed: Sequence[Replayed]) -> None:

@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from flows.state.database import Database, transaction
 from flows.state.records import DeadLetter
-from flows.state.replay_outcomes import ACTIVE, REPLAY_REQUESTED, finishing
+from flows.state.replay_outcomes import ACTIVE, REQUESTED, finishing
 from flows.state.rows import LETTER_FIELDS, Row, letter_of
 from flows.state.tables import dead_letters, leases, replay_entries, replays, sagas, server_now
 
@@ -245,9 +245,7 @@ class Replays:
                 ended = list(connection.execute(ending).scalars())
                 returned = and_(dead_letters.c.id.in_(ended), dead_letters.c.replay == replay)
                 connection.execute(
-                    delete(dead_letters).where(
-                        returned, dead_letters.c.error_code == REPLAY_REQUESTED
-                    )
+                    delete(dead_letters).where(returned, dead_letters.c.error_code.in_(REQUESTED))
                 )
                 connection.execute(
                     update(dead_letters).where(returned).values(status="waiting", replay=None)

@@ -213,3 +213,20 @@ class SkipBody(SignalBody):
 
     execution: bool = False
     """All that is left of it; else its next step."""
+
+
+class TriggerBody(Settings):
+    """The event that starts a pipeline."""
+
+    pipeline: str
+    """The pipeline's name."""
+    data: Any
+    """The event's data."""
+    type: str | None = None
+    """The event's type; without it the trigger's `event_type`, else `penstock.trigger`."""
+    key: str | None = None
+    """Its partition key."""
+    subject: str | None = None
+    """What it is about."""
+    id: str | None = None
+    """Its id; else one is made."""

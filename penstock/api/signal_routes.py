@@ -1,18 +1,38 @@
-"""Routes of signals: what an operator asks of an execution that waits or runs."""
+"""Routes that start an execution by hand, and of signals: what is asked of one that waits or runs."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from dlq.replay import replay_document
+from dlq.trigger import Wish, trigger
 from flows.history.asking import ask_one
 from flows.history.documents import signal_document
+from flows.state.jsontext import json_text
+from flows.state.replays import Replay
 from flows.state.signals import Action, Signal
 from penstock.api.calls import Call, Route
+from penstock.api.documents import ReplayDocument
 from penstock.api.execution_documents import SignalDocument
-from penstock.api.queries import SignalBody, SkipBody
+from penstock.api.queries import SignalBody, SkipBody, TriggerBody
 from penstock.api.readers import Stores
 
 Json = dict[str, Any]
+
+
+async def start_execution(call: Call) -> Json:
+    """Run an event through a pipeline, effects and all: what is answered is the replay that does it.
+
+    /api/v1/dlq/replays/{replay}/entries says what came of it, with the execution's id.
+    """
+    plan, body = call.backend.plan, call.body
+    wish = Wish(body.pipeline, json_text(body.data), body.type, body.key, body.subject, body.id)
+
+    def ask(stores: Stores) -> Replay:
+        with stores.writer() as store:
+            return trigger(store, plan, wish, by=f"{call.caller or 'somebody'} (API)")
+
+    return replay_document(await call.ask_to_the_end(ask))
 
 
 async def pause_execution(call: Call) -> Json:
@@ -64,6 +84,14 @@ async def _ask(call: Call, action: Action) -> Json:
 _ONE = "/api/v1/executions/{execution}"
 
 ROUTES = (
+    Route(
+        "POST",
+        "/api/v1/executions",
+        start_execution,
+        ReplayDocument,
+        body=TriggerBody,
+        status=202,
+    ),
     Route("POST", f"{_ONE}/pause", pause_execution, SignalDocument, body=SignalBody, status=202),
     Route("POST", f"{_ONE}/resume", resume_execution, SignalDocument, body=SignalBody, status=202),
     Route("POST", f"{_ONE}/retry", retry_execution, SignalDocument, body=SignalBody, status=202),

@@ -24,6 +24,7 @@ from penstock.cli import (
     saga,
     schema,
     state,
+    trigger,
     trying,
     validate,
 )
@@ -58,6 +59,7 @@ for name, module, command in (
     ("test", cases, cases.run_cases),
     ("try", trying, trying.try_expression),
     ("run", run, run.run),
+    ("trigger", trigger, trigger.trigger),
 ):
     app.command(name, epilog=module.EXAMPLES)(command)
 app.add_typer(connectors.connectors, name="connectors")

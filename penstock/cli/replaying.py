@@ -171,7 +171,7 @@ def _see_through(wanted: Wanted, replay: Replay, plan: FlowPlan | None) -> int:
         return _left_to_the_flow(wanted, replay)
     try:
         with _bar(f"replay {replay.id}", replay.total) as (advance, log_line):
-            code = _follow(wanted, replay.id, plan, advance, log_line)
+            code = follow(wanted, replay.id, plan, advance, log_line)
     except KeyboardInterrupt:
         _say_how_to_go_on(wanted, replay.id)
         raise
@@ -183,13 +183,17 @@ def _see_through(wanted: Wanted, replay: Replay, plan: FlowPlan | None) -> int:
     return exits.FOUND_FAILURES if replay.failed or replay.returned else exits.DONE
 
 
-def _follow(
+def follow(
     wanted: Wanted,
     number: int,
     plan: FlowPlan | None,
     advance: Callable[[int], None],
     log_line: Callable[[bytes], None],
 ) -> int:
+    """Follow a replay to its end, running in place what no worker runs; return the exit code.
+
+    `advance` is told how many have ended.
+    """
     replays = wanted.store.replays
 
     def look() -> None:

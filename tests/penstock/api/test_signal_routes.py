@@ -68,3 +68,15 @@ def test_what_has_ended_or_is_nowhere_obeys_nothing(served, store, lease):
     store.release_lease(lease)
     answer = served.client.post(f"{ALL}/01a1fcd0-3d1c-7b10-9f3e-0c2d7f1d2a11/cancel")
     assert problem(answer) == (409, "execution_not_running")
+
+
+def test_a_pipeline_is_started_by_hand(served, store):
+    body = {"pipeline": "enrich", "data": {"total": 12}, "key": "k", "type": "order.created"}
+    answer = served.client.post(ALL, json=body)
+    assert answer.status_code == 202, answer.text
+    replay = answer.json()
+    assert (replay["total"], replay["created_by"]) == (1, "somebody (API)")
+    (entry,) = store.replays.entries(replay["id"], 9)
+    assert (entry.pipeline, entry.status) == ("enrich", "waiting")
+    unknown = served.client.post(ALL, json={"pipeline": "x", "data": 1})
+    assert problem(unknown) == (404, "unknown_pipeline")
