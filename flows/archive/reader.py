@@ -35,16 +35,14 @@ class ArchiveReader:
         source: str,
         wanted: Wanted,
         *,
-        first: int,
         last: int,
         gone: int,
     ) -> None:
-        """`first` and `last`: chunks that are read; `gone`: the last that had been forgotten by now."""
+        """`last`: the last chunk that is read; `gone`: the last that had been forgotten by now."""
         self._store = store
         self._flow = flow
         self._source = source
         self._wanted = wanted
-        self._first = first
         self._last = last
         self._gone = gone
         self._pieces: queue.Queue[Piece | PenstockError | None] = queue.Queue(AHEAD)
@@ -134,7 +132,7 @@ class ArchiveReader:
             yield joined(waiting)
 
     def _each(self) -> Iterator[Piece]:
-        after = self._first - 1
+        after = self._retrying(self._first) - 1
         while after < self._last:
             page = self._retrying(lambda after=after: self._page(after))  # type: ignore[misc]
             if not page:
@@ -144,6 +142,12 @@ class ArchiveReader:
                 if piece is not None:
                     yield piece
             after = page[-1].id
+
+    def _first(self) -> int:
+        """Return the first chunk to read, once all up to the last are there to be seen."""
+        self._store.wait_for_commits(self._flow)
+        wanted = self._wanted
+        return self._store.extent(self._flow, self._source, wanted.since, wanted.until).first_id
 
     def _page(self, after: int) -> list[ChunkPlace]:
         wanted = self._wanted

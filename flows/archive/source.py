@@ -83,7 +83,6 @@ class ArchiveSource:
             self._flow,
             self._source,
             wanted,
-            first=extent.first_id,
             last=extent.last_id,
             gone=gone,
         )

@@ -33,7 +33,7 @@ from flows.state.database import Database, transaction
 from flows.state.queries import upsert_of
 from flows.state.records import ArchiveChunk
 from flows.state.rows import Row, span_of
-from flows.state.tables import archive_chunks, archive_totals
+from flows.state.tables import archive_chunks, archive_totals, leases
 
 WHOLE, DAMAGED, GIVEN_UP, NOT_ARCHIVED = range(4)
 """What a chunk's `state` says; the last is no chunk, but a time in which the flow ran without one."""
@@ -184,6 +184,22 @@ class ArchiveStore:
         """Return what chunks there are of [since, until), in seconds."""
         found = self._rows(_extent(), flow=flow, source=source, start=since, end=until)[0]
         return Extent(*found) if found[0] is not None else Extent()
+
+    def wait_for_commits(self, flow: str) -> None:
+        """Wait for transactions that have begun to store chunks: what they add may have smaller ids.
+
+        Each holds its lease's row while it lasts. SQLite has one at a time. Raises RetryableError when
+        that takes too long.
+        """
+        if self._database.dialect != "postgresql":
+            return
+        held = select(leases.c.shard).where(leases.c.flow == flow).order_by(leases.c.shard)
+
+        def work(connection: Connection) -> None:
+            with transaction(connection):
+                connection.execute(held.with_for_update(read=True)).all()
+
+        self._database.run(work)
 
     def page(
         self, flow: str, source: str, *, since: float, until: float, after: int, last: int

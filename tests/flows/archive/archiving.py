@@ -60,7 +60,8 @@ class Archived:
             chunk = archive_chunk(hold(batch), source, time.time() if now is None else now)
             self.commits += 1
             settled = Settlement("enrich", Counts(done=batch.size), archived=[chunk])
-            self.store.commit(self.lease, source, [settled], {"p": f"{self.commits:06}"}, {})
+            after = {self.lease.shard: f"{self.commits:06}"}
+            self.store.commit(self.lease, source, [settled], after, {})
 
     @property
     def source(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import pytest
 
@@ -10,6 +11,7 @@ from connectors.batch import Change
 from connectors.contracts import Opening, Shard, Surveying, Window
 from connectors.errors import FatalError, FlowFileError, PermanentError, RetryableError
 from flows.archive.source import archive_of
+from flows.state import store as store_module
 from tests.flows.archive.archiving import (
     ATTRIBUTES,
     EVER,
@@ -154,6 +156,33 @@ def test_chunks_without_an_event_of_the_wanted_type_are_not_even_read(archived):
     paid = archive_of(archived.store, "shop", "orders", event_type="order.p*")
     reader = paid.open(Opening(shard=Shard(), positions={}, window=EVER))
     assert [n for batch in batches_of(reader) for n in numbers_of(batch)] == [3, *range(100, 200)]
+
+
+@pytest.mark.postgres
+def test_a_chunk_that_another_worker_is_just_storing_is_waited_for(database, opening, monkeypatch):
+    first, second = opening(database), opening(database)
+    slow = Archived(first, first.acquire_lease("shop", "orders/0", "me", 60.0))
+    fast = Archived(second, second.acquire_lease("shop", "orders/1", "me", 60.0))
+    fast.add(events(0))
+    stored, go_on = threading.Event(), threading.Event()
+
+    def hesitate(_name):
+        if threading.current_thread() is thread:
+            stored.set()
+            go_on.wait(60)
+
+    monkeypatch.setattr(store_module, "fail_point", hesitate)
+    thread = threading.Thread(target=slow.add, args=[events(1)])
+    thread.start()
+    try:
+        assert stored.wait(60)
+        fast.add(events(2))
+        reader = fast.source.open(Opening(shard=Shard(), positions={}, window=Window(1000, 9000)))
+        assert reader.poll(10, 0.5) is None  # what is stored already comes behind it
+    finally:
+        go_on.set()
+        thread.join()
+    assert [n for batch in batches_of(reader) for n in numbers_of(batch)] == [1, 2]
 
 
 def test_an_archive_is_read_by_time_alone(archived):
