@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import operator
+import os
+import random
 
 import psycopg
 import pytest
@@ -28,6 +30,7 @@ from tests.flows.runtime.running import (
 )
 
 PARTITIONS = 3
+KILLS = int(os.environ.get("PENSTOCK_CHAOS_KILLS", "3"))
 KEPT = {"retention": "7d", "max_size": "1GB"}
 
 
@@ -108,6 +111,27 @@ def test_a_kill_leaves_in_the_archive_what_is_settled_and_nothing_twice(flow, ka
     assert again.wait() == 0, again.text()
     assert archiving.numbers() == [list(range(1000))] * PARTITIONS
     assert flow.totals() == {"copy": (3000, 0, 0)}
+
+
+@pytest.mark.kafka
+@pytest.mark.chaos
+def test_kills_at_random_leave_in_the_archive_what_is_settled(flow, kafka):
+    chance = random.Random(7)
+    archiving = Archiving(flow, kafka)
+    kills = 0
+    while kills < KILLS:
+        archiving.fill(chance.randrange(200, 2000))
+        worker = WorkerProcess(flow.path, "orders")
+        worker.wait_until("running")
+        before = done(flow)
+        wanted = chance.randrange(1, 1500)
+        wait_for(lambda: done(flow) >= min(before + wanted, sum(archiving.counts)), "some events")  # noqa: B023
+        worker.kill()
+        kills += 1
+        archiving.archived_to_the_checkpoint()
+    again = WorkerProcess(flow.path, "orders", until_caught_up=True)
+    assert again.wait() == 0, again.text()
+    assert archiving.numbers() == [list(range(count)) for count in archiving.counts]
 
 
 @pytest.mark.kafka
