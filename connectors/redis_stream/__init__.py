@@ -3,8 +3,8 @@
 settings    what a flow file may write
 source      opens a reader of a consumer group       → reader
 reader      batches out of what was read             → fetching (reads, claims), keeping (acknowledges)
-decoding    entries as a batch's columns
-progress    what was handed over, and what of it is settled (pure)
+decoding    entries as a batch's columns (what is settled of them: connectors.progress)
+buffer      what was read and not handed over yet
 group       questions to a server about streams and groups
 sink        batches as pipelined XADDs
 connection  one connection to the server, or to the master that Sentinels name

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.redis_stream.progress import EntryId, Progress
+from connectors.progress import Progress
+from connectors.redis_stream.entries import EntryId
 
 Entries = list[tuple[EntryId, list[bytes]]]
 """Of one stream: id, and field, value, field, value, …"""

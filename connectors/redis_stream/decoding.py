@@ -45,8 +45,9 @@ from connectors.enveloping import (
     text_of_key,
 )
 from connectors.errors import PermanentError
+from connectors.progress import number_text
 from connectors.redis_stream.buffer import Entries
-from connectors.redis_stream.progress import EntryId, number_text
+from connectors.redis_stream.entries import EntryId
 
 PREFIX = KAFKA_PREFIX
 """Of the fields that hold a CloudEvent's attributes in binary mode: there is no binding of Redis's."""

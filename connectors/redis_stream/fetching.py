@@ -17,6 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from connectors.errors import FatalError
 from connectors.redis_stream.buffer import Buffer, Stream, entries_of
 from connectors.redis_stream.connection import Link
+from connectors.redis_stream.entries import EntryId, order_of
 from connectors.redis_stream.failures import is_missing_group, translated
 from connectors.redis_stream.group import (
     ensure_group,
@@ -25,7 +26,6 @@ from connectors.redis_stream.group import (
     missed,
     stream_facts,
 )
-from connectors.redis_stream.progress import EntryId, order_of
 from connectors.redis_stream.settings import RedisStreamSource, start_id
 
 _AT_ONCE = 1000

@@ -14,8 +14,8 @@ from redis.exceptions import ResponseError
 
 from connectors.errors import FatalError
 from connectors.redis_stream.connection import Link
+from connectors.redis_stream.entries import EntryId, order_of
 from connectors.redis_stream.failures import said_by
-from connectors.redis_stream.progress import EntryId, order_of
 
 log = structlog.get_logger("penstock.redis")
 

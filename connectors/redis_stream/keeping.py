@@ -16,10 +16,10 @@ from redis.exceptions import RedisError
 from connectors.errors import FatalError
 from connectors.redis_stream.buffer import Buffer, Stream
 from connectors.redis_stream.connection import Argument, Link
+from connectors.redis_stream.entries import EntryId
 from connectors.redis_stream.failures import translated
 from connectors.redis_stream.fetching import FIRST_DELAY, LONGEST_DELAY
 from connectors.redis_stream.group import group_facts, log
-from connectors.redis_stream.progress import EntryId
 from connectors.redis_stream.settings import RedisStreamSource
 
 _AT_ONCE = 1000

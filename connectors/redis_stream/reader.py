@@ -9,9 +9,9 @@ from connectors.batch import Batch, Position
 from connectors.contracts import EndOfSource, Lag, Shard
 from connectors.redis_stream.buffer import Buffer, Chunk, Stream
 from connectors.redis_stream.decoding import Format, Run, batch_of
+from connectors.redis_stream.entries import order_of
 from connectors.redis_stream.fetching import Fetcher
 from connectors.redis_stream.keeping import Keeper
-from connectors.redis_stream.progress import order_of
 
 
 class RedisReader:

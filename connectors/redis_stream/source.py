@@ -9,15 +9,16 @@ from collections.abc import Iterable
 from redis.exceptions import BusyLoadingError, RedisError
 
 from connectors.contracts import Check, Opening, Shard, SourceTraits
+from connectors.progress import Progress, partition_of, stored_of
 from connectors.redis_stream import preflight
 from connectors.redis_stream.buffer import Buffer, Stream
 from connectors.redis_stream.connection import Link
 from connectors.redis_stream.decoding import Format
+from connectors.redis_stream.entries import order_of
 from connectors.redis_stream.failures import at_start
 from connectors.redis_stream.fetching import Fetcher
 from connectors.redis_stream.group import ensure_group, refuse_cluster, stream_facts
 from connectors.redis_stream.keeping import Keeper
-from connectors.redis_stream.progress import Progress, order_of, partition_of, stored_of
 from connectors.redis_stream.reader import RedisReader
 from connectors.redis_stream.settings import RedisStreamSource, start_id
 

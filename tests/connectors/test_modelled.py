@@ -11,8 +11,6 @@ from connectors.registry import connector_type
 from connectors.schedule.cron import parse_cron
 
 MINIMAL = {
-    "source.aws_sqs": {"queue_url": "https://sqs.eu-west-1.amazonaws.com/1/jobs"},
-    "sink.aws_sqs": {"queue_url": "http://127.0.0.1:9324/queue/jobs.fifo", "message_group": "g"},
     "sink.elasticsearch": {"urls": ["http://127.0.0.1:9200"], "index": "orders"},
     "sink.email": {
         "host": "mail",
@@ -54,13 +52,6 @@ def refused(name, **changes):
 @pytest.mark.parametrize(
     ("name", "changes", "expected"),
     [
-        ("source.aws_sqs", {"queue_url": "jobs"}, "a URL such as https://"),
-        ("source.aws_sqs", {"wait_time": "30s"}, "less than or equal to 20"),
-        ("source.aws_sqs", {"access_key_id": "AKIA"}, "secret_access_key together"),
-        ("source.aws_sqs", {"queue_url": ...}, "Field required"),
-        ("source.aws_sqs", {"visiblity_timeout": "60s"}, "Extra inputs"),
-        ("sink.aws_sqs", {"delay": "10s"}, "a FIFO queue takes none"),
-        ("sink.aws_sqs", {"queue_url": "http://h/jobs"}, "ends in .fifo"),
         ("sink.elasticsearch", {"username": "u"}, "username and password together"),
         ("sink.elasticsearch", {"id": None, "operation": "update"}, "an id, which"),
         ("sink.email", {"host": ...}, "host, the SMTP server"),

@@ -3,6 +3,7 @@
     postgres, postgres16    PostgresServer      session
     database, database16    DSN of a database   test; dropped afterwards, with its slots
     kafka                   KafkaBroker         session
+    elasticmq               ElasticMqServer     session
     toxiproxy               Toxiproxy           session
     proxies                 open a Proxy        test; closed afterwards
     valkey                  ValkeyServer        session
@@ -28,6 +29,7 @@ import pytest
 from psycopg import sql
 
 from penstock.embedded.postgres import PostgresServer
+from tests.services.elasticmq import ElasticMqServer
 from tests.services.kafka import KafkaBroker
 from tests.services.pubsub import PubsubFake
 from tests.services.toxiproxy import Proxy, Toxiproxy
@@ -86,6 +88,12 @@ def redis_url(valkey: ValkeyServer) -> Iterator[str]:
         client.flushall()
     yield valkey.url
     valkey.start_again()  # nothing, unless the test left it stopped
+
+
+@pytest.fixture(scope="session")
+def elasticmq() -> Iterator[ElasticMqServer]:
+    with open_folder() as folder, ElasticMqServer.start(folder) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

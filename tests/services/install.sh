@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure the servers that tests start are on this machine: Apache Kafka's jars, the toxiproxy
-# binary and Google's fake of Pub/Sub, kept in the user's cache folder. Downloads once; a moment when all is there.
+# Makes sure the servers that tests start are on this machine: Apache Kafka's and ElasticMQ's jars, the
+# toxiproxy binary and Google's fake of Pub/Sub, kept in the user's cache folder. Downloads once; a moment when all is there.
 set -euo pipefail
 
 kafka=4.3.1 # 4.4.0 can't be resolved
@@ -8,14 +8,16 @@ slf4j=1.7.36
 copy_dependencies=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 toxiproxy=2.5.0
 pubsub_fake=2.3.0 # as pubsub_fake/go.mod says
+elasticmq=1.7.1
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 services="${XDG_CACHE_HOME:-$HOME/.cache}/penstock/services"
 jars="$services/kafka-$kafka"
 proxy="$services/toxiproxy-$toxiproxy"
 pubsub="$services/pubsub-fake-$pubsub_fake"
+queues="$services/elasticmq-$elasticmq"
 
-complete() { [[ -d "$jars" && -d "$proxy" && -d "$pubsub" ]] && command -v java >/dev/null; }
+complete() { [[ -d "$jars" && -d "$proxy" && -d "$pubsub" && -d "$queues" ]] && command -v java >/dev/null; }
 complete && exit 0
 
 # Two runs at once (pytest's workers, two checkouts) must not download beside each other.
@@ -63,6 +65,22 @@ if [[ ! -d "$jars" ]]; then
 POM
     mvn -q -B -Dstyle.color=never -f "$unfinished/pom.xml" "$copy_dependencies" -DoutputDirectory="$unfinished/jars" >&2
     mv "$unfinished/jars" "$jars"
+fi
+
+if [[ ! -d "$queues" ]]; then
+    need "Maven, to download ElasticMQ" maven "mvn -v"
+    say "downloading ElasticMQ $elasticmq"
+    cat >"$unfinished/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>penstock</groupId><artifactId>test-sqs</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>org.elasticmq</groupId><artifactId>elasticmq-server_2.13</artifactId><version>$elasticmq</version></dependency>
+  </dependencies>
+</project>
+POM
+    mvn -q -B -Dstyle.color=never -f "$unfinished/pom.xml" "$copy_dependencies" -DoutputDirectory="$unfinished/queues" >&2
+    mv "$unfinished/queues" "$queues"
 fi
 
 if [[ ! -d "$proxy" ]]; then

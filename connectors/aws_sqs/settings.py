@@ -1,4 +1,4 @@
-"""Amazon SQS: `source.aws_sqs` and `sink.aws_sqs`, modelled and validated; not built yet."""
+"""What a flow file may write for Amazon SQS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing_extensions import Self
 
 from connectors.addresses import HttpUrl
 from connectors.aws import AwsSettings
-from connectors.contracts import ConnectorType
 from connectors.settings import Duration, Template
 
 
@@ -59,11 +58,3 @@ class SqsSink(AwsSettings):
         if not fifo and self.message_group is not None:
             raise ValueError("no message_group, or a queue whose name ends in .fifo")
         return self
-
-
-SOURCE_AWS_SQS = ConnectorType(
-    "source.aws_sqs", SqsSource, "Receive messages of an SQS queue.", roles=frozenset({"source"})
-)
-SINK_AWS_SQS = ConnectorType(
-    "sink.aws_sqs", SqsSink, "Send events to an SQS queue.", roles=frozenset({"sink"})
-)
