@@ -12,7 +12,8 @@ from connectors.contracts import EndOfSource, Lag
 from connectors.errors import FatalError, PenstockError, RetryableError
 from flows.archive.pieces import ARCHIVE_DAMAGED, Piece, Wanted, are_alike, joined, open_piece
 from flows.runtime.backoff import Backoff
-from flows.state.archive_store import DAMAGED, GIVEN_UP, NOT_ARCHIVED, ArchiveStore, ChunkPlace
+from flows.state.archive_queries import DAMAGED, GIVEN_UP, NOT_ARCHIVED, ChunkPlace
+from flows.state.archive_store import ArchiveStore
 
 T = TypeVar("T")
 

@@ -19,13 +19,8 @@ from connectors.contracts import (
 from connectors.errors import FlowFileError
 from flows.archive.pieces import Wanted, check_position
 from flows.archive.reader import ArchiveReader
-from flows.state.archive_store import (
-    DAMAGED,
-    NOT_ARCHIVED,
-    ArchiveStore,
-    ArchiveTotals,
-    ChunkPlace,
-)
+from flows.state.archive_queries import DAMAGED, NOT_ARCHIVED, ArchiveTotals, ChunkPlace
+from flows.state.archive_store import ArchiveStore
 from flows.state.contracts import StateStore
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from connectors.errors import FatalError
 from flows.archive.pieces import checked_events
-from flows.state.archive_store import DAMAGED, GIVEN_UP, NOT_ARCHIVED, WHOLE, ArchiveStore
+from flows.state.archive_queries import DAMAGED, GIVEN_UP, NOT_ARCHIVED, WHOLE
+from flows.state.archive_store import ArchiveStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,94 +9,40 @@ to find out what an archive holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    CompoundSelect,
-    Connection,
-    Float,
-    Select,
-    bindparam,
-    case,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    union_all,
-    update,
-)
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from flows.state.archive_queries import (
+    ADD_CHUNK,
+    CHUNK_COLUMNS,
+    DAMAGED,
+    EVERY,
+    GIVEN_UP,
+    MISSING,
+    NOT_ARCHIVED,
+    OLDEST,
+    PAGE,
+    ROWS,
+    TIMES,
+    TOTALS,
+    WHOLE,
+    ArchiveTotals,
+    ChunkPlace,
+    Extent,
+    adding,
+    chunk_row_of,
+    extent_query,
+    minus,
+)
 from flows.state.database import Database, transaction
 from flows.state.queries import upsert_of
 from flows.state.records import ArchiveChunk
-from flows.state.rows import Row, span_of
+from flows.state.rows import Row
 from flows.state.tables import archive_chunks, archive_totals, leases
 
-WHOLE, DAMAGED, GIVEN_UP, NOT_ARCHIVED = range(4)
-"""What a chunk's `state` says; the last is no chunk, but a time in which the flow ran without one."""
-
-ROWS = 200
-"""Forgotten in one transaction: a few milliseconds."""
-
-_SPANS = 33
-"""Up to 2**32 seconds, since an event may have no sensible time; what spans more counts as that."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkPlace:
-    """A chunk without its body."""
-
-    id: int
-    first_time: float
-    last_time: float
-    archived_at: float
-    count: int
-    partitions: str
-    types: str | None
-    state: int
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """The chunks that reach into a window, added up."""
-
-    first_id: int = 0
-    last_id: int = 0
-    """0: there is none."""
-    chunks: int = 0
-    events: int = 0
-    bytes: int = 0
-    first_time: float | None = None
-    last_time: float | None = None
-    split: int = 0
-    """How many of them reach out of it too."""
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveTotals:
-    """What the archive of a source holds, and what it once held."""
-
-    source: str
-    chunks: int
-    events: int
-    bytes: int
-    began_at: float | None
-    """The time of the first event that was ever archived, in seconds."""
-    forgotten_id: int
-    forgotten_until: float | None
-    """The latest time of an event that has been forgotten."""
-    off_since: float | None
-    """Since when the flow runs without this archive."""
-    oldest: float | None = None
-    """When the oldest chunk was archived."""
-
-
-_PLACE = tuple(archive_chunks.c[field.name] for field in fields(ChunkPlace))
-_CHUNK = tuple(archive_chunks.c[field.name] for field in fields(ArchiveChunk))
 _at = archive_chunks.c
+_sum = archive_totals.c
 
 
 class ArchiveStore:
@@ -104,7 +50,7 @@ class ArchiveStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._add_totals = _adding(upsert_of(database.dialect))
+        self._add_totals = adding(upsert_of(database.dialect))
 
     def apart(self) -> ArchiveStore:
         """Return the same archives on a connection of their own, for another thread to use and close."""
@@ -135,7 +81,7 @@ class ArchiveStore:
             for chunk in chunks
         ]
         return [
-            (_ADD_CHUNK, [_row(flow, chunk) for chunk in chunks]),
+            (ADD_CHUNK, [chunk_row_of(flow, chunk) for chunk in chunks]),
             (self._add_totals, totals),
         ]
 
@@ -155,7 +101,7 @@ class ArchiveStore:
                     connection.execute(off_since.values(off_since=now if off is None else off))
                 elif off is not None:
                     gap = ArchiveChunk(source, off, now, now, 0, "[]", None, b"", b"")
-                    row = _row(flow, gap) | {"state": NOT_ARCHIVED}
+                    row = chunk_row_of(flow, gap) | {"state": NOT_ARCHIVED}
                     connection.execute(insert(archive_chunks), row)
                     connection.execute(off_since.values(off_since=None))
 
@@ -174,7 +120,7 @@ class ArchiveStore:
                 size = connection.execute(select(_at.bytes).where(_at.id == chunk)).scalar() or 0
                 giving = update(archive_chunks).where(_at.id == chunk, _at.state != GIVEN_UP)
                 if connection.execute(giving.values(state=GIVEN_UP, body=b"", bytes=0)).rowcount:
-                    connection.execute(self._add_totals, _less(flow, source, 0, 0, size))
+                    connection.execute(self._add_totals, minus(flow, source, 0, 0, size))
 
         self._database.run(work)
 
@@ -182,8 +128,12 @@ class ArchiveStore:
 
     def extent(self, flow: str, source: str, since: float, until: float) -> Extent:
         """Return what chunks there are of [since, until), in seconds."""
-        found = self._rows(_extent(), flow=flow, source=source, start=since, end=until)[0]
-        return Extent(*found) if found[0] is not None else Extent()
+        found = self._rows(extent_query(), flow=flow, source=source, start=since, end=until)[0]
+        if found[0] is None:
+            return Extent()
+        first, last, *added, first_time, last_time, split = found
+        chunks, count, size = map(int, added)  # PostgreSQL adds big integers up to a Decimal
+        return Extent(first, last, chunks, count, size, first_time, last_time, int(split))
 
     def wait_for_commits(self, flow: str) -> None:
         """Wait for transactions that have begun to store chunks: what they add may have smaller ids.
@@ -206,24 +156,24 @@ class ArchiveStore:
     ) -> list[ChunkPlace]:
         """Return the next chunks of [since, until) behind the id `after`, up to `last`, in order."""
         rows = self._rows(
-            _PAGE, flow=flow, source=source, start=since, end=until, after=after, last=last
+            PAGE, flow=flow, source=source, start=since, end=until, after=after, last=last
         )
         return [ChunkPlace(*row) for row in rows]
 
     def every(self, flow: str, source: str, after: int) -> list[ChunkPlace]:
         """Return the next chunks behind the id `after`, whatever their times say."""
         return [
-            ChunkPlace(*row) for row in self._rows(_EVERY, flow=flow, source=source, after=after)
+            ChunkPlace(*row) for row in self._rows(EVERY, flow=flow, source=source, after=after)
         ]
 
     def missing(self, flow: str, source: str, since: float, until: float) -> list[ChunkPlace]:
         """Return chunks of [since, until) that can't be read, and times without an archive."""
-        rows = self._rows(_MISSING, flow=flow, source=source, start=since, end=until)
+        rows = self._rows(MISSING, flow=flow, source=source, start=since, end=until)
         return [ChunkPlace(*row) for row in rows]
 
     def chunk(self, number: int) -> ArchiveChunk | None:
         """Return a chunk; None when it has been forgotten."""
-        rows = self._rows(select(*_CHUNK).where(_at.id == bindparam("id")), id=number)
+        rows = self._rows(select(*CHUNK_COLUMNS).where(_at.id == bindparam("id")), id=number)
         if not rows:
             return None
         row = dict(rows[0]._mapping)  # noqa: SLF001 - its public name
@@ -231,7 +181,7 @@ class ArchiveStore:
 
     def totals(self, flow: str, source: str | None = None) -> list[ArchiveTotals]:
         """Return what each source's archive holds: those that ever held anything."""
-        query = _TOTALS if source is None else _TOTALS.where(_sum.source == bindparam("source"))
+        query = TOTALS if source is None else TOTALS.where(_sum.source == bindparam("source"))
         rows = self._rows(query, flow=flow, source=source)
         return [
             ArchiveTotals(
@@ -243,14 +193,14 @@ class ArchiveStore:
                 int(forgotten),
                 until,
                 off,
-                self._rows(_OLDEST, flow=flow, source=name)[0][0],
+                self._rows(OLDEST, flow=flow, source=name)[0][0],
             )
             for name, chunks, events, size, began, forgotten, until, off in rows
         ]
 
     def times(self, flow: str, source: str) -> tuple[float, float] | None:
         """Return the times of the first and the last event; reads an index from end to end."""
-        first, last = self._rows(_TIMES, flow=flow, source=source)[0]
+        first, last = self._rows(TIMES, flow=flow, source=source)[0]
         return None if first is None else (first, last)
 
     # --- forgetting ---------------------------------------------------------------------------
@@ -300,12 +250,12 @@ class ArchiveStore:
                 ).all()
                 real = [row for row in gone if row[4] != NOT_ARCHIVED]
                 if real:
-                    less = _less(
+                    row = minus(
                         flow, source, len(real), sum(r[1] for r in real), sum(r[2] for r in real)
                     )
-                    less["forgotten_id"] = max(row[0] for row in real)
-                    less["forgotten_until"] = max(row[3] for row in real)
-                    connection.execute(self._add_totals, less)
+                    row["forgotten_id"] = max(each[0] for each in real)
+                    row["forgotten_until"] = max(each[3] for each in real)
+                    connection.execute(self._add_totals, row)
                 return len(ids)
 
         return self._database.run(work)
@@ -319,125 +269,3 @@ class ArchiveStore:
 
     def _rows(self, query: Any, **values: Any) -> Sequence[Any]:
         return self._database.run(lambda connection: connection.execute(query, values).all())
-
-
-def _row(flow: str, chunk: ArchiveChunk) -> Row:
-    row: Row = {field.name: getattr(chunk, field.name) for field in fields(ArchiveChunk)}
-    span = min(_SPANS - 1, span_of(chunk.last_time - chunk.first_time))
-    return row | {"flow": flow, "span": span, "state": WHOLE, "bytes": len(chunk.body)}
-
-
-def _less(flow: str, source: str, chunks: int, events: int, size: int) -> Row:
-    return {
-        "flow": flow,
-        "source": source,
-        "shard": "",
-        "chunks": -chunks,
-        "events": -events,
-        "bytes": -size,
-        "began_at": None,
-        "forgotten_id": 0,
-        "forgotten_until": None,
-    }
-
-
-def _adding(upsert: Any) -> Any:
-    new, table = upsert(archive_totals), archive_totals.c
-
-    def greater(name: str) -> Any:
-        old, fresh = table[name], new.excluded[name]
-        return case((or_(old.is_(None), fresh > old), fresh), else_=old)
-
-    added = {name: table[name] + new.excluded[name] for name in ("chunks", "events", "bytes")}
-    furthest = {name: greater(name) for name in ("forgotten_id", "forgotten_until")}
-    return new.on_conflict_do_update(
-        index_elements=["flow", "source", "shard"], set_=added | furthest
-    )
-
-
-_ADD_CHUNK = insert(archive_chunks)
-
-
-def _of_window() -> list[Any]:
-    return [
-        _at.flow == bindparam("flow"),
-        _at.source == bindparam("source"),
-        _at.last_time >= bindparam("start", type_=Float),
-        _at.first_time < bindparam("end", type_=Float),
-    ]
-
-
-_PAGE: Select[Any] = (
-    select(*_PLACE)
-    .where(*_of_window(), _at.id > bindparam("after"), _at.id <= bindparam("last"))
-    .order_by(_at.id)
-    .limit(ROWS)
-)
-
-_EVERY: Select[Any] = (
-    select(*_PLACE)
-    .where(
-        _at.flow == bindparam("flow"),
-        _at.source == bindparam("source"),
-        _at.id > bindparam("after"),
-    )
-    .order_by(_at.id)
-    .limit(ROWS)
-)
-
-_MISSING: Select[Any] = select(*_PLACE).where(*_of_window(), _at.state > 0).order_by(_at.id)
-
-_OLDEST = select(func.min(_at.archived_at)).where(
-    _at.flow == bindparam("flow"), _at.source == bindparam("source")
-)
-
-_TIMES = select(func.min(_at.first_time), func.max(_at.last_time)).where(
-    _at.flow == bindparam("flow"), _at.source == bindparam("source"), _at.count > 0
-)
-
-_sum = archive_totals.c
-_TOTALS = (
-    select(
-        _sum.source,
-        func.sum(_sum.chunks),
-        func.sum(_sum.events),
-        func.sum(_sum.bytes),
-        func.min(_sum.began_at),
-        func.max(_sum.forgotten_id),
-        func.max(_sum.forgotten_until),
-        func.min(_sum.off_since),
-    )
-    .where(_sum.flow == bindparam("flow"))
-    .group_by(_sum.source)
-    .order_by(_sum.source)
-)
-
-
-@cache
-def _extent() -> Select[Any]:
-    """Add up the chunks of a window: of each span they are one range of an index."""
-    start, end = bindparam("start", type_=Float), bindparam("end", type_=Float)
-    ranges: CompoundSelect[Any] = union_all(
-        *(
-            select(_at.id, _at.count, _at.bytes, _at.first_time, _at.last_time).where(
-                *_of_window(),
-                _at.span == span,
-                # What is beyond the last span may end at any time.
-                *([_at.last_time <= end + 2.0**span] if span < _SPANS - 1 else []),
-                _at.count > 0,
-            )
-            for span in range(_SPANS)
-        )
-    )
-    found = ranges.subquery().c
-    split = case((or_(found.first_time < start, found.last_time >= end), 1), else_=0)
-    return select(  # type: ignore[return-value] # its columns, one by one
-        func.min(found.id),
-        func.max(found.id),
-        func.count(),
-        func.sum(found.count),
-        func.sum(found.bytes),
-        func.min(found.first_time),
-        func.max(found.last_time),
-        func.sum(split),
-    )

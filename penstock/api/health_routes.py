@@ -9,7 +9,7 @@ import orjson
 from starlette.responses import Response
 
 from connectors.errors import PenstockError
-from flows.state.archive_store import ArchiveTotals
+from flows.state.archive_queries import ArchiveTotals
 from flows.state.copy_store import CopyCounts
 from penstock.api.calls import Call, Route
 from penstock.api.documents import HealthDocument, ReadyDocument

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from flows.runtime.measures import BOUNDS, Histogram
 from flows.runtime.reports import sum_lags
 from flows.runtime.supervisor import WorkerView
-from flows.state.archive_store import ArchiveTotals
+from flows.state.archive_queries import ArchiveTotals
 from flows.state.copy_store import CopyCounts
 from penstock.api.calls import Backend
 

@@ -12,7 +12,7 @@ from connectors.errors import FlowFileError
 from flows.archive.source import archive_of
 from flows.archive.verifying import Verified, verify
 from flows.spec.problems import did_you_mean
-from flows.state.archive_store import ArchiveTotals
+from flows.state.archive_queries import ArchiveTotals
 from penstock.cli.amounts import show_size
 from penstock.cli.output import count, print_table
 

@@ -209,6 +209,7 @@ def test_a_survey_tells_what_a_window_holds(archived):
     assert (found.events, found.exact, found.gaps) == (5, True, ())
     assert (found.first, found.last) == (1000, 12_000)
     assert found.bytes > 0
+    assert {type(found.events), type(found.bytes)} == {int}
 
 
 def test_the_number_of_a_window_that_cuts_a_chunk_is_an_estimate_from_above(archived):
