@@ -51,9 +51,13 @@ class Registry(Generic[T]):
     def _load(self, name: str, point: EntryPoint) -> T:
         try:
             found = point.load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:
+            # Whatever a package does when it is imported: it must not be taken for a fault of ours.
+            said = (
+                str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            )
             raise FlowFileError(
-                f"the {self._what} {name} can't be imported: {error}.",
+                f"the {self._what} {name} can't be imported: {said}.",
                 code="type_import",
                 hint=f"It comes from {point.value}; install what it needs.",
             ) from error

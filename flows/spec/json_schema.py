@@ -6,11 +6,13 @@ Made from the same models that flow files are read into, so it can't disagree wi
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from connectors.errors import FlowFileError
 from connectors.registry import connector_type, connector_types
 from connectors.settings import Duration, Settings
 from flows.spec.model import FlowFile, Module
@@ -27,20 +29,19 @@ _DURATIONS = TypeAdapter(Duration).json_schema()["examples"]
 
 
 def flow_json_schema() -> Schema:
-    """Return the schema, with every connector and step that is installed.
-
-    Raises FlowFileError when one of them can't be imported.
-    """
+    """Return the schema, with every connector and step that is installed and can be imported."""
     modules: dict[str, tuple[type[Settings], str]] = {}
     for name in connector_types():
-        connector = connector_type(name)
-        if connector is not None:
-            modules[name] = (connector.settings, connector.summary)
+        with suppress(FlowFileError):
+            connector = connector_type(name)
+            if connector is not None:
+                modules[name] = (connector.settings, connector.summary)
     steps: dict[str, tuple[type[Settings], str]] = {}
     for name in step_types():
-        step = step_type(name)
-        if step is not None:
-            steps[name] = (step.settings, step.summary)
+        with suppress(FlowFileError):
+            step = step_type(name)
+            if step is not None:
+                steps[name] = (step.settings, step.summary)
     models: list[type[BaseModel]] = [
         FlowFile,
         Module,

@@ -110,12 +110,15 @@ def errors_page() -> str:
     )
 
 
+_NOTES = {"yes": "", "preview": " *Preview.*", "not yet": " *Not built yet.*"}
+
+
 def _overview(types: Sequence[KnownType]) -> list[str]:
     rows = [
         (
             f"[`{one.name}`](#{one.name.replace('.', '')})",
             one.role,
-            one.summary if one.built else f"{one.summary} *Not built yet.*",
+            f"{one.summary}{_NOTES[one.ready]}",
         )
         for one in types
     ]
@@ -125,8 +128,9 @@ def _overview(types: Sequence[KnownType]) -> list[str]:
 def _sections(types: Sequence[KnownType]) -> list[str]:
     parts = []
     for one in types:
-        note = "" if one.built else " *Not built yet.*"
-        parts.append(f"## {one.name}\n\n{one.summary}{note}")
+        parts.append(f"## {one.name}\n\n{one.summary}{_NOTES[one.ready]}")
+        if one.preview:
+            parts.append(f"A preview: {one.preview}.")
         fields = describe_model(one.settings)
         parts.append(_fields_table(fields) if fields else "It has no configuration.")
     return parts

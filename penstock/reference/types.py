@@ -26,15 +26,37 @@ class KnownType:
     settings: type[Settings]
     by_time: bool = False
     """Its past can be read by time, without an archive."""
+    preview: str = ""
+    """Why it is a preview; "": it is none."""
+
+    @property
+    def ready(self) -> str:
+        """Whether `run` takes it: yes, preview, not yet."""
+        if not self.built:
+            return "not yet"
+        return "preview" if self.preview else "yes"
 
 
 def all_types() -> list[KnownType]:
-    """Return sources, sinks and steps, in this order and by name."""
+    """Return sources, sinks and steps, in this order and by name; those that can be imported."""
     order = ("source", "source and sink", "sink", "step")
+    broken = {name for name, _ in broken_types()}
+    every = [name for name in [*connector_types(), *step_types()] if name not in broken]
     return sorted(
-        (find_type(name) for name in [*connector_types(), *step_types()]),
-        key=lambda one: (order.index(one.role), one.name),
+        (find_type(name) for name in every), key=lambda one: (order.index(one.role), one.name)
     )
+
+
+def broken_types() -> list[tuple[str, FlowFileError]]:
+    """Return the types whose packages are installed and can't be imported, and why."""
+    found: list[tuple[str, FlowFileError]] = []
+    for names, get in ((connector_types(), connector_type), (step_types(), step_type)):
+        for name in names:
+            try:
+                get(name)
+            except FlowFileError as error:
+                found.append((name, error))
+    return found
 
 
 def find_type(name: str) -> KnownType:
@@ -79,7 +101,15 @@ def _connector(found: ConnectorType) -> KnownType:
         roles.add("sink")
     role = " and ".join(sorted(roles, reverse=True))
     built = found.source is not None or found.sink is not None
-    return KnownType(found.name, role, built, found.summary, found.settings, by_time=found.by_time)
+    return KnownType(
+        found.name,
+        role,
+        built,
+        found.summary,
+        found.settings,
+        by_time=found.by_time,
+        preview=found.preview,
+    )
 
 
 def _step(found: StepType) -> KnownType:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -244,6 +247,24 @@ def test_the_sink_that_the_page_shows_writes_a_file_per_event_and_reports_what_i
     assert (tmp_path / "a.json").read_bytes() == b"1"
     assert [error.kind for error in failed.values()] == ["retryable"]
     assert list(failed) == [1]
+
+
+def test_the_conformance_test_that_the_page_shows_passes(tmp_path):
+    (sink,) = [block for block in PYTHON if "\nSPOOL = " in block.text]
+    (conformance,) = [block for block in blocks("python") if "class TestSpool" in block.text]
+    (tmp_path / "acme_penstock").mkdir()
+    (tmp_path / "acme_penstock" / "spool.py").write_text(sink.text, encoding="utf-8")
+    (tmp_path / "test_spool.py").write_text(conformance.text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_kinds_of_connectors_that_pages_speak_of_exist():
