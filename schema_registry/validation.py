@@ -125,15 +125,20 @@ class Validator:
         self.version = version
         self.kind: SchemaKind = kind
 
-    def problems(self, value: Any) -> list[str]:
-        """Return what is wrong with `value`, each as `JSON pointer: what was expected, found …`."""
+    def problems(self, value: Any, mask: Callable[[Any], Any] | None = None) -> list[str]:
+        """Return what is wrong with `value`, each as `JSON pointer: what was expected, found …`.
+
+        `mask` returns it with REDACTED for what else must not be told.
+        """
+        masks = mask is not None or self._mask is not None
         try:
             errors = list(islice(self._compiled.iter_errors(value), MOST_PROBLEMS + 1))
             if not errors:
                 return []
             shown = value if self._mask is None else self._masked(value)
+            shown = shown if mask is None else mask(shown)
             told = [
-                f"{_pointer(error.instance_path)}: {_expected(error, shown, self._mask is not None)}"
+                f"{_pointer(error.instance_path)}: {_expected(error, shown, masks)}"
                 for error in errors[:MOST_PROBLEMS]
             ]
             if len(errors) > MOST_PROBLEMS:

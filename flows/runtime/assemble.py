@@ -24,8 +24,9 @@ from flows.runtime.signals import Boundary, Signalling
 from flows.runtime.sinks import evaluator, make_sink, renderer
 from flows.runtime.stepping import Around
 from flows.runtime.time_limit import TimeLimit
+from flows.spec.redactions import data_masker
 from flows.state.records import Lease
-from schema_registry.validation import Validator
+from schema_registry.validation import REDACTED, Validator
 from transforms.contracts import Step, StepEnvironment
 from transforms.expressions import compile_jq
 from transforms.registry import step_type
@@ -214,6 +215,7 @@ def _branch(
         validator,
         reads_data=_reads_data(source, pipeline, used),
         parking=parking,
+        mask=data_masker(plan.history.redact, REDACTED),
     )
     if signals is not None:
         boundary = Boundary(signals, pipeline.places, ingest.keep_lanes)

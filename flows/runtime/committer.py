@@ -37,6 +37,9 @@ LEASE_TTL = 10.0
 FIRST_DELAY, LONGEST_DELAY = 0.05, 5.0
 """Backoff in seconds while the state store is away."""
 
+LONGEST_UNPRUNED = 1.5
+"""Times `prune_every` after which it prunes though there is something to store: a flow may never idle."""
+
 PATIENCE = 20.0
 """Seconds that a drain waits for a state store that is away, before its events are left to come again."""
 
@@ -78,12 +81,14 @@ class Committer:
         lags: Callable[[], Mapping[str, Lag]],
         prune: Callable[[StateStore], None],
         prune_every: float = 600.0,
+        prune_after: float = float("inf"),
         look: Callable[[StateStore], None] = lambda _store: None,
         tell: Callable[[Sequence[Settlement]], None] | None = None,
     ) -> None:
         """`tell` is called with what is stored, before any of it can be acknowledged.
 
-        It may raise RetryableError, and is called again then.
+        It may raise RetryableError, and is called again then. `prune` is called every so many seconds,
+        a little later while there is always something to store, and after so many bytes of history.
         """
         self._open_store = open_store
         self._lease = lease
@@ -92,6 +97,8 @@ class Committer:
         self._lags = lags
         self._prune = prune
         self._prune_every = prune_every
+        self._prune_after = prune_after
+        self._recorded = 0
         self._look = look
         self._tell = tell
         self._open = _Unit([])
@@ -269,9 +276,10 @@ class Committer:
                 self._retrying(lambda: self._renew(store))
                 renewed = now
             self._retrying(lambda: self._look(store))
-            if not units and now - pruned >= self._prune_every:
+            patience = LONGEST_UNPRUNED * self._prune_every if units else self._prune_every
+            if now - pruned >= patience or self._recorded >= self._prune_after:
                 self._retrying(lambda: self._prune(store))
-                pruned = now
+                pruned, self._recorded = time.monotonic(), 0
 
     def _commit(self, store: StateStore, units: list[_Unit]) -> None:
         """Store units in order, as many in one transaction as have the same owner."""
@@ -320,6 +328,9 @@ class Committer:
                 self._lease, source, settlements, positions, lags, prepared=transaction
             )
         )
+        for settled in settlements:
+            if settled.history is not None:
+                self._recorded += len(settled.history.body)
         if self._tell is not None:
             self._tell_elsewhere(store, settlements, self._tell)
         fail_point("after_checkpoint_before_acknowledge")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 import re
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from connectors.batch import Batch, Column
 from connectors.errors import PenstockError, PermanentError
@@ -36,10 +37,12 @@ class Ingest:
         *,
         reads_data: bool,
         parking: Parking,
+        mask: Callable[[Any], Any] | None = None,
     ) -> None:
         self._pipeline = plan.name
         self._flow = flow
         self._validator = validator
+        self._mask = mask
         self._schema = plan.schema or ""
         self._on_invalid = plan.on_invalid
         self._reads_data = reads_data or validator is not None
@@ -162,7 +165,7 @@ class Ingest:
             if self._on_invalid == "skip":
                 executions.end(index, Ended("skipped"))
                 continue
-            problems = envelopes.get(index, []) + validator.problems(data[index])
+            problems = envelopes.get(index, []) + validator.problems(data[index], self._mask)
             executions.end(index, Ended("failed", None, self._invalid(problems)))
 
     def _invalid(self, problems: list[str]) -> PermanentError:

@@ -80,7 +80,9 @@ class _Masking:
     def text(self, text: str) -> str:
         """Return a text without what was masked."""
         for each in sorted(self._texts, key=len, reverse=True):
-            text = text.replace(each, MASK)
+            # Errors quote values as JSON, and the beginning of those that are long.
+            for form in dict.fromkeys((each, json_text(each).decode()[1:-1])):
+                text = _without_beginnings(text.replace(form, MASK), form)
         for number in self._numbers:
             text = text.replace(str(number), MASK)
         return text
@@ -112,6 +114,20 @@ class _Masking:
             copied.mask(self.text)
             copied.context = self.everywhere(copied.context)
         return copied
+
+
+def _without_beginnings(text: str, secret: str) -> str:
+    """Return a text without the beginnings of a secret that `…` follows: somebody has cut it there."""
+    at = text.find("…")
+    while at >= 0:
+        length = min(at, len(secret))
+        while length >= _SHORTEST and text[at - length : at] != secret[:length]:
+            length -= 1
+        if length >= _SHORTEST:
+            text = text[: at - length] + MASK + text[at:]
+            at += len(MASK) - length
+        at = text.find("…", at + 1)
+    return text
 
 
 def _mask(

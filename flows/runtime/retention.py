@@ -49,6 +49,16 @@ def pruner(plan: FlowPlan) -> Callable[[StateStore], None]:
     return prune
 
 
+PART_OF_SIZE = 20
+"""A worker prunes when it has recorded this part of `history.max_size`: so far it may be exceeded."""
+
+
+def recorded_at_most(plan: FlowPlan) -> float:
+    """Return the bytes of history after which a worker looks whether there is too much."""
+    size = plan.history.max_size
+    return float("inf") if size is None else size / PART_OF_SIZE
+
+
 def sink_of_copies(plan: FlowPlan, pipeline: str) -> str | None:
     """Return the sink that copies of a pipeline's dead letters go to; None where nobody hands them over."""
     for source in plan.sources:

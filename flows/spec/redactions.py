@@ -94,3 +94,24 @@ def masked_at(value: Any, parts: Sequence[Part], mask: Callable[[Any], Any]) -> 
     if isinstance(part, int) and isinstance(value, list) and part < len(value):
         return [masked_at(v, rest, mask) if k == part else v for k, v in enumerate(value)]
     return value
+
+
+def data_masker(redactions: Sequence[Redaction], shown: str) -> Callable[[Any], Any] | None:
+    """Return what gives an event's data back with `shown` where the paths lead; None: none do.
+
+    Of data that holds a row before and after its change, both are looked at.
+    """
+    own = [each for each in redactions if not each.is_step]
+    if not own:
+        return None
+
+    def masked(data: Any) -> Any:
+        for each in own:
+            if each.root == "data":
+                data = masked_at(data, each.parts, lambda _: shown)
+            elif isinstance(data, dict) and each.root in data:
+                side = masked_at(data[each.root], each.parts, lambda _: shown)
+                data = {**data, each.root: side}
+        return data
+
+    return masked

@@ -11,6 +11,7 @@ from flows.runtime.committer import LEASE_TTL, Committer
 from flows.runtime.halt import Halt
 from flows.state.records import Counts, Settlement
 from flows.state.store import open_store
+from tests.flows.state.samples import chunk
 
 
 @pytest.fixture
@@ -28,7 +29,12 @@ def lease(url):
 
 def _committer(url, lease, halt, **options):
     committer = Committer(
-        lambda: open_store(url), lease, "rows", halt, lags=dict, prune=lambda store: None, **options
+        lambda: open_store(url),
+        lease,
+        "rows",
+        halt,
+        lags=dict,
+        **{"prune": lambda store: None, **options},
     )
     committer.start()
     return committer
@@ -138,3 +144,41 @@ def test_closing_gives_the_lease_back(url, lease):
     store = open_store(url)
     assert store.acquire_lease("flow", "rows/0", "another", LEASE_TTL) is not None
     store.close()
+
+
+def _settled(committer, number, body=b""):
+    history = chunk(body, flow="flow", pipeline="orders") if body else None
+    committer.settle(Settlement("orders", Counts(done=1), history=history))
+    committer.checkpoint({"a": f"{number:06}"})
+
+
+def test_a_flow_that_never_idles_prunes_all_the_same(url, lease):
+    pruned = []
+    committer = _committer(
+        url, lease, Halt(), prune=lambda store: pruned.append(True), prune_every=0.0
+    )
+    number = 0
+
+    def looked():
+        nonlocal number
+        for _ in range(5):
+            number += 1
+            _settled(committer, number)
+        return len(pruned) > 3
+
+    _eventually(looked)
+    committer.close()
+    assert _stored(url)[1] == {"orders": number}
+
+
+def test_history_is_pruned_when_much_of_it_was_recorded(url, lease):
+    pruned = []
+    committer = _committer(
+        url, lease, Halt(), prune=lambda store: pruned.append(True), prune_after=100
+    )
+    _settled(committer, 1, b"x" * 60)
+    _eventually(committer.take)
+    assert not pruned
+    _settled(committer, 2, b"x" * 60)
+    _eventually(lambda: pruned)
+    committer.close()

@@ -13,8 +13,9 @@ from connectors.errors import FlowFileError, PermanentError
 from dlq.again import asked_again
 from flows.history.documents import detail_document, timeline_document
 from flows.history.finding import find_execution
-from flows.spec.redactions import masked_at, parse_redaction
+from flows.spec.redactions import data_masker, masked_at, parse_redaction
 from flows.state.bodies import encode_each
+from schema_registry.validation import Validator
 from tests.flows.history.recording import FLOW, Recording
 from transforms.executions import UNSET, Ended
 
@@ -183,3 +184,48 @@ def test_a_path_masks_what_it_leads_to(path, masked):
 def test_what_is_no_path_does_not_load(path):
     with pytest.raises(ValueError, match="a path"):
         parse_redaction(path)
+
+
+LONG = "Ada " + "Lovelace-" * 30
+
+
+@pytest.mark.parametrize(
+    ("card", "quoted"),
+    [
+        (CARD, f'found "{CARD}"'),
+        ('say "hi" to Ada', r'found "say \"hi\" to Ada"'),
+        ("naïve Ada", 'found "naïve Ada"'),
+        (LONG, f'found "{LONG[:80]}…'),
+        (LONG, f'found {{"name":"{LONG[:4]}…'),
+    ],
+)
+def test_an_error_that_quotes_it_in_whole_or_in_part_is_recorded_without(recording, card, quoted):
+    made = recording.done(3, card=card)
+    problem = f"/card: expected at most 3 characters, {quoted}"
+    error = PermanentError(problem, code="schema_invalid", problems=[problem])
+    made.ended[0] = Ended("failed", "shape", error)
+    recording.settle(made)
+    text = stored(recording)
+    for length in (4, 8):
+        assert card[:length] not in text
+    assert "expected at most 3 characters" in text
+
+
+def test_a_rejection_tells_nothing_of_what_is_masked_however_short(tmp_path):
+    mask = data_masker([parse_redaction(".data.pin"), parse_redaction(".after.card.cvc")], "[x]")
+    schema = {
+        "properties": {
+            "pin": {"type": "integer", "maximum": 9},
+            "n": {"type": "integer"},
+            "after": {"properties": {"card": {"maxProperties": 1}}},
+        }
+    }
+    data = {"pin": 17, "n": "seven", "after": {"card": {"cvc": 123, "name": "A"}}}
+    told = Validator(schema).problems(data, mask)
+    assert sorted(told) == [
+        '/after/card: expected at most 1 properties, found {"cvc":"[x]","name":"A"}',
+        '/n: expected integer, found "seven"',
+        '/pin: expected at most 9, found "[x]"',
+    ]
+    assert data["pin"] == 17
+    assert data_masker([parse_redaction(".steps.look.output")], "[x]") is None
