@@ -61,7 +61,7 @@ class Order:
 def main(argument: str) -> int:
     """Run the job that `argument` orders to its end; return the exit code."""
     from flows.runtime.logs import set_up_logging  # noqa: PLC0415 - after what `__main__` does
-    from flows.runtime.worker import spare_the_collector, tune_memory  # noqa: PLC0415
+    from flows.runtime.tuning import spare_the_collector, tune_memory  # noqa: PLC0415
 
     if sys.platform == "linux":
         tune_memory()

@@ -6,13 +6,11 @@ JSON. Reports go to the pipe it names, log lines to stderr, the outcome into the
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -64,6 +62,7 @@ from flows.runtime.sinks import key_maker, renderer, value_renderer
 from flows.runtime.snapshot_requests import ask_for_snapshots
 from flows.runtime.takeover import takeover_of
 from flows.runtime.transactions import scope_of
+from flows.runtime.tuning import die_with_supervisor, spare_the_collector, tune_memory
 from flows.runtime.unread import Unread
 from flows.state.backfills import is_job
 from flows.state.contracts import StateStore
@@ -541,7 +540,7 @@ def main(argument: str) -> int:
     """Run the worker that `argument` orders; return its exit code."""
     order = WorkerOrder(**orjson.loads(argument))
     if sys.platform == "linux":
-        _die_with_supervisor()
+        die_with_supervisor()
         tune_memory()
     halt = Halt()
     signal.signal(signal.SIGTERM, lambda *_: halt.ask())
@@ -571,38 +570,3 @@ def exit_code(error: PenstockError | None) -> int:
     if isinstance(error, FatalError) and not error.unreachable:
         return exits.FATAL
     return exits.UNREACHABLE
-
-
-def spare_the_collector() -> None:
-    """Keep the garbage collector off a batch in flight, and off what lives as long as the worker.
-
-    A batch of decoded events is tens of thousands of containers that reference counting frees when
-    the batch is through; with the default thresholds the collector walks them again and again
-    (measured: up to half of a flow's CPU). Cycles that a user's code makes are still found.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 10, 10)
-    with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what reading the flow has left behind
-
-
-def _die_with_supervisor() -> None:
-    """Ask the kernel for SIGTERM when the supervisor dies, however it dies (prctl(2))."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
-def tune_memory() -> None:
-    """Have glibc keep what a batch frees for the next one, in one arena (mallopt(3)).
-
-    A history chunk's buffers are large enough to be mapped and unmapped anew each time: measured,
-    that is a quarter of what full history costs. And a dozen threads, most of them librdkafka's,
-    would each grow an arena of their own. Another libc has no mallopt, and does without.
-    """
-    m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8
-    with suppress(AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(m_mmap_threshold, 512 << 10)
-        mallopt(m_trim_threshold, 1 << 20)
-        mallopt(m_arena_max, 1)
