@@ -5,6 +5,7 @@ source      where each partition's reading begins    → reader
 reader      batches out of librdkafka's queue        → decoding; beside it, watch
 sink        batches into an idempotent producer       → publishing, or transactions
 windows     reading by time
+confluent   values behind the id of their schema
 positions   partitions, turns, offsets (pure)
 cluster     questions to a cluster                   → preflight
 failures    what librdkafka's errors mean
@@ -15,7 +16,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from connectors.contracts import ConnectorType
-from connectors.errors import FlowFileError
 from connectors.kafka.settings import KafkaSettings, KafkaSinkSettings, KafkaSourceSettings
 
 if TYPE_CHECKING:
@@ -24,14 +24,12 @@ if TYPE_CHECKING:
 
 
 def _source(name: str, settings: KafkaSourceSettings | KafkaSettings) -> KafkaSource:
-    _refuse_what_is_not_built(name, settings.not_built())
     from connectors.kafka.source import KafkaSource  # noqa: PLC0415 - a flow is read without it
 
     return KafkaSource(name, settings)
 
 
-def _sink(name: str, settings: KafkaSinkSettings | KafkaSettings) -> KafkaSink:
-    _refuse_what_is_not_built(name, settings.not_built())
+def _sink(_name: str, settings: KafkaSinkSettings | KafkaSettings) -> KafkaSink:
     from connectors.kafka.sink import KafkaSink  # noqa: PLC0415 - a flow is read without it
 
     return KafkaSink(settings)
@@ -39,15 +37,6 @@ def _sink(name: str, settings: KafkaSinkSettings | KafkaSettings) -> KafkaSink:
 
 def _cluster(settings: KafkaSourceSettings | KafkaSinkSettings | KafkaSettings) -> str:
     return ", ".join(sorted(settings.brokers))
-
-
-def _refuse_what_is_not_built(name: str, not_built: list[str]) -> None:
-    if not_built:
-        raise FlowFileError(
-            f"the Kafka module {name} says {', '.join(not_built)}, which is not built yet.",
-            code="not_built",
-            hint="Use json or one of the cloudevents formats.",
-        )
 
 
 SOURCE_KAFKA = ConnectorType(

@@ -10,7 +10,8 @@ A message without an envelope becomes an event with these attributes:
     source      /kafka/<topic>
     type        <topic>.message
     time        the message's timestamp
-    extensions  partitionkey (the key), traceparent and tracestate (headers of that name)
+    extensions  partitionkey (the key), traceparent and tracestate (headers of that name), schemaid (what
+                Confluent's format puts before the value)
 
 Keys are text. One that is not (or holds a NUL, which databases can't store) becomes `base64:`
 and its base64, and the sink turns such a key back into its bytes.
@@ -39,6 +40,7 @@ from connectors.cloudevents import (
     is_json_type,
 )
 from connectors.errors import PermanentError
+from connectors.kafka.confluent import open_values
 from connectors.kafka.positions import encode_position
 
 Messages = list[Any]
@@ -69,6 +71,8 @@ class _Arrived:
     messages: Messages
     headers: Column | None = None
     """Per message its headers or None; None where no message has any (or they don't matter)."""
+    ids: list[int | None] | None = None
+    """Per message the id of its schema, where the format has one."""
     envelopes: list[dict[str, Scalar] | None] | None = None
     """Per message the attributes of its CloudEvent or None; None where there is no CloudEvent."""
 
@@ -78,6 +82,7 @@ class _Arrived:
         return _Arrived(
             [self.messages[k] for k in indexes],
             None if headers is None else [headers[k] for k in indexes],
+            None if self.ids is None else [self.ids[k] for k in indexes],
             None if envelopes is None else [envelopes[k] for k in indexes],
         )
 
@@ -90,7 +95,11 @@ def batch_of(messages: Messages, after: Mapping[str, Position], read_format: str
     batch = Batch(
         len(messages), {"raw": raws}, after=after, makers=_PLAIN, state=arrived, weight=weight
     )
-    if read_format != "json":
+    if read_format == "confluent_json":
+        arrived.headers = list(map(MESSAGE.headers, messages))
+        arrived.ids = open_values(batch, raws, arrived.headers)
+        batch.makers = _MAKERS
+    elif read_format != "json":
         headers = list(map(MESSAGE.headers, messages))
         if any(headers):
             arrived.headers = headers
@@ -336,7 +345,12 @@ def _extensions(batch: Batch) -> Column:
         return [{} if key is None else {"partitionkey": key} for key in keys]
     nothing = [None] * batch.size
     rows = zip(arrived.envelopes or nothing, arrived.headers or nothing, keys, strict=True)
-    return [_extensions_of(envelope, headers, key) for envelope, headers, key in rows]
+    found = [_extensions_of(envelope, headers, key) for envelope, headers, key in rows]
+    if arrived.ids is not None:
+        for extensions, number in zip(found, arrived.ids, strict=True):
+            if number is not None:
+                extensions["schemaid"] = number
+    return found
 
 
 def _extensions_of(

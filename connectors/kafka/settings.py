@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from typing_extensions import Self
 
+from connectors.addresses import HttpUrl
 from connectors.settings import Settings
 
 Property = str | int | float | bool
@@ -199,14 +201,6 @@ class _Connection(Settings):
     """Any librdkafka property: `security.protocol: SASL_SSL`, `compression.type: zstd`, ….
     Those that would break a guarantee are refused."""
 
-    def not_built(self) -> list[str]:
-        """Return the settings, as `key: value`, that are modelled and not built yet."""
-        return [
-            f"{key}: confluent_json"
-            for key in ("format", "publish_format")
-            if getattr(self, key, None) == "confluent_json"
-        ]
-
 
 class _Reading(Settings):
     """What reading adds."""
@@ -226,10 +220,20 @@ class _Reading(Settings):
     format: ReadFormat = "auto"
     """What a message holds. `auto`: a CloudEvent where its headers say so (either mode), else
     JSON. `cloudevents`: a CloudEvent; a value without such headers is one in structured mode.
-    `json`: JSON, whatever the headers say."""
+    `json`: JSON, whatever the headers say. `confluent_json`: JSON behind the id of its schema, as
+    Confluent's serializers write it."""
     on_offset_gone: Literal["fail", "earliest", "latest"] = "fail"
     """What to do when the stored position is no longer in the topic (retention deleted it, or
     the topic was made anew): stop, or go on at the beginning or the end of what is there."""
+
+
+class RegistrySettings(Settings):
+    """A Confluent Schema Registry, or one that answers like it: Penstock's own does."""
+
+    url: HttpUrl
+    """Its address, such as `https://registry.example.com`."""
+    auth: Annotated[str, MinLen(1), "secret"] | None = None
+    """`user:password`, or a token; default: none is shown."""
 
 
 class _Publishing(Settings):
@@ -237,7 +241,17 @@ class _Publishing(Settings):
 
     publish_format: PublishFormat = "cloudevents_binary"
     """How an event is written: its data alone, or a CloudEvent with its attributes in the
-    headers (any consumer can read the value) or around the data (less CPU)."""
+    headers (any consumer can read the value) or around the data (less CPU). `confluent_json`: the data
+    behind the id of the topic's schema, which `schema_registry` gives."""
+    schema_registry: RegistrySettings | None = None
+    """The registry that has the topics' JSON Schemas, as subjects `<topic>-value`; needed by
+    `publish_format: confluent_json`, which writes the id of the last version."""
+
+    @model_validator(mode="after")
+    def _registry_where_needed(self) -> Self:
+        if self.publish_format == "confluent_json" and self.schema_registry is None:
+            raise ValueError("schema_registry, which publish_format: confluent_json needs")
+        return self
 
 
 class KafkaSourceSettings(_Connection, _Reading):

@@ -29,9 +29,10 @@ from connectors.contracts import (
     SinkTraits,
     TransactionScope,
 )
-from connectors.errors import FatalError, PenstockError, PermanentError
+from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from connectors.kafka import preflight
 from connectors.kafka.cluster import CLIENT_LOG, Cluster
+from connectors.kafka.confluent import SchemaIds
 from connectors.kafka.decoding import BASE64_KEY, bytes_of_key
 from connectors.kafka.failures import ClientErrors
 from connectors.kafka.preflight_transactions import transacting
@@ -62,13 +63,19 @@ class KafkaSink:
         self._producer: Producer | None = None
         self._publisher: Publisher | None = None
         self._transactions: Transactions | None = None
+        self._ids: SchemaIds | None = None
 
     def preflight(self, topics: Sequence[str]) -> Iterable[Check]:
         """Check the brokers, each topic and the right to write it."""
         named = [*topics, *([self._settings.topic] if self._settings.topic else [])]
-        return preflight.publishing(
+        yield from preflight.publishing(
             self._settings.brokers, self._options, list(dict.fromkeys(named))
         )
+        registry = self._settings.schema_registry
+        if self._settings.publish_format == "confluent_json" and registry is not None:
+            with contextlib.closing(SchemaIds(registry)) as ids:
+                for topic in dict.fromkeys(named):
+                    yield _schema_check(ids, topic)
 
     def open(self, opening: SinkOpening) -> None:
         """Connect, and wait for a broker to answer; within a scope, shut out its older writer."""
@@ -114,6 +121,8 @@ class KafkaSink:
             producer.close()
             raise
         self._producer, self._publisher = producer, publisher
+        if settings.publish_format == "confluent_json" and settings.schema_registry is not None:
+            self._ids = SchemaIds(settings.schema_registry)
         if settings.topic is not None:
             publisher.limit(settings.topic)
 
@@ -147,6 +156,11 @@ class KafkaSink:
         if not len(events):
             return {}
         values, headers = self._written(events)
+        if self._ids is not None:
+            prefixed = self._ids.prefixed(topic, values)
+            if isinstance(prefixed, PenstockError):
+                return dict.fromkeys(range(len(events)), prefixed)
+            values = prefixed
         keys, failures = _wire_keys(events.keys)
         return self._send(Records(topic, values, keys, headers), failures)
 
@@ -200,7 +214,7 @@ class KafkaSink:
 
     def _written(self, events: Outgoing) -> tuple[Sequence[bytes | None], Sequence[Headers] | None]:
         publish_format = self._settings.publish_format
-        if publish_format == "json":
+        if publish_format in {"json", "confluent_json"}:
             return events.values, None
         if publish_format == "cloudevents_binary":
             return bodies(events), binary_headers(events, KAFKA_PREFIX)
@@ -247,6 +261,8 @@ class KafkaSink:
         if producer is None:
             return
         assert self._publisher is not None  # noqa: S101 - it came with the producer
+        if self._ids is not None:
+            self._ids.close()
         if self._transactions is not None:
             self._transactions.close()
         if self._publisher.serve(producer.flush, 3.0) or len(producer):
@@ -282,6 +298,15 @@ def _wire_keys(
                 hint="It holds half of a surrogate pair; mend it where it comes from.",
             )
     return wired, failures
+
+
+def _schema_check(ids: SchemaIds, topic: str) -> Check:
+    name = f"schema of {topic}"
+    try:
+        return Check(name, ok=True, found=f"id {ids.latest(topic)}")
+    except (FatalError, RetryableError) as error:
+        away = isinstance(error, RetryableError)
+        return Check(name, ok=False, found=error.message, hint=error.hint, unreachable=away)
 
 
 def _no_topic() -> FatalError:

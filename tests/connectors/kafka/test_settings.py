@@ -138,15 +138,6 @@ def test_no_secret_of_the_options_is_in_an_error():
     assert "hunter2222" not in refusal(options=options)[1]
 
 
-def test_confluent_json_is_modelled_and_says_that_it_is_not_built():
-    found = settings(topics=["a"], format="confluent_json", publish_format="confluent_json")
-    assert found.not_built() == ["format: confluent_json", "publish_format: confluent_json"]
-    with pytest.raises(FlowFileError) as caught:
-        MESSAGING_KAFKA.source("orders", found)
-    assert caught.value.code == "not_built"
-    assert settings(topics=["a"]).not_built() == []
-
-
 def test_a_module_that_is_read_and_names_no_topic_is_refused():
     with pytest.raises(FlowFileError) as caught:
         MESSAGING_KAFKA.source("orders", settings())

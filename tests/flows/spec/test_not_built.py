@@ -66,11 +66,9 @@ def test_a_pipeline_that_is_spread_over_processes_can_not_wait_for_keys_yet(load
 
 
 def test_a_setting_of_a_module_or_of_the_flow_that_is_not_built_is_named(load):
-    text = FLOW.replace("topic: t}}", "topic: t, format: confluent_json}}")
-    text = text.replace("max_size: 1GB", "redact: [.data.card]")
+    text = FLOW.replace("max_size: 1GB", "redact: [.data.card]")
     text += "    scale: {}\n    isolation: {}\n"
     assert found(load(text)) == [
-        "2: format: confluent_json",
         "22: scale",
         "23: isolation",
     ]
