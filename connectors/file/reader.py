@@ -83,6 +83,8 @@ class FileReader:
         self._shard = opening.shard
         self._positions = {k: v for k, v in opening.positions.items() if is_partition(k)}
         self._is_first = not self._positions
+        self._open = 0
+        """Files that are open now."""
         self._bounded = opening.until_caught_up or not settings.follow
         self._to_the_end = not settings.follow
         self._files: dict[str, _Tracked] = {}
@@ -194,17 +196,9 @@ class FileReader:
             self._work()
         except PenstockError as error:
             self._fail(error)
-        except OSError as error:
-            self._fail(
-                FatalError(
-                    f"files can't be read: {error.strerror}.",
-                    code="file_unreadable",
-                    hint=f"{error.filename or self._settings.path}",
-                )
-            )
         finally:
             for tracked in self._files.values():
-                _close(tracked)
+                self._close(tracked)
 
     def _fail(self, error: PenstockError) -> None:
         with self._condition:
@@ -256,9 +250,7 @@ class FileReader:
                 continue  # it has gone since
             except OSError as error:
                 trouble = f"{path} can't be read: {error.strerror}"
-                if path not in self._told:
-                    self._told.add(path)
-                    log.warning("file_unreadable", path=path, error=error.strerror)
+                self._tell_unreadable(path, error)
         self._status = trouble
         for file, tracked in self._files.items():
             if file not in found:
@@ -287,10 +279,13 @@ class FileReader:
             content.close()
             raise
         tracked = _Tracked(partition, place, path, status.st_size, content)
+        self._open += 1
         if self._bounded and not self._to_the_end and not content.is_compressed:
             tracked.until = status.st_size
         # Where it begins, as a position without an event: so its time and its beginning are known to a restart.
         self._put(tracked, content, Records([], [], [], place.lines, place.offset))
+        if self._open > MOST_OPEN:
+            self._close(tracked)
         return tracked
 
     def _read(self, tracked: _Tracked) -> bool:
@@ -315,7 +310,23 @@ class FileReader:
         except FileNotFoundError:
             log.warning("file_vanished", path=tracked.path, read=tracked.place.offset)
             tracked.is_done = True
+        except OSError as error:
+            self._tell_unreadable(tracked.path, error)
+            tracked.trouble = f"{tracked.path} can't be read: {error.strerror}"
+            self._close(tracked)
         return got
+
+    def _tell_unreadable(self, path: str, error: OSError) -> None:
+        """Tell it once. Raises FatalError where nobody would try again."""
+        if self._bounded:
+            raise FatalError(
+                f"{path} can't be read: {error.strerror}.",
+                code="file_unreadable",
+                hint="What was read of it before is kept; the next run goes on there.",
+            ) from error
+        if path not in self._told:
+            self._told.add(path)
+            log.warning("file_unreadable", path=path, error=error.strerror)
 
     def _ended(self, tracked: _Tracked, content: Content) -> None:
         """Note that there is no more of a file for now."""
@@ -325,13 +336,13 @@ class FileReader:
             if tracked.path not in self._told:
                 self._told.add(tracked.path)
                 log.warning("file_cut_off", path=tracked.path)
-        is_open = sum(each.content is not None for each in self._files.values())
-        if self._bounded or content.is_compressed or is_open > MOST_OPEN:
-            _close(tracked)
+        if self._bounded or content.is_compressed or self._open > MOST_OPEN:
+            self._close(tracked)
 
     def _open_again(self, tracked: _Tracked) -> Content:
         content = Content(tracked.path, tracked.partition, tracked.place, self._settings)
         tracked.content = content
+        self._open += 1
         if not content.is_still(tracked.place):
             return self._begin_anew(tracked)
         content.go_to(tracked.place)
@@ -340,11 +351,12 @@ class FileReader:
     def _begin_anew(self, tracked: _Tracked) -> Content:
         """Read a file from its beginning that was cut off: what was behind our place is lost, if any."""
         log.warning("file_truncated", path=tracked.path, read=tracked.place.offset)
-        _close(tracked)
+        self._close(tracked)
         tracked.partition = next_generation(tracked.partition)
         status = os.stat(tracked.path)  # noqa: PTH116 - as above
         tracked.place = Place(0, 0, None, int(status.st_mtime * 1000))
         tracked.content = Content(tracked.path, tracked.partition, tracked.place, self._settings)
+        self._open += 1
         tracked.content.go_to(tracked.place)
         return tracked.content
 
@@ -366,10 +378,17 @@ class FileReader:
                         path=tracked.path,
                         bytes=size - tracked.place.offset,
                     )
-            _close(tracked)
+            self._close(tracked)
             # It may come back, and other content may get its inode: the place tells which.
             self._positions[tracked.partition] = encode(tracked.place)
             del self._files[file]
+
+    def _close(self, tracked: _Tracked) -> None:
+        content, tracked.content = tracked.content, None
+        if content is not None:
+            self._open -= 1
+            tracked.place = content.mark(tracked.place)
+            content.close()
 
     def _put(self, tracked: _Tracked, content: Content, records: Records) -> bool:
         """Queue records; wait while enough is queued. False when it is closing."""
@@ -391,13 +410,6 @@ class FileReader:
             self._queue.append(chunk)
             self._condition.notify_all()
         return True
-
-
-def _close(tracked: _Tracked) -> None:
-    content, tracked.content = tracked.content, None
-    if content is not None:
-        tracked.place = content.mark(tracked.place)
-        content.close()
 
 
 def _at_the_end(content: Content, size: int, fresh: Place) -> Place:

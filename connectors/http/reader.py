@@ -51,6 +51,7 @@ class InboxReader:
         }
         self._begins = dict(self._settled)
         self._cursor = 0
+        self._limit = 64
         self._until: int | None = None
         self._queue: deque[Taken] = deque()
         self._weight = 0
@@ -155,11 +156,14 @@ class InboxReader:
         with self._condition:
             if self._is_full() or self._at_end:
                 return False
-        rows = self._inbox.take(self._cursor, 1000)
+        rows = self._inbox.take(self._cursor, self._limit)
         if self._until is not None:
             rows = [row for row in rows if row.number <= self._until]
         if rows:
             self._cursor = rows[-1].number
+            # So many that another lot like this would not be too heavy; a first look is a small one.
+            each = max(1, sum(map(_weight, rows)) // len(rows))
+            self._limit = max(16, min(1000, 2 * self._limit, HEAVIEST // 4 // each))
         begins = self._begins
         fresh = [row for row in rows if row.number > begins.get(row.lane, 0)]
         with self._condition:

@@ -17,6 +17,7 @@ from zlib import crc32
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select
 
 from connectors.contracts import LANES, Shard, Taken
+from connectors.errors import RetryableError
 from flows.state.database import Database, transaction
 from flows.state.many import Many
 from flows.state.pruning import ROWS, delete_all
@@ -81,15 +82,25 @@ class InboxStore:
         After a RetryableError they may be stored or not.
         """
         now = time.time()
+        committing = False
 
         def work(connection: Connection) -> dict[str, list[Kept]]:
+            nonlocal committing
+            if committing:
+                # Done once more, what has no delivery id could be there twice: its sender decides.
+                raise RetryableError(
+                    "the connection was lost while events were being stored.",
+                    code="inbox_unknown",
+                    hint="They may be stored or not.",
+                )
             with transaction(connection):
-                return {
+                # One order, so that two servers never wait for each other in a ring.
+                kept = {
                     source: self._keep(connection, flow, source, events[source], now)
-                    for source in sorted(
-                        events
-                    )  # one order, so that two servers never wait in a ring
+                    for source in sorted(events)
                 }
+                committing = True
+            return kept
 
         return self._database.run(work)
 

@@ -35,6 +35,14 @@ class Access:
         """Whether callers must show a token."""
         return bool(self._tokens)
 
+    def admit_sender(self, request: Request) -> None:
+        """Refuse what another site's page sends to a webhook of a server that only this machine reaches.
+
+        Who else may send, its source says itself. Raises ApiError.
+        """
+        if not self.guarded:
+            _check_origin(request)
+
     def admit(self, request: Request) -> str | None:
         """Return the caller's name, None for one who needs none. Raises ApiError."""
         if not self.guarded:

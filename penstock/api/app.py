@@ -86,6 +86,7 @@ class Api:
         # First: senders have no token of the API's, and each source says itself whom it lets in.
         hook = None if self._hooks is None else self._hooks.find(request.scope["path"])
         if self._hooks is not None and hook is not None and not self._is_ours(request):
+            self._access.admit_sender(request)
             return await self._hooks.answer(request, hook)
         caller = self._access.admit(request)
         route, names = self._find(request)

@@ -6,13 +6,16 @@ import gzip
 import json
 import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import zstandard
 from pydantic import ValidationError
 
 from connectors.contracts import EndOfSource, Opening, Shard
+from connectors.errors import FatalError
 from connectors.file import SOURCE_FILE
+from connectors.file.places import Place, decode, encode, fingerprint
 from connectors.testing import SourceConformance, wait_until
 from flows.runtime.sinks import key_maker
 
@@ -202,22 +205,23 @@ def test_events_of_a_file_have_the_same_ids_and_times_when_they_come_again(tmp_p
             got = take(reader, 3)
         return [(event.id, event.time, event.subject) for event in got.events], got
 
-    first, _ = told({})
-    with reading(path) as reader:
-        begins = reader.poll(1, 5)
+    first, got = told({})
+    ((partition, position),) = got.after.items()
+    begin = Place(0, 0, fingerprint(b"", 0), decode(position).seen_ms)
     os.utime(path, (1, 1))
     again, got = told({})
     assert [each[0] for each in first] == [each[0] for each in again]
-    from_start, _ = told(begins.after)
+    from_start, _ = told({partition: encode(begin)})
     assert from_start == first
     assert got.events[0].subject == str(path)
 
 
 def test_files_that_come_and_go_and_are_many(tmp_path):
-    for n in range(300):
+    for n in range(600):
         (tmp_path / f"{n:04}.jsonl").write_text(lines(n, n + 1))
     with reading(tmp_path / "*.jsonl") as reader:
-        assert sorted(numbers(take(reader, 300))) == list(range(300))
+        assert sorted(numbers(take(reader, 600))) == list(range(600))
+        assert len(list(Path("/proc/self/fd").iterdir())) < 400
         for n in range(0, 300, 2):
             (tmp_path / f"{n:04}.jsonl").unlink()
         for n in range(1, 300, 2):
@@ -345,6 +349,22 @@ def test_a_key_that_can_not_be_made_fails_its_event_alone(tmp_path):
             batch = reader.poll(10, 5)
         assert batch.column("key") == ["1", None]
         assert list(batch.errors) == [1]
+
+
+def test_a_file_that_can_not_be_read_stops_a_run_that_would_end_without_it(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_text(lines(0, 1))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("connectors.file.reader.Content", refuse)
+    with pytest.raises(FatalError, match="can't be read: Permission denied"):
+        all_of(tmp_path / "a.jsonl")
+    with reading(tmp_path / "a.jsonl") as reader:
+        wait_until(lambda: "Permission denied" in reader.status(), "that it is told")
+        monkeypatch.undo()
+        assert numbers(take(reader, 1)) == [0]
+        assert reader.status() == ""
 
 
 def test_no_file_at_all_is_an_end_and_a_warning(tmp_path):

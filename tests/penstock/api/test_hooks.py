@@ -13,11 +13,15 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
+from connectors.http.settings import HttpSourceSettings
 from flows.plan import load_flow
 from flows.spec.problems import FlowErrors
+from penstock.api.routes import ROUTES as API_ROUTES
 from tests.flows.runtime.running import file_sink, pipeline, publish, step, wait_for
 from tests.penstock.api.served import client_of, problem
+from tests.transforms.steps.answering import Answer, serving
 
 ANY_PORT = ("--address", "127.0.0.1:0")
 
@@ -160,6 +164,8 @@ def test_what_is_wrong_is_refused_with_its_status_and_not_kept(flow):
         assert refused("POST", "/hooks/orders", content=chunks, headers=ours)[0] == 413
         packed = {**ours, "content-encoding": "gzip"}
         assert refused("POST", "/hooks/orders", content=b"x", headers=packed)[0] == 415
+        other_site = {**ours, "origin": "https://evil.example"}
+        assert refused("POST", "/hooks/orders", json={}, headers=other_site)[1] == "origin_refused"
         torn = {**ours, "content-type": "application/json"}
         assert refused("POST", "/hooks/orders", content=b"{", headers=torn) == (400, "json_invalid")
         assert refused("PUT", "/hooks/other", json={}, headers=ours)[0] == 401
@@ -356,3 +362,45 @@ def test_the_state_store_that_is_away_is_answered_503_and_nothing_is_lost(flow):
         assert client.post("/hooks/orders", json={"n": 3}).status_code == 202
         wait_for(lambda: {1, 3} <= set(numbers(flow)), "what was answered")
     assert json.loads(answer.text)["hint"]
+
+
+def test_a_request_waits_through_a_retry(flow):
+    """Its execution is parked in the meantime, and its position acknowledged long before the answer."""
+    with serving() as service:
+        service.answer = lambda _: Answer(status=503 if len(service.seen) < 3 else 204)
+        call = step("call", "http_call", {"url": service.url, "method": "POST", "body": {}})
+        say = step("say", "json_response", {"body": "{{ .data.n }}"})
+        retry = {"max_attempts": 5, "initial_delay": "300ms", "jitter": 0}
+        answering = {"answer": pipeline("hooks", call, say, retry=retry)}
+        write(flow, hook(respond="settled"), pipelines=answering)
+        with running(flow) as (_, client):
+            answer = client.post("/hooks/orders", json={"n": 7})
+            assert (answer.status_code, answer.json()) == (200, 7)
+        assert len(service.seen) >= 3
+
+
+def test_every_route_of_the_api_is_out_of_reach_for_webhooks():
+    for path in {route.path for route in API_ROUTES}:
+        with pytest.raises(ValidationError, match="is one of the server's"):
+            HttpSourceSettings(path=f"/{path.split('/')[1]}/x")
+
+
+def test_a_webhook_at_any_name_leaves_the_api_its_own(flow):
+    write(flow, hook(path="/{name}", methods=["GET", "POST"]))
+    with running(flow) as (_, client):
+        assert client.get("/healthz").headers["content-type"] == "application/json"
+        assert client.get("/subjects").json() == []
+        assert client.post("/else", json={"n": 1}).status_code == 202
+
+
+@pytest.mark.postgres
+@pytest.mark.chaos
+def test_a_kill_loses_nothing_of_an_inbox_in_postgres(flow, database):
+    flow.state_url = database
+    write(flow, hook(respond="settled", timeout="100ms"))
+    with running(flow, "--workers", "2") as (run, client):
+        for n in range(30):
+            assert client.post("/hooks/orders", json={"n": n}).status_code in {200, 202}
+        run.kill_all()
+    flow.run("--no-server", "--workers", "2")
+    assert numbers(flow) == list(range(30))
