@@ -9,10 +9,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from backfill.planning import Prepared, survey_of
-from backfill.process import Order
+from backfill.order import Order
 from backfill.report import Report
 from backfill.request import BackfillRequest
 from backfill.samples import Json
@@ -20,6 +19,9 @@ from connectors.errors import FlowFileError
 from flows.state.backfills import Backfill, Wanted
 from flows.state.contracts import StateStore
 from flows.state.letter_documents import when
+
+if TYPE_CHECKING:
+    from backfill.planning import Prepared
 
 _WITH = "with"
 """Where a stored request has the files of the other flow."""
@@ -29,6 +31,8 @@ def begin(
     store: StateStore, prepared: Prepared, *, by: str, with_files: Sequence[Path] = ()
 ) -> int:
     """Keep a new job; return its number. Nothing runs before its process is started."""
+    from backfill.planning import survey_of  # noqa: PLC0415 - loads the engine
+
     request = prepared.request
     stored = request.stored()
     if with_files:

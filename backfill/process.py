@@ -1,4 +1,4 @@
-"""A job's process: `python -m backfill.process ORDER`, ORDER being an Order in JSON.
+"""A job's process: `python -m backfill.process ORDER`, ORDER being a backfill.order.Order in JSON.
 
 It yields to live traffic: it has a lower priority for the CPU, works through small batches, and asks the
 state store for a transaction a second at the most (live: one a batch, as a live worker). It looks twice a
@@ -15,13 +15,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import orjson
 
+from backfill.order import Order
 from connectors.errors import FatalError, PenstockError, RetryableError
 from flows.runtime import exits
 from flows.runtime.halt import Halt
@@ -40,22 +40,6 @@ LOOK_EVERY = 0.5
 
 LEASE_TTL = 10.0
 """Seconds after which a silent process's job may be taken over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a job's process is told."""
-
-    job: int
-    state: str
-    files: list[str]
-    """The flow's."""
-    with_files: list[str]
-    """Of the flow whose pipeline runs, where that is another."""
-
-    def encode(self) -> str:
-        """Return it as a command-line argument."""
-        return orjson.dumps(asdict(self)).decode()
 
 
 def main(argument: str) -> int:

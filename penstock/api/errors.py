@@ -21,7 +21,10 @@ STATUSES = {
     "unknown_pipeline": 404,
     "replay_unknown": 404,
     "execution_unknown": 404,
+    "backfill_unknown": 404,
     "replay_not_allowed": 409,
+    "backfill_over": 409,
+    "backfill_running": 409,
     "execution_ended": 409,
     "execution_not_running": 409,
 }

@@ -23,6 +23,7 @@ PATH_NAMES = {
     "pipeline": "A pipeline of the flow.",
     "id": "The whole id of a dead letter.",
     "replay": "The number of a replay.",
+    "backfill": "The number of a backfill.",
     "subject": "A subject of the schema registry.",
     "version": "A subject's version: a number from 1, or `latest`.",
     "schema_id": "The id of a schema, which messages carry.",
@@ -180,6 +181,8 @@ def _tag(route: Route) -> str:
         return "probes"
     if "/executions" in route.path:
         return "executions"
+    if "/backfill" in route.path:
+        return "backfills"
     return "dead letters" if "/dlq/" in route.path else "flow"
 
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from penstock.api import (
+    backfill_routes,
     discard_routes,
     dlq_routes,
     execution_routes,
@@ -32,6 +33,7 @@ ROUTES = (
     *discard_routes.ROUTES,
     *execution_routes.ROUTES,
     *signal_routes.ROUTES,
+    *backfill_routes.ROUTES,
     *health_routes.ROUTES,
     *registry_routes.ROUTES,
     Route("GET", "/api/v1/openapi.json", get_openapi),

@@ -11,8 +11,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from backfill import jobs
+from backfill.order import Order
 from backfill.planning import prepare
-from backfill.process import Order, run
+from backfill.process import run
 from backfill.request import BackfillRequest
 from connectors.batch import Batch
 from connectors.contracts import SinkTraits

@@ -59,6 +59,17 @@ def filled(store, lease):
     commit(store, lease, [done], {"orders/0": "42"}, {"orders/0": Lag(events=7, seconds=1.5)})
     selection = Selection(LetterFilter(flow="shop", ids=(LETTER[:-1] + "2",)))
     ask(store, Request(selection, by="me", edit="{n: 1}"))
+    store.backfills.add(
+        flow="shop",
+        pipeline="enrich",
+        source="orders",
+        mode="shadow",
+        since=0,
+        until=1000,
+        request={"filter": {"event_type": "order.*"}},
+        by="me",
+        expected=None,
+    )
 
 
 @pytest.fixture
@@ -87,7 +98,7 @@ def filled_in(path):
     path = path.replace("{execution}", LETTER)
     if path.endswith("/diff"):
         path += f"?left={LETTER}&right={LETTER[:-1]}2"
-    return path.replace("{replay}", "1")
+    return path.replace("{replay}", "1").replace("{backfill}", "1")
 
 
 def test_the_document_is_valid_openapi_and_describes_everything(served):
