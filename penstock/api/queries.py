@@ -230,3 +230,12 @@ class TriggerBody(Settings):
     """What it is about."""
     id: str | None = None
     """Its id; else one is made."""
+
+
+class LiveQuery(Settings):
+    """Which executions to watch."""
+
+    pipeline: str | None = None
+    """This pipeline's."""
+    tenant: str | None = None
+    """This tenant's."""

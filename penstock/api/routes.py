@@ -12,6 +12,7 @@ from penstock.api import (
     execution_routes,
     flow_routes,
     health_routes,
+    live_routes,
     registry_routes,
     replay_routes,
     signal_routes,
@@ -31,6 +32,8 @@ ROUTES = (
     *replay_routes.ROUTES,
     *dlq_routes.ROUTES,
     *discard_routes.ROUTES,
+    # Before those of one execution, whose path would fit `live` too.
+    *live_routes.ROUTES,
     *execution_routes.ROUTES,
     *signal_routes.ROUTES,
     *backfill_routes.ROUTES,
