@@ -30,13 +30,7 @@ class EventTemplate:
         self._remembered: dict[tuple[Any, ...], str] = {}
         if self.constant:
             return
-        if compile_template is None:
-            raise FatalError(
-                f"{text} is a template, and there is nothing to render it with.",
-                code="template_compiler",
-                hint="Open the sink with SinkOpening.compile_template.",
-            )
-        self._render = compile_template(text)
+        self._render = compiled(text, compile_template)
         names = _ACTION.findall(text)
         if len(names) == text.count("{{") and "data" not in names:
             self._names = tuple(names)
@@ -53,8 +47,7 @@ class EventTemplate:
         groups: dict[str, list[int]] = {}
         failures: dict[int, PenstockError] = {}
         for index, value in enumerate(events.values):
-            context = _attributes_of(attributes, index)
-            context["data"] = None if value is None else orjson.loads(value)
+            context = context_of(attributes, value, index)
             try:
                 groups.setdefault(self._rendered(context), []).append(index)
             except PermanentError as error:
@@ -98,10 +91,38 @@ class EventTemplate:
         return render(context)
 
 
-def _attributes_of(attributes: Mapping[str, Any], index: int) -> dict[str, Any]:
+def context_of(attributes: Mapping[str, Any], value: bytes | None, index: int) -> dict[str, Any]:
+    """Return what an event's templates are rendered over: its attributes, and `data`."""
     found = {}
-    for name, value in attributes.items():
-        entry = value[index] if isinstance(value, list) else value
+    for name, column in attributes.items():
+        entry = column[index] if isinstance(column, list) else column
         if entry is not None:
             found[name] = entry
+    found["data"] = None if value is None else orjson.loads(value)
     return found
+
+
+def escaped(value: Any, escape: Callable[[str], str]) -> Any:
+    """Return a JSON value with every text in it escaped."""
+    match value:
+        case str():
+            return escape(value)
+        case dict():
+            return {name: escaped(inner, escape) for name, inner in value.items()}
+        case list():
+            return [escaped(inner, escape) for inner in value]
+        case _:
+            return value
+
+
+def compiled(text: str, compile_template: Callable[[str], Render] | None) -> Render:
+    """Compile one template. Raises FatalError when it needs a compiler and there is none."""
+    if "{{" not in text:
+        return lambda _context: text
+    if compile_template is None:
+        raise FatalError(
+            f"{text} is a template, and there is nothing to render it with.",
+            code="template_compiler",
+            hint="Open the sink with SinkOpening.compile_template.",
+        )
+    return compile_template(text)

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from connectors.contracts import Attribute, Outgoing
+from connectors.contracts import Outgoing
 from connectors.errors import PenstockError, PermanentError
 from connectors.postgres.settings import PostgresSink
 from connectors.postgres.statements import Writing
@@ -181,13 +181,3 @@ def _refused(operation: str, mode: str) -> PermanentError:
         " trigger's `when`.",
         operation=operation,
     )
-
-
-def attributes_at(attributes: Mapping[str, Attribute], place: int) -> dict[str, Any]:
-    """Return one event's attributes."""
-    found = {}
-    for name, value in attributes.items():
-        entry = value[place] if isinstance(value, list) else value
-        if entry is not None:
-            found[name] = entry
-    return found

@@ -12,12 +12,13 @@ from connectors.errors import FatalError, PenstockError, PermanentError, Retryab
 from connectors.postgres import failures
 from connectors.postgres.positions import Positions, digests
 from connectors.postgres.preflight import checks
-from connectors.postgres.rows import Planned, RowPlanner, attributes_at
+from connectors.postgres.rows import Planned, RowPlanner
 from connectors.postgres.session import open_session
 from connectors.postgres.settings import PostgresSink as PostgresSinkSettings
 from connectors.postgres.statements import Writing, statement
 from connectors.postgres.table import TableShape, keys_of, parse_table, read_shape
 from connectors.postgres_cdc.connection import Connection, connect_error
+from connectors.rendering import context_of
 
 _TRIES = 5
 """How often a batch that met another transaction, or whose commit is in doubt, is tried at once."""
@@ -173,14 +174,11 @@ class PostgresSink:
         """Return the rows that `columns` make, by place; None where it is not set."""
         if self._columns is None:
             return None, {}
-        import orjson  # noqa: PLC0415 - with the mapping only
-
         attributes = events.attributes()
         rows: dict[int, dict[str, Any]] = {}
         failed: dict[int, PenstockError] = {}
         for place, value in enumerate(events.values):
-            context = attributes_at(attributes, place)
-            context["data"] = None if value is None else orjson.loads(value)
+            context = context_of(attributes, value, place)
             try:
                 rows[place] = {name: made(context) for name, made in self._columns.items()}
             except PermanentError as error:

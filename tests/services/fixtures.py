@@ -9,6 +9,7 @@
     valkey                  ValkeyServer        session
     redis_url               URL of it, emptied  test
     pubsub                  PubsubFake          session
+    search                  OpenSearch          session
     kafka_proxy             Proxy for clients of kafka.proxied_bootstrap, test
 
 A test that stops a session's server starts it again. A server that can't be had fails the test.
@@ -31,6 +32,7 @@ from psycopg import sql
 from penstock.embedded.postgres import PostgresServer
 from tests.services.elasticmq import ElasticMqServer
 from tests.services.kafka import KafkaBroker
+from tests.services.opensearch import OpenSearch
 from tests.services.pubsub import PubsubFake
 from tests.services.toxiproxy import Proxy, Toxiproxy
 from tests.services.valkey import ValkeyServer
@@ -74,6 +76,12 @@ def database16(postgres16: PostgresServer) -> Iterator[str]:
 def kafka() -> Iterator[KafkaBroker]:
     with open_folder() as folder, KafkaBroker.start(folder) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def search() -> Iterator[OpenSearch]:
+    with open_folder() as folder, OpenSearch.running(folder) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

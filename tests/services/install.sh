@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure the servers that tests start are on this machine: Apache Kafka's and ElasticMQ's jars, the
+# Makes sure the servers that tests start are on this machine: the jars of Apache Kafka, ElasticMQ and OpenSearch, the
 # toxiproxy binary and Google's fake of Pub/Sub, kept in the user's cache folder. Downloads once; a moment when all is there.
 set -euo pipefail
 
@@ -7,6 +7,8 @@ kafka=4.3.1 # 4.4.0 can't be resolved
 slf4j=1.7.36
 copy_dependencies=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 toxiproxy=2.5.0
+opensearch=2.19.1
+log4j=2.21.0 # what that release was built with
 pubsub_fake=2.3.0 # as pubsub_fake/go.mod says
 elasticmq=1.7.1
 
@@ -16,8 +18,9 @@ jars="$services/kafka-$kafka"
 proxy="$services/toxiproxy-$toxiproxy"
 pubsub="$services/pubsub-fake-$pubsub_fake"
 queues="$services/elasticmq-$elasticmq"
+search="$services/opensearch-$opensearch"
 
-complete() { [[ -d "$jars" && -d "$proxy" && -d "$pubsub" && -d "$queues" ]] && command -v java >/dev/null; }
+complete() { [[ -d "$jars" && -d "$proxy" && -d "$pubsub" && -d "$queues" && -d "$search" ]] && command -v java >/dev/null; }
 complete && exit 0
 
 # Two runs at once (pytest's workers, two checkouts) must not download beside each other.
@@ -96,4 +99,27 @@ if [[ ! -d "$pubsub" ]]; then
     mkdir "$unfinished/pubsub"
     (cd "$here/pubsub_fake" && go build -mod=readonly -o "$unfinished/pubsub/server" .)
     mv "$unfinished/pubsub" "$pubsub"
+fi
+
+if [[ ! -d "$search" ]]; then
+    need "Maven, to download OpenSearch" maven "mvn -v"
+    say "downloading OpenSearch $opensearch"
+    cat >"$unfinished/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>penstock</groupId><artifactId>test-opensearch</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>org.opensearch</groupId><artifactId>opensearch</artifactId><version>$opensearch</version></dependency>
+    <dependency><groupId>org.opensearch</groupId><artifactId>opensearch-plugin-classloader</artifactId><version>$opensearch</version></dependency>
+    <dependency><groupId>org.opensearch.plugin</groupId><artifactId>transport-netty4-client</artifactId><version>$opensearch</version></dependency>
+    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>$log4j</version></dependency>
+  </dependencies>
+</project>
+POM
+    mvn -q -B -Dstyle.color=never -f "$unfinished/pom.xml" "$copy_dependencies" -DoutputDirectory="$unfinished/search/lib" >&2
+    # The transport is a module: with class path and policy of its own.
+    mkdir -p "$unfinished/search/modules/transport-netty4"
+    mv "$unfinished"/search/lib/{netty-,transport-netty4-}*.jar "$unfinished/search/modules/transport-netty4"
+    chmod -R a+rX "$unfinished/search"
+    mv "$unfinished/search" "$search"
 fi

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from connectors import registry
+from connectors.registry import connector_type
 from flows.plan import not_built
 
 FLOW = """
@@ -83,7 +87,9 @@ def test_an_archive_is_of_a_module_that_a_pipeline_reads_from(load):
     assert found(load(unread)) == ["2: archive of a module that no pipeline reads from"]
 
 
-def test_a_connector_that_is_not_built_is_named_at_its_type(load):
+def test_a_connector_that_is_not_built_is_named_at_its_type(load, monkeypatch):
+    modelled = replace(connector_type("sink.slack"), sink=None)
+    monkeypatch.setitem(registry._CONNECTORS._loaded, "sink.slack", modelled)
     text = FLOW.replace(
         "type: sink.stdout", "type: sink.slack, config: {token: xoxb-1, channel: c}"
     )

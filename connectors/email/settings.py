@@ -1,4 +1,4 @@
-"""`sink.email`: a mail per event, by SMTP or Amazon SES; modelled and validated, not built yet."""
+"""Configuration of `sink.email`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from annotated_types import Ge, Le, MinLen
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from connectors.contracts import ConnectorType
 from connectors.settings import Duration, Secret, Settings, Template
 
 
@@ -23,6 +22,8 @@ class EmailSink(Settings):
     """Port of the server; default: 587 with starttls, 465 with tls, 25 with none."""
     security: Literal["starttls", "tls", "none"] = "starttls"
     """How the connection to the server is protected."""
+    ca_file: str | None = None
+    """PEM file of the authority that signed the server's certificate; default: the system's."""
     username: str | None = None
     """User at the server."""
     password: Secret | None = None
@@ -58,9 +59,12 @@ class EmailSink(Settings):
             raise ValueError("username and password together")
         if self.text is None and self.html is None:
             raise ValueError("a body: text, html or both")
+        if self.security == "none" and self.password is not None:
+            raise ValueError(
+                "security starttls or tls with a password: it would be sent in the clear"
+            )
         return self
 
-
-SINK_EMAIL = ConnectorType(
-    "sink.email", EmailSink, "Send a mail per event.", roles=frozenset({"sink"})
-)
+    def not_built(self) -> list[str]:
+        """Return the settings, as `key: value`, that are modelled and not built yet."""
+        return ["provider: ses"] if self.provider == "ses" else []

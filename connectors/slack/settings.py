@@ -1,4 +1,4 @@
-"""`sink.slack` and `notification.slack`: messages to a channel; modelled, not built yet."""
+"""Configuration of `sink.slack`, which is `notification.slack` too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pydantic import AliasChoices, Field, model_validator
 from typing_extensions import Self
 
 from connectors.addresses import HttpUrl
-from connectors.contracts import ConnectorType
 from connectors.settings import Duration, Secret, Settings, Template, TemplateValue
 
 
@@ -29,9 +28,12 @@ class SlackSink(Settings):
     icon_emoji: Annotated[str, Field(pattern=r"^:[^:\s]+:$")] | None = None
     """Emoji that messages appear with, such as `:ship:`."""
     text: Annotated[Template, MinLen(1)] = "{{ .type }}: {{ .data | json }}"
-    """Text of the message, in Slack's mrkdwn."""
+    """Text of the message, in Slack's mrkdwn; what is inserted is escaped (`&`, `<`, `>`), so that no event
+    can mention a channel or write a link."""
     blocks: TemplateValue = None
-    """Block Kit blocks instead of plain text."""
+    """Block Kit blocks; `text` is then what notifications show."""
+    api_url: HttpUrl = "https://slack.com/api"
+    """Where Slack's API is, for a token; GovSlack and proxies have another address."""
     timeout: Annotated[Duration, Ge(1)] = 10.0
     """How long Slack may take to answer."""
 
@@ -42,14 +44,3 @@ class SlackSink(Settings):
         if self.token is not None and not self.channel:
             raise ValueError("channel, which a token needs")
         return self
-
-
-SINK_SLACK = ConnectorType(
-    "sink.slack", SlackSink, "Post events to Slack.", roles=frozenset({"sink"})
-)
-NOTIFICATION_SLACK = ConnectorType(
-    "notification.slack",
-    SlackSink,
-    "Post events to Slack (another name of sink.slack).",
-    roles=frozenset({"sink"}),
-)

@@ -1,4 +1,4 @@
-"""`sink.elasticsearch`: documents by the bulk API; modelled and validated, not built yet."""
+"""Configuration of `sink.elasticsearch`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pydantic import model_validator
 from typing_extensions import Self
 
 from connectors.addresses import HttpUrl
-from connectors.contracts import ConnectorType
 from connectors.settings import Duration, Secret, Settings, Size, Template
 
 
@@ -23,8 +22,12 @@ class ElasticsearchSink(Settings):
     id: Template | None = "{{ .id }}"
     """Id of the document: one written twice is one document. `null` lets the server choose, and
     a redelivery then adds a second one."""
-    operation: Literal["index", "create", "update", "upsert", "delete"] = "index"
-    """What is done with each document; `create` is the one that data streams take."""
+    operation: Literal["index", "create", "update", "upsert", "delete", "merge"] = "index"
+    """What is done with each document; `create` is the one that data streams take, and leaves a
+    document of that id alone; `merge` indexes, and deletes when a DELETE change arrives."""
+    keep_newer: bool = False
+    """Leave a document alone that is of a later event, by the events' `time`: an older event, as of
+    a backfill, then changes nothing. For index, merge and delete."""
     routing: Template | None = None
     """Routing of the document."""
     format: Literal["json", "cloudevents_json"] = "json"
@@ -52,14 +55,10 @@ class ElasticsearchSink(Settings):
             raise ValueError("username and password together")
         if self.api_key is not None and self.username is not None:
             raise ValueError("either api_key, or username and password")
-        if self.operation in {"update", "upsert", "delete"} and self.id is None:
+        if self.operation in {"update", "upsert", "delete", "merge"} and self.id is None:
             raise ValueError(f"an id, which the operation {self.operation} needs")
+        if self.keep_newer and self.operation not in {"index", "merge", "delete"}:
+            raise ValueError(f"no keep_newer with the operation {self.operation}")
+        if self.keep_newer and self.id is None:
+            raise ValueError("an id, which keep_newer needs")
         return self
-
-
-SINK_ELASTICSEARCH = ConnectorType(
-    "sink.elasticsearch",
-    ElasticsearchSink,
-    "Index events in Elasticsearch or OpenSearch.",
-    roles=frozenset({"sink"}),
-)
