@@ -1,6 +1,6 @@
 """Measures everything and prints the table of RESULTS.md.
 
-python -m benchmarks [kafka] [exactly_once] [cdc] [latency] [parking] [archive] [--count 1000000] [--rounds 3] [--work jq]
+python -m benchmarks [kafka] [exactly_once] [cdc] [latency] [parking] [archive] [redis] [sqs] [--count 1000000] [--rounds 3] [--work jq]
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import archive, cdc, kafka, latency, parking
+from benchmarks import archive, cdc, kafka, latency, parking, queues
 from benchmarks.harness import Figure, middle
 from benchmarks.orders import WORKS
 from penstock.embedded.postgres import PostgresServer
+from tests.services.elasticmq import ElasticMqServer
 from tests.services.kafka import KafkaBroker
+from tests.services.valkey import ValkeyServer
 
 
 def main() -> None:
@@ -34,6 +36,15 @@ def main() -> None:
     with ExitStack() as servers:
         folder = Path(servers.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-")))
         folder.chmod(0o755)  # PostgreSQL runs as another account when this runs as root
+        if "redis" in options.which:
+            (folder / "valkey").mkdir()
+            with ValkeyServer.start(folder / "valkey") as valkey:
+                table(queues.redis(valkey, options.count, options.rounds))
+        if "sqs" in options.which:
+            with ElasticMqServer.start(folder) as elasticmq:
+                table(queues.sqs(elasticmq, options.count, options.rounds))
+        if not {*options.which} - {"redis", "sqs"}:
+            return
         broker = servers.enter_context(KafkaBroker.start(folder / "kafka"))
         if "kafka" in options.which:
             table(kafka.run(broker, options.count, options.rounds, options.work))

@@ -160,7 +160,7 @@ class Keepers:
     # --- visibility -------------------------------------------------------------------------------
 
     def _extend(self) -> None:
-        hidden = self._settings.visibility_timeout
+        hidden = max(1, int(self._settings.visibility_timeout))
         tick = min(1.0, hidden / 6)
         depth_due = 0.0
         client = self._extending
@@ -168,7 +168,7 @@ class Keepers:
             try:
                 now = time.monotonic()
                 self._forget(now)
-                self._set_visibility(self._in_flight.due(now + hidden / 2), int(hidden))
+                self._set_visibility(self._in_flight.due(now + hidden / 2), hidden)
                 if self._tells_depth and now >= depth_due:
                     depth_due = now + _DEPTH_EVERY
                     self.depth = depth(client)[0]

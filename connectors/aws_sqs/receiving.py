@@ -18,6 +18,9 @@ READ_AHEAD = 2000
 _AT_ONCE = 10
 """Messages that one call gives, at the most."""
 
+_ONLY_NEWER = 5
+"""Answers in a row with nothing but messages sent since, after which a bounded read ends."""
+
 _PAUSE = 0.1
 """Seconds between calls that have found nothing and do not wait (`wait_time: 0s`)."""
 
@@ -40,6 +43,7 @@ class Receivers:
         self._stop = threading.Event()
         self.fatal: FatalError | None = None
         self.status = ""
+        self._newer = 0
         self._waiting_until: dict[Client, float] = {}
         count = settings.receivers if until is None else 1
         self._clients = [Client(queue) for _ in range(count)]
@@ -121,12 +125,12 @@ class Receivers:
     def _receive(self, client: Client, attempt: str) -> bool:
         """Receive once; return whether that was the end."""
         settings = self._settings
-        hidden = settings.visibility_timeout
+        hidden = max(1, int(settings.visibility_timeout))
         waits = settings.wait_time if self._until is None else 1.0
         asked: dict[str, Any] = {
             "MaxNumberOfMessages": _AT_ONCE,
             "WaitTimeSeconds": int(waits),
-            "VisibilityTimeout": max(1, int(hidden)),
+            "VisibilityTimeout": hidden,
             "AttributeNames": ["All"],
             "MessageAttributeNames": ["All"],
         }
@@ -147,7 +151,9 @@ class Receivers:
                 self._stop.wait(_PAUSE)
             return False
         sent = [int(each.get("Attributes", {}).get("SentTimestamp", 0)) for each in messages]
-        if sent and min(sent) / 1000 >= self._until:
+        # A standard queue mixes old and new: one answer with new ones alone does not say much.
+        self._newer = self._newer + 1 if sent and min(sent) / 1000 >= self._until else 0
+        if self._newer >= _ONLY_NEWER:
             return True
         return not messages and self._nothing_hidden(client)
 

@@ -62,7 +62,6 @@ class Fetcher:
         self._by_name = {stream.name.encode(): stream for stream in streams}
         self._count = 100
         self._claim_due = 0.0
-        self._again = False
         self._closing = False
         self._stop = threading.Event()
         self.fatal: FatalError | None = None
@@ -75,10 +74,6 @@ class Fetcher:
     def start(self) -> None:
         """Start reading."""
         self._thread.start()
-
-    def read_again(self) -> None:
-        """Look through what is pending for this consumer once more, when there is time."""
-        self._again = True
 
     def close(self) -> None:
         """Stop the thread."""
@@ -198,10 +193,6 @@ class Fetcher:
         while not self._closing:
             if not self._has_room():
                 return
-            if self._again:
-                self._again = False
-                for stream in self._streams:
-                    self._read_own(stream)
             if time.monotonic() >= self._claim_due:
                 self._claim_due = time.monotonic() + settings.claim_after / 9
                 for stream in self._streams:

@@ -58,6 +58,7 @@ def knows_replica(asking):
     return [row.get("master-link-status") for row in rows] == ["ok"]
 
 
+@pytest.mark.slow
 def test_a_failover_is_followed(watched):
     master, replica, sentinel = watched
     stream = fresh()

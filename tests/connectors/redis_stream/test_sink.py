@@ -77,7 +77,7 @@ def test_what_a_full_server_refuses_is_tried_again_and_keeps_its_order(open_sink
     made = open_sink(stream=stream, pipeline_size=10)
     assert made.deliver(events(range(5))) == {}
     client.config_set("maxmemory-policy", "noeviction")
-    client.config_set("maxmemory", "1mb")
+    client.config_set("maxmemory", "1kb")
     try:
         failures = made.deliver(events(range(5, 40)))
         assert sorted(failures) == list(range(35))
