@@ -108,12 +108,16 @@ def _source(plan: FlowPlan, name: str | None) -> SourcePlan:
     sources = {source.name: source for source in plan.sources}
     source = sources.get(name or "")
     if source is None:
+        if name is None:
+            raise FlowFileError(
+                "the pipeline has no source of its own: whose past events are meant?",
+                code="backfill_source",
+                hint=f"Name one: {', '.join(sources)}.",
+            )
         raise FlowFileError(
-            "the pipeline has no source of its own: whose past events are meant?"
-            if name is None
-            else f"the flow has no source {name}.",
+            f"the flow has no source {name}.",
             code="backfill_source",
-            hint=did_you_mean(name or "", sources, none=f"Name one: {', '.join(sources)}."),
+            hint=did_you_mean(name, sources, none=f"Name one: {', '.join(sources)}."),
         )
     if source.archive is None and not make_source(source).traits.seek_by_time:
         raise FlowFileError(
