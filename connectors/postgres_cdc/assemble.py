@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from connectors.batch import Operation
@@ -18,8 +19,12 @@ from connectors.postgres_cdc.incremental import WATERMARK, Copy, CopyChunk, Wind
 from connectors.postgres_cdc.pgoutput import Begin, Value
 from connectors.postgres_cdc.position import StreamPosition
 from connectors.postgres_cdc.progress import Progress, TableRanges, judge
-from connectors.postgres_cdc.tables import Keys, Table, stream_table
+from connectors.postgres_cdc.settings import OURS
+from connectors.postgres_cdc.tables import Keys, Table, message_table, stream_table
 from connectors.postgres_cdc.types import TypeCatalog
+
+MOST_PREFIXES = 1000
+"""Prefixes remembered with what is asked for: some put a number into theirs."""
 
 _OPERATIONS: Mapping[int, Operation] = {
     pgoutput.INSERT: "INSERT",
@@ -47,6 +52,8 @@ class Run:
     """For READ in the initial snapshot: how far that was before the run."""
     copy: Copy | None = None
     """For READ in the stream: how far the snapshot was before the run."""
+    xid: int = 0
+    """The transaction's number; 0: none is known."""
     unchanged: dict[int, list[str]] = field(default_factory=dict)
     """id(message) → columns whose unchanged TOAST values nobody sent; filled with `raw`."""
 
@@ -59,6 +66,8 @@ class Interest:
     """`schema.table` → the columns that become data; None: all. Other tables are left out."""
     operations: frozenset[str]
     condition: Condition | None = None
+    messages: Sequence[str] = ()
+    """Prefixes of logical messages that become events; `*` stands for anything."""
 
 
 class Assembler:
@@ -78,8 +87,16 @@ class Assembler:
         copy: Copy | None = None,
         copied: int = 0,
         known: Sequence[str] = (),
+        numbered: bool | None = None,
     ) -> None:
-        """`copy`, `copied`, `known`: see the attributes of these names."""
+        """`copy`, `copied`, `known`: see the attributes of these names.
+
+        `numbered`: whether `skip` counts messages, too; None: as it is done from here on.
+        """
+        self._numbers = bool(interest.messages)
+        self._numbered_skip = self._numbers if numbered is None else numbered
+        self._numbering = self._numbers
+        self._message_tables: dict[str, Table | None] = {}
         self.copy = copy
         """The snapshot that goes on while streaming."""
         self.copied = copied
@@ -137,6 +154,9 @@ class Assembler:
             state["tables"] = self.known
         if self.copied:
             state["copied"] = self.copied
+        numbered = self._numbering if self._transaction is not None else self._numbers
+        if numbered or (ordinal and self._transaction is None and self._numbered_skip):
+            state["messages"] = True
         return StreamPosition(self._generation, lsn, ordinal, state)
 
     def _carry(self) -> None:
@@ -237,7 +257,10 @@ class Assembler:
 
     def reconnected(self) -> None:
         """Forget the open transaction: the server sends it again from its beginning."""
-        self._skip = self.place()
+        skip = self.place()
+        if skip[0] != self._skip[0]:
+            self._numbered_skip = self._numbers
+        self._skip = skip
         self._transaction = None
         self._ordinal = 0
         self._chunk, self._lines = None, []
@@ -270,6 +293,9 @@ class Assembler:
             elif kind == pgoutput.BEGIN:
                 self._transaction = pgoutput.decode_begin(message)
                 self._ordinal = 0
+                # Numbers within a transaction mean what they meant when they were stored.
+                begun = self._transaction.commit_lsn == self._skip[0]
+                self._numbering = self._numbered_skip if begun else self._numbers
             elif kind == pgoutput.COMMIT:
                 commit = pgoutput.decode_commit(message)
                 self._done = max(self._done, commit.end_lsn)
@@ -292,9 +318,46 @@ class Assembler:
                     if brought is None:
                         return at - 1
                     room -= brought
+                else:
+                    room -= self._message(found, message, runs)
             elif kind not in (pgoutput.TYPE, pgoutput.ORIGIN):
                 raise pgoutput.ProtocolError(f"a message of type {chr(kind)!r}")
         return at
+
+    def _message(self, found: pgoutput.LogicalMessage, message: bytes, runs: list[Run]) -> int:
+        """Append the event of a logical message, if it is to be one; return how many that is."""
+        if found.prefix.startswith(OURS):
+            return 0
+        transaction = self._transaction
+        if found.transactional:
+            if transaction is None:
+                raise pgoutput.ProtocolError("a message of a transaction outside of one")
+            if not self._numbering:
+                return 0
+            # Counted whoever wants it: numbers stay, whatever prefixes are asked for.
+            self._ordinal += 1
+            place = transaction.commit_lsn, self._ordinal
+            at, xid = transaction.time, transaction.xid
+        else:
+            place = found.lsn, 1
+            at, xid = pgoutput.sent_at(message), 0
+            if transaction is None:
+                self._done = max(self._done, found.lsn + 1)
+        if place <= self._skip:
+            return 0
+        if found.prefix not in self._message_tables:
+            wanted = any(fnmatchcase(found.prefix, each) for each in self._interest.messages)
+            table = message_table(found.prefix) if wanted else None
+            if len(self._message_tables) > MOST_PREFIXES:
+                self._message_tables.clear()
+            self._message_tables[found.prefix] = table
+        table = self._message_tables[found.prefix]
+        if table is None:
+            return 0
+        runs.append(
+            Run(table, "MESSAGE", [found.content], [place[1]], place[0], at, self._carried, xid=xid)
+        )
+        return 1
 
     def _relation(self, message: bytes) -> None:
         relation = pgoutput.decode_relation(message)
@@ -349,7 +412,16 @@ class Assembler:
         ranges = self._ranges.get(table.name) if self._read else None
         if self._interest.condition is None and (ranges is None or lsn >= ranges.highest):
             runs.append(
-                Run(table, operation, messages, ordinals, lsn, transaction.time, self._carried)
+                Run(
+                    table,
+                    operation,
+                    messages,
+                    ordinals,
+                    lsn,
+                    transaction.time,
+                    self._carried,
+                    xid=transaction.xid,
+                )
             )
             return len(messages)
         found = zip(messages, ordinals, strict=True)
@@ -399,6 +471,7 @@ class Assembler:
                         transaction.commit_lsn,
                         transaction.time,
                         self._carried,
+                        xid=transaction.xid,
                     )
                 )
             made += 1
@@ -475,6 +548,7 @@ class Assembler:
                     lsn,
                     transaction.time,
                     self._carried,
+                    xid=transaction.xid,
                 )
             )
             made += 1

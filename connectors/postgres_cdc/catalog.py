@@ -230,6 +230,10 @@ class SlotFacts:
     """Why the slot can't be read any more; "" when it can."""
     retained: str
     """wal_status: reserved, extended, unreserved or lost."""
+    failover: bool = False
+    """Standbys keep a copy of it."""
+    synced: bool = False
+    """It is such a copy: it can be read once its server is the primary."""
 
 
 def read_slot(connection: Connection, name: str) -> SlotFacts | None:
@@ -256,6 +260,8 @@ def read_slot(connection: Connection, name: str) -> SlotFacts | None:
         confirmed_lsn=parse_lsn(slot.get("confirmed_flush_lsn") or "0/0"),
         lost=lost,
         retained=slot.get("wal_status") or "",
+        failover=bool(slot.get("failover")),
+        synced=bool(slot.get("synced")),
     )
 
 

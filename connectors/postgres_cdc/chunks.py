@@ -238,3 +238,14 @@ def needs_key(name: str) -> FatalError:
         "initial snapshot reads any table.",
         table=name,
     )
+
+
+def on_standby(slot: str) -> FatalError:
+    """Return the error for a server that takes no messages into its WAL."""
+    return FatalError(
+        "rows can't be read while streaming from a standby: that writes messages to the WAL.",
+        code="snapshot_on_standby",
+        hint="Let `connection` lead to the primary; or give the source module another name and "
+        "slot, whose initial snapshot is read from the standby.",
+        slot=slot,
+    )

@@ -102,7 +102,9 @@ class Feed:
         self._catalog: Connection | None = None
         self._busy: Connection | None = None
         """The connection that may block in a command, so that `close` can cancel it."""
-        self._messages = False
+        # A position within a transaction may count messages that nobody asks for any more.
+        self._make_failover = False
+        self._messages = bool(ground.settings.messages or plan.carried.get("messages"))
         self.status = ""
         self.wal_end = 0
         self._thread = threading.Thread(target=self._run, name="cdc-feed", daemon=True)
@@ -222,7 +224,9 @@ class Feed:
         if found is not None:
             self._started(found.confirmed_lsn)
             return None
-        created = self._create_any(connection, name, temporary=False)
+        created = self._create_any(
+            connection, name, temporary=False, failover=self._settings.failover
+        )
         self._started(created.lsn)
         _log.info("created the replication slot %s at %s", name, format_lsn(created.lsn))
         return created
@@ -235,12 +239,14 @@ class Feed:
             self._queue.put(SnapshotStarted(lsn))
 
     def _create_any(
-        self, connection: Connection, name: str, *, temporary: bool
+        self, connection: Connection, name: str, *, temporary: bool, failover: bool = False
     ) -> slot.CreatedSlot:
         self.status = "creating a replication slot: it waits for transactions that run now to end"
+        if self._ground.facts.in_recovery:
+            self.status += "; on a standby also for SELECT pg_log_standby_snapshot() on the primary"
         self._busy = connection
         try:
-            return slot.create_slot(connection, name, temporary=temporary)
+            return slot.create_slot(connection, name, temporary=temporary, failover=failover)
         except psycopg.Error as error:
             if error.sqlstate == "53400":
                 raise FatalError(
@@ -324,6 +330,7 @@ class Feed:
                 hint=DROP_HINT.format(slot=name),
                 slot=name,
             )
+        self._make_failover = self._settings.failover and not found.failover
         ours = max(self._acknowledged.lsn, self._confirmed, self._start)
         if found.confirmed_lsn > ours:
             raise FatalError(
@@ -354,6 +361,9 @@ class Feed:
             connection = self._connect(replication=True)
             try:
                 take_bytes_as_they_are(connection, utf8=facts.utf8)
+                if self._make_failover:
+                    slot.make_failover_slot(connection, name)
+                    self._make_failover = False
                 return Stream(
                     connection,
                     slot=name,

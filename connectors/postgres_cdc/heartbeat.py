@@ -8,16 +8,33 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import psycopg
 
+from connectors.postgres_cdc.catalog import SlotFacts, read_slot
 from connectors.postgres_cdc.connection import Connection, connect, one_line
 from connectors.postgres_cdc.position import parse_lsn
 
 PREFIX = "penstock.heartbeat"
 
 _log = logging.getLogger(__name__)
+
+LOOK = 10.0
+"""Seconds between looks at the slot's health, at least."""
+
+
+def _trouble(name: str, slot: SlotFacts) -> str:
+    """Return what a person should know of a slot before it is lost; "" when all is well."""
+    if slot.lost:
+        return f"the slot {name} is invalidated ({slot.lost})"
+    if slot.retained == "unreserved":
+        return (
+            f"the slot {name} is about to be lost: it holds more WAL than max_slot_wal_keep_size, "
+            "which goes at the server's next checkpoint"
+        )
+    return ""
 
 
 class Heartbeat:
@@ -30,6 +47,8 @@ class Heartbeat:
         interval: float,
         version: int,
         seen: Callable[[int], None],
+        *,
+        slot: str,
     ) -> None:
         self._conninfo = connection
         self._application = application
@@ -42,6 +61,10 @@ class Heartbeat:
             else f"SELECT pg_catalog.pg_logical_emit_message(true, '{PREFIX}', '')::text"
         )
         self._seen = seen
+        self._slot = slot
+        self._looked = float("-inf")
+        self.warning = ""
+        """What is wrong with the slot, while it is; else ""."""
         self._stop = threading.Event()
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="cdc-heartbeat", daemon=True)
@@ -71,6 +94,14 @@ class Heartbeat:
         row = self._connection.execute(self._statement).fetchone()
         if row is not None:
             self._seen(parse_lsn(row[0]))
+        now = time.monotonic()
+        if now - self._looked >= LOOK:
+            self._looked = now
+            found = read_slot(self._connection, self._slot)
+            warning = "" if found is None else _trouble(self._slot, found)
+            if warning and not self.warning:
+                _log.warning("%s", warning)
+            self.warning = warning
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -209,6 +209,11 @@ def decode_message(message: bytes, at: int = HEADER) -> LogicalMessage:
     return LogicalMessage(bool(flags & 1), lsn, prefix, content)
 
 
+def sent_at(message: bytes) -> float:
+    """Return when the server sent a message, in Unix seconds."""
+    return unix_time(int.from_bytes(message[17:25], "big"))
+
+
 def relation_oid(message: bytes, at: int = HEADER) -> int:
     """Return which relation an insert, update or delete is about."""
     return int.from_bytes(message[at + 1 : at + 5], "big")

@@ -63,6 +63,14 @@ def check_slot(settings: PostgresCdcSettings, facts: ServerFacts, slot: SlotFact
             hint="Choose another slot_name; the slot belongs to something else.",
             slot=name,
         )
+    if slot.synced and facts.in_recovery:
+        raise FatalError(
+            f"the replication slot {name} on this standby is the copy of the primary's.",
+            code="slot_not_ours",
+            hint="It can be read once this server is the primary; choose another slot_name to "
+            "read here meanwhile.",
+            slot=name,
+        )
     if slot.database != facts.database:
         raise FatalError(
             f"the replication slot {name} belongs to the database {slot.database}; "

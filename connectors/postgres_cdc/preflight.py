@@ -84,6 +84,7 @@ def _all(
     if settings.snapshot == "only":
         return
     yield from _publication(connection, settings, facts, tables)
+    yield from _retention(connection)
     found_slot = catalog.read_slot(connection, settings.slot_name)
     yield from _slot(settings, facts, found_slot)
     if facts.may_replicate:
@@ -111,11 +112,16 @@ def _publication(
         statement = slot.create_publication_sql(settings, facts.version)
         yield Check(
             name,
-            ok=facts.may_create,
-            found="there is none yet; it is created at the start"
+            ok=facts.may_create and not facts.in_recovery,
+            found="there is none yet, and a standby can't make one"
+            if facts.in_recovery
+            else "there is none yet; it is created at the start"
             if facts.may_create
             else f"there is none, and {facts.user} may not create one in {facts.database}",
-            hint="" if facts.may_create else f"Run as the tables' owner: {statement};",
+            hint=""
+            if facts.may_create and not facts.in_recovery
+            else f"Run as the tables' owner{' on the primary' if facts.in_recovery else ''}: "
+            f"{statement};",
         )
         return
     problem = requirements.publication_problem(settings, facts, found, tables)
@@ -130,6 +136,30 @@ def _publication(
                 found=f"it sends only the rows of {table.name} for which {published.where}",
                 hint="Write it as `where` of the table, or use another publication.",
             )
+
+
+def _retention(connection: Connection) -> Iterator[Check]:
+    """Yield how much WAL a slot may hold, and for how long one may rest."""
+    row = connection.execute(
+        "SELECT current_setting('max_slot_wal_keep_size', true),"
+        " current_setting('idle_replication_slot_timeout', true)"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    most, idle = row
+    kept = (
+        "no limit (max_slot_wal_keep_size): a flow that is stopped for long fills the server's disk"
+        if most == "-1"
+        else f"at most {most} (max_slot_wal_keep_size): a flow further behind loses its slot"
+    )
+    yield Check("WAL kept for a slot", ok=True, found=kept)
+    if idle not in (None, "0"):
+        yield Check(
+            "WAL kept for a slot",
+            ok=False,
+            severity="warning",
+            found=f"a flow that is stopped for {idle} loses its slot (idle_replication_slot_timeout)",
+            hint="Set it to 0, or longer than the flow may be stopped.",
+        )
 
 
 def _slot(

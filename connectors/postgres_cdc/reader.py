@@ -11,7 +11,7 @@ from connectors.contracts import EndOfSource, Lag, SnapshotReport, SnapshotReque
 from connectors.errors import FatalError, PenstockError
 from connectors.failpoints import fail_point
 from connectors.postgres_cdc.assemble import Assembler, Interest, Run
-from connectors.postgres_cdc.chunks import ChunkReader, Describe
+from connectors.postgres_cdc.chunks import ChunkReader, Describe, on_standby
 from connectors.postgres_cdc.columns import Columns, Shape, advance, snapshot_key
 from connectors.postgres_cdc.copies import Copies
 from connectors.postgres_cdc.feed import Feed, Ground
@@ -99,6 +99,7 @@ class PostgresCdcReader:
                 min(beat or 0.5, 0.5) if eager else beat,
                 ground.facts.version,
                 self._seen,
+                slot=self._slot,
             )
         if not plan.finished:
             self._feed.start()
@@ -114,7 +115,10 @@ class PostgresCdcReader:
             self._describe,
             utf8=ground.facts.utf8,
         )
-        reading.start()
+        if ground.facts.in_recovery:
+            desk.failure = on_standby(ground.settings.slot_name)
+        else:
+            reading.start()
         return reading
 
     def _seen(self, lsn: int) -> None:
@@ -191,7 +195,8 @@ class PostgresCdcReader:
 
     def status(self) -> str:
         """Return what the feed waits for, or ""."""
-        return self._feed.status or self._copies.status
+        trouble = "" if self._heartbeat is None else self._heartbeat.warning
+        return "; ".join(each for each in (self._feed.status, trouble, self._copies.status) if each)
 
     def want_snapshots(self, requests: Sequence[SnapshotRequest]) -> None:
         """Tell which snapshots are wanted now; see the contract."""
@@ -280,6 +285,7 @@ class PostgresCdcReader:
             copy=None if copy is None else Copy.from_state(copy),
             copied=plan.carried.get("copied", 0),
             known=[name for name in names if name in known],
+            numbered=plan.carried.get("messages", False) if plan.carried else None,
         )
         return self._assembler
 

@@ -27,6 +27,24 @@ def server_problems(settings: PostgresCdcSettings, facts: ServerFacts) -> Iterat
         )
     if settings.snapshot == "only":
         return
+    if facts.in_recovery and facts.version < slot.STANDBY:
+        yield FatalError(
+            f"the server is a standby of PostgreSQL {facts.release}; decoding on one needs 16.",
+            code="standby_too_old",
+            hint="Let `connection` lead to the primary.",
+        )
+    if settings.failover and facts.version < slot.FAILOVER:
+        yield FatalError(
+            f"`failover` needs PostgreSQL 17; this is {facts.release}.",
+            code="failover_unsupported",
+            hint="Take it out: older servers lose their slots in a failover (see on_slot_missing).",
+        )
+    if settings.failover and facts.in_recovery:
+        yield FatalError(
+            "`failover` is for a slot of the primary, and the server is a standby.",
+            code="failover_unsupported",
+            hint="Let `connection` lead to the primary, or take it out.",
+        )
     if facts.wal_level != "logical":
         yield FatalError(
             f"the server's wal_level is {facts.wal_level}; logical is needed.",

@@ -14,6 +14,9 @@ ChangeOperation = Literal["INSERT", "UPDATE", "DELETE", "TRUNCATE"]
 
 DEFAULT_TYPE = "{{ .schema }}.{{ .table }}.{{ .operation | lower }}"
 
+OURS = "penstock."
+"""What the prefixes of our own messages in the WAL begin with."""
+
 
 _PLAIN_URL = re.compile(
     r"postgres(?:ql)?://(?:[A-Za-z0-9_.~-]+(?::[A-Za-z0-9_.~-]*)?@)?[A-Za-z0-9_.-]+(?::\d{1,5})?"
@@ -98,6 +101,9 @@ class OutputSettings(Settings):
     include_after: bool = False
     """`data` is an object with `after`: the row after the change (null for DELETE). Without
     `include_before` and `include_after`, `data` is the row itself: for DELETE the old one."""
+    transaction: bool = False
+    """Changes carry the attribute `transactionid`: the server's number of their transaction, the same
+    for all that was committed together."""
     type_template: Template = DEFAULT_TYPE
     """The event's `type`, over `.schema`, `.table` and `.operation` (READ, INSERT, UPDATE, DELETE,
     TRUNCATE)."""
@@ -112,6 +118,9 @@ class PostgresCdcSettings(Settings):
     slot_name: str = Field(pattern=r"^[a-z0-9_]{1,63}$")
     """The replication slot: created when there is none yet. One per flow; it keeps the server's WAL
     until the flow has settled it, so drop it when the flow is gone for good."""
+    failover: bool = False
+    """The slot is one that standbys keep a copy of (PostgreSQL 17 or newer), to go on from after a
+    failover. An existing slot is changed to be one."""
     publication: str | None = Field(default=None, min_length=1)
     """The publication; default: the slot's name. Created when missing, never changed."""
     tables: list[TableSettings] = Field(min_length=1)
@@ -124,6 +133,12 @@ class PostgresCdcSettings(Settings):
     """Which changes become events."""
     output: OutputSettings = OutputSettings()
     """What an event looks like."""
+    messages: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = (
+        None
+    )
+    """Prefixes of logical messages that become events (`outbox`, `audit.*`): what
+    `pg_logical_emit_message` writes, in order with the changes. `type` is the prefix and `.message`,
+    `data` the content: JSON as it is, other text as a string, other bytes as {"base64": …}."""
     on_slot_missing: Literal["fail", "create"] = "fail"
     """When the flow has a position and the slot is gone. create: make a new slot and go on from
     now; the changes in between are lost, and a warning says so."""
@@ -139,6 +154,13 @@ class PostgresCdcSettings(Settings):
     def publication_name(self) -> str:
         """Return the publication's name."""
         return self.publication or self.slot_name
+
+    @field_validator("messages")
+    @classmethod
+    def _not_ours(cls, messages: list[str] | None) -> list[str] | None:
+        if any(prefix.startswith(OURS) for prefix in messages or ()):
+            raise ValueError(f"prefixes that don't begin with {OURS}: those are Penstock's own")
+        return messages
 
     @model_validator(mode="after")
     def _tables_once(self) -> PostgresCdcSettings:

@@ -21,6 +21,12 @@ from connectors.postgres_cdc.settings import PostgresCdcSettings, TableSettings
 COLUMN_LISTS = 150000
 """First version whose publications have column lists and row filters."""
 
+FAILOVER = 170000
+"""First version whose slots standbys can keep a copy of."""
+
+STANDBY = 160000
+"""First version that decodes on a standby."""
+
 OLDEST = 140000
 """First version supported: the oldest with pgoutput options and slot views used here."""
 
@@ -150,19 +156,30 @@ class CreatedSlot:
     snapshot: str
 
 
-def create_slot(connection: Connection, name: str, *, temporary: bool = False) -> CreatedSlot:
+def create_slot(
+    connection: Connection, name: str, *, temporary: bool = False, failover: bool = False
+) -> CreatedSlot:
     """Create a slot over a replication connection and export its snapshot.
 
     The snapshot lives until the connection runs its next command or ends. Blocks until all
     transactions that are running now have ended. Raises psycopg.Error.
     """
     row = connection.execute(
-        sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput EXPORT_SNAPSHOT").format(
-            sql.Identifier(name), sql.SQL(" TEMPORARY" if temporary else "")
+        sql.SQL("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput {}").format(
+            sql.Identifier(name),
+            sql.SQL(" TEMPORARY" if temporary else ""),
+            sql.SQL("(SNAPSHOT 'export', FAILOVER)" if failover else "EXPORT_SNAPSHOT"),
         )
     ).fetchone()
     assert row is not None  # noqa: S101 - the command answers with one row
     return CreatedSlot(parse_lsn(row[1]), row[2])
+
+
+def make_failover_slot(connection: Connection, name: str) -> None:
+    """Have standbys keep a copy of a slot, over a replication connection. Raises psycopg.Error."""
+    connection.execute(
+        sql.SQL("ALTER_REPLICATION_SLOT {} (FAILOVER true)").format(sql.Identifier(name))
+    )
 
 
 def drop_slot(connection: Connection, name: str) -> None:

@@ -95,6 +95,7 @@ class PostgresCdcSource:
             columns={table.name: table.columns for table in settings.tables},
             operations=frozenset(settings.filter.operations),
             condition=None if condition is None else Condition(condition),
+            messages=settings.messages or (),
         )
         shape = Shape(
             slot=settings.slot_name,
@@ -102,6 +103,7 @@ class PostgresCdcSource:
             include_before=settings.output.include_before,
             include_after=settings.output.include_after,
             type_of=_type_template(settings, opening),
+            transaction=settings.output.transaction,
         )
         end = facts.wal_lsn if opening.until_caught_up else None
 
@@ -117,6 +119,14 @@ class PostgresCdcSource:
     ) -> Publication:
         name = self._settings.publication_name
         found = catalog.read_publication(connection, name, facts.version)
+        if found is None and facts.in_recovery:
+            raise FatalError(
+                f"the publication {name} doesn't exist, and a standby can't make one.",
+                code="publication_missing",
+                hint="Run on the primary: "
+                f"{slot.create_publication_sql(self._settings, facts.version)};",
+                publication=name,
+            )
         if found is None:
             slot.create_publication(connection, self._settings, facts)
             found = catalog.read_publication(connection, name, facts.version)

@@ -168,5 +168,12 @@ def snapshot_table(
     )
 
 
+def message_table(prefix: str) -> Table:
+    """Return what stands in for the table of logical messages with this prefix."""
+    made = Table(RowCodec("", prefix, []), "n", frozenset(), None)
+    made.codec.subject = made.name = prefix
+    return made
+
+
 Keys = Mapping[int, Sequence[str]]
 """Relation oid → its primary key's columns."""

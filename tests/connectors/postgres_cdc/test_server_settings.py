@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from connectors.errors import FatalError
+from connectors.postgres_cdc import heartbeat
 from penstock.embedded.postgres import PostgresServer
-from tests.connectors.postgres_cdc.cdc import Flow, execute, fetch
+from tests.connectors.postgres_cdc.cdc import PATIENCE, Flow, execute, fetch
 from tests.services.fixtures import open_folder
 
 pytestmark = pytest.mark.postgres
@@ -76,6 +79,23 @@ def test_a_slot_whose_wal_was_removed_is_refused_or_made_anew_by_policy(start):
         assert [event.data["id"] for event in reading.take(7)] == [1, 2, *range(100, 105)]
         execute(dsn, "DELETE FROM t WHERE id = 1")
         assert reading.take(1)[0].change.operation == "DELETE"
+
+
+def test_a_slot_that_is_about_to_be_lost_is_told_of_while_the_flow_runs(start, monkeypatch):
+    monkeypatch.setattr(heartbeat, "LOOK", 0.0)
+    dsn = start(max_slot_wal_keep_size="1MB")
+    execute(dsn, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    flow = Flow(dsn)
+    found = next(c.found for c in flow.checks() if c.name == "WAL kept for a slot")
+    assert "at most 1MB" in found
+    with flow.open() as reading:
+        reading.take(1)
+        for row in range(100, 105):
+            execute(dsn, f"INSERT INTO t VALUES ({row})", "SELECT pg_switch_wal()")
+        deadline = time.monotonic() + PATIENCE
+        while "about to be lost" not in reading.reader.status():
+            assert time.monotonic() < deadline, reading.reader.status()
+            reading.reader.poll(10, 0.1)
 
 
 def test_no_free_slot_is_refused_with_what_to_do(start):
