@@ -106,6 +106,13 @@ class Reading:
                 events += [batch.event(index) for index in range(batch.size)]
         raise AssertionError("the bounded read did not end")
 
+    def started(self):
+        """Poll until the slot is there: what is written from here on is read."""
+        deadline = time.monotonic() + PATIENCE
+        while self.reader.lag()[self.flow.slot].bytes is None:
+            assert time.monotonic() < deadline, self.reader.status()
+            self.idle()
+
     def idle(self):
         """Poll once and settle, as a runtime without events does."""
         batch = self.reader.poll(1000, 0.05)

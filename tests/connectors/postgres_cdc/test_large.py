@@ -67,7 +67,7 @@ def test_a_transaction_larger_than_the_memory_allowed_is_read_whole(database):
     execute(database, FAT)
     flow = Flow(database, snapshot="never")
     with flow.open() as reading:
-        reading.idle()
+        reading.started()
     with psycopg.connect(database) as connection:
         connection.execute(FILL.format(1, rows // 2))
         connection.execute("SAVEPOINT half")
@@ -96,7 +96,7 @@ def test_a_large_transaction_goes_on_within_itself_after_a_kill(database):
     execute(database, ROWS)
     flow = Flow(database, snapshot="never")
     with flow.open() as reading:
-        reading.idle()
+        reading.started()
     execute(database, "INSERT INTO t SELECT i, i FROM generate_series(1, 20000) i")
     positions = flow.positions
     seen = []

@@ -26,7 +26,7 @@ def test_messages_come_in_order_with_the_changes_and_by_their_prefix_alone(datab
     execute(database, ROWS)
     flow = Flow(database, snapshot="never", messages=["outbox", "audit.*"])
     with flow.open() as reading:
-        reading.idle()
+        reading.started()
         with psycopg.connect(database) as connection:
             connection.execute("INSERT INTO t VALUES (1, 1)")
             connection.execute(emit('{"id": 12345678901234567890, "total": 1.50}'))
@@ -68,7 +68,7 @@ def test_a_restart_within_a_transaction_misses_and_repeats_nothing_whatever_is_a
     execute(database, ROWS)
     flow = Flow(database, snapshot="never", messages=["outbox"])
     with flow.open() as reading:
-        reading.idle()
+        reading.started()
     with psycopg.connect(database) as connection:
         for number in (1, 2, 3):
             connection.execute(emit(number))
@@ -97,7 +97,7 @@ def test_messages_that_are_asked_for_later_begin_there(database):
     execute(database, ROWS)
     flow = Flow(database, snapshot="never")
     with flow.open() as reading:
-        reading.idle()
+        reading.started()
     with psycopg.connect(database) as connection:
         connection.execute(emit("early"))
         connection.execute("INSERT INTO t VALUES (1, 0), (2, 0), (3, 0)")
@@ -134,6 +134,6 @@ def test_our_own_messages_can_not_be_asked_for(database):
     execute(database, ROWS)
     flow = Flow(database, snapshot="never", messages=["*"], heartbeat="100ms")
     with flow.open() as reading:
-        reading.idle()
+        reading.started()
         execute(database, emit("mine", "mine"))
         assert shown(reading.take(1)) == [("MESSAGE", "mine.message", "mine")]
