@@ -82,13 +82,15 @@ class Committer:
         prune: Callable[[StateStore], None],
         prune_every: float = 600.0,
         prune_after: float = float("inf"),
+        archive_prune_after: float = float("inf"),
         look: Callable[[StateStore], None] = lambda _store: None,
         tell: Callable[[Sequence[Settlement]], None] | None = None,
     ) -> None:
         """`tell` is called with what is stored, before any of it can be acknowledged.
 
         It may raise RetryableError, and is called again then. `prune` is called every so many seconds,
-        a little later while there is always something to store, and after so many bytes of history.
+        a little later while there is always something to store, and after so many bytes of history or
+        of archived events.
         """
         self._open_store = open_store
         self._lease = lease
@@ -98,7 +100,8 @@ class Committer:
         self._prune = prune
         self._prune_every = prune_every
         self._prune_after = prune_after
-        self._recorded = 0
+        self._archive_prune_after = archive_prune_after
+        self._recorded = self._archived = 0
         self._look = look
         self._tell = tell
         self._open = _Unit([])
@@ -277,9 +280,13 @@ class Committer:
                 renewed = now
             self._retrying(lambda: self._look(store))
             patience = LONGEST_UNPRUNED * self._prune_every if units else self._prune_every
-            if now - pruned >= patience or self._recorded >= self._prune_after:
+            if now - pruned >= patience or self._is_much():
                 self._retrying(lambda: self._prune(store))
-                pruned, self._recorded = time.monotonic(), 0
+                pruned, self._recorded, self._archived = time.monotonic(), 0, 0
+
+    def _is_much(self) -> bool:
+        """Whether so much was stored since the last time that it is to be looked whether it is too much."""
+        return self._recorded >= self._prune_after or self._archived >= self._archive_prune_after
 
     def _commit(self, store: StateStore, units: list[_Unit]) -> None:
         """Store units in order, as many in one transaction as have the same owner."""
@@ -331,6 +338,7 @@ class Committer:
         for settled in settlements:
             if settled.history is not None:
                 self._recorded += len(settled.history.body)
+            self._archived += sum(len(chunk.body) for chunk in settled.archived)
         if self._tell is not None:
             self._tell_elsewhere(store, settlements, self._tell)
         fail_point("after_checkpoint_before_acknowledge")

@@ -11,7 +11,7 @@ import structlog
 from flows.spec.pipelines import DeadLetters
 
 if TYPE_CHECKING:
-    from flows.plan import FlowPlan
+    from flows.plan import FlowPlan, SourcePlan
     from flows.state.contracts import StateStore
 
 log = structlog.get_logger("penstock.worker")
@@ -50,12 +50,19 @@ def pruner(plan: FlowPlan) -> Callable[[StateStore], None]:
 
 
 PART_OF_SIZE = 20
-"""A worker prunes when it has recorded this part of `history.max_size`: so far it may be exceeded."""
+"""A worker prunes when it has recorded this part of `history.max_size`, or of an archive's: so far they may be
+exceeded."""
 
 
 def recorded_at_most(plan: FlowPlan) -> float:
     """Return the bytes of history after which a worker looks whether there is too much."""
     size = plan.history.max_size
+    return float("inf") if size is None else size / PART_OF_SIZE
+
+
+def archived_at_most(source: SourcePlan) -> float:
+    """Return the bytes of archived events after which a worker looks whether there are too many."""
+    size = None if source.archive is None else source.archive.max_size
     return float("inf") if size is None else size / PART_OF_SIZE
 
 

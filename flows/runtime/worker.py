@@ -53,7 +53,7 @@ from flows.runtime.replay_inbox import ReplayInbox
 from flows.runtime.replaying import Replaying
 from flows.runtime.reporter import Reporter
 from flows.runtime.resuming import Resumer
-from flows.runtime.retention import pruner, recorded_at_most
+from flows.runtime.retention import archived_at_most, pruner, recorded_at_most
 from flows.runtime.saga_keeping import open_sagas
 from flows.runtime.saga_retries import SagaRetries
 from flows.runtime.signal_inbox import SignalInbox
@@ -173,6 +173,7 @@ def run_worker(
             lags=lags,
             prune=pruner(plan),
             prune_after=recorded_at_most(plan),
+            archive_prune_after=archived_at_most(source_plan),
             tell=teller(keys),
             look=depths.look,
         )

@@ -8,6 +8,7 @@ to find out what an archive holds.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,9 @@ from flows.state.queries import upsert_of
 from flows.state.records import ArchiveChunk
 from flows.state.rows import Row
 from flows.state.tables import archive_chunks, archive_totals, leases
+
+LONGEST = 4.0
+"""Seconds that forgetting may take at once."""
 
 _at = archive_chunks.c
 _sum = archive_totals.c
@@ -206,14 +210,17 @@ class ArchiveStore:
     # --- forgetting ---------------------------------------------------------------------------
 
     def forget(self, flow: str, source: str, *, before: float | None, max_bytes: int | None) -> int:
-        """Delete what was archived before a time, and the oldest of what is too much; return the chunks."""
-        forgotten = 0
-        while before is not None:
+        """Delete what was archived before a time, and the oldest of what is too much; return the chunks.
+
+        Within LONGEST seconds: its thread has a lease to renew. What is left goes the next time.
+        """
+        forgotten, until = 0, time.monotonic() + LONGEST
+        while before is not None and time.monotonic() < until:
             deleted = self._forget(flow, source, _at.archived_at < before, None)
             forgotten += deleted
             if deleted < ROWS:
                 break
-        while max_bytes is not None:
+        while max_bytes is not None and time.monotonic() < until:
             held = sum(each.bytes for each in self.totals(flow, source))
             if held <= max_bytes:
                 break

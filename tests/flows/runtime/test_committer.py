@@ -11,6 +11,7 @@ from flows.runtime.committer import LEASE_TTL, Committer
 from flows.runtime.halt import Halt
 from flows.state.records import Counts, Settlement
 from flows.state.store import open_store
+from tests.flows.archive.archiving import events
 from tests.flows.state.samples import chunk
 
 
@@ -180,5 +181,20 @@ def test_history_is_pruned_when_much_of_it_was_recorded(url, lease):
     _eventually(committer.take)
     assert not pruned
     _settled(committer, 2, b"x" * 60)
+    _eventually(lambda: pruned)
+    committer.close()
+
+
+def test_an_archive_is_pruned_when_much_was_archived(url, lease):
+    pruned = []
+    committer = _committer(
+        url, lease, Halt(), prune=lambda store: pruned.append(True), archive_prune_after=400
+    )
+    for number in range(2):
+        assert not pruned
+        committer.archive(events(number))
+        committer.settle(Settlement("orders", Counts(done=1)))
+        committer.checkpoint({"a": f"{number:02}"})
+        _eventually(committer.take)
     _eventually(lambda: pruned)
     committer.close()
