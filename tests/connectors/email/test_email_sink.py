@@ -292,3 +292,9 @@ def test_a_server_without_starttls_is_not_sent_anything_in_the_clear(serve, open
 def test_a_wrong_configuration_is_refused_with_what_is_expected(changes, expected):
     with pytest.raises(ValidationError, match=expected):
         SINK_EMAIL.settings.model_validate({"host": "mail", **MAIL, **changes})
+
+
+def test_mail_by_ses_is_refused_until_it_is_built():
+    given = {name: value for name, value in MAIL.items() if name != "host"}
+    settings = SINK_EMAIL.settings.model_validate({"provider": "ses", **given})
+    assert settings.not_built() == ["provider: ses"]
