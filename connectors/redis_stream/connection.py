@@ -18,7 +18,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from connectors.errors import FatalError
-from connectors.redis_stream.failures import label_of
+from connectors.redis_stream.failures import is_replica, label_of
 from connectors.redis_stream.settings import RedisStreamSink, RedisStreamSource
 
 TIMEOUT = 5.0
@@ -75,7 +75,8 @@ class Link:
         try:
             connection.send_command(*command)
             return connection.read_response()
-        except ResponseError:
+        except ResponseError as error:
+            self._drop_a_replica([error])
             raise
         except BaseException:
             self.drop()
@@ -98,7 +99,13 @@ class Link:
         except BaseException:
             self.drop()
             raise
+        self._drop_a_replica(found)
         return found
+
+    def _drop_a_replica(self, answers: Sequence[Any]) -> None:
+        """Disconnect from what has become a replica: who asks anew, by name or Sentinel, may find the master."""
+        if any(isinstance(answer, ResponseError) and is_replica(answer) for answer in answers):
+            self.drop()
 
     def calls(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send commands at once; as `send`."""

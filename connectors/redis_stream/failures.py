@@ -12,6 +12,7 @@ from redis.exceptions import (
     ClusterCrossSlotError,
     MovedError,
     NoPermissionError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
 )
@@ -53,6 +54,11 @@ def said_by(error: RedisError) -> str:
 def is_missing_group(error: RedisError) -> bool:
     """Whether the stream or its group is not there (any more)."""
     return "NOGROUP" in said_by(error)
+
+
+def is_replica(error: RedisError) -> bool:
+    """Whether the server refuses since it is a replica, perhaps since a failover."""
+    return isinstance(error, ReadOnlyError) or said_by(error).startswith(("READONLY", "MASTERDOWN"))
 
 
 def translated(error: RedisError, label: str, *, stream: str = "") -> PenstockError:

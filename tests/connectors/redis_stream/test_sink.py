@@ -106,7 +106,7 @@ def test_a_server_that_fills_up_in_the_middle_takes_a_beginning_of_the_batch(ope
     assert sorted(failures) == list(range(400 - len(failures), 400))
 
 
-def test_a_replica_refuses_and_is_tried_again(open_sink, client):
+def test_a_replica_refuses_and_is_tried_again_on_a_new_connection(open_sink, client):
     stream = fresh()
     made = open_sink(stream=stream)
     client.execute_command("REPLICAOF", "127.0.0.1", "1")
@@ -116,7 +116,10 @@ def test_a_replica_refuses_and_is_tried_again(open_sink, client):
         assert len(failures) == 3
     finally:
         client.execute_command("REPLICAOF", "NO", "ONE")
+    before = client.info("stats")["total_connections_received"]
     assert made.deliver(events(range(3))) == {}
+    # It has connected anew: behind the same name there may be another server by now.
+    assert client.info("stats")["total_connections_received"] == before + 1
 
 
 def test_a_key_that_is_no_stream_stops_the_flow(open_sink, client):

@@ -10,6 +10,7 @@ import pytest
 from connectors.testing import wait_until
 from tests.chaos.worker_process import WorkerProcess
 from tests.connectors.redis_stream.driving import add, fresh, pending
+from tests.flows.runtime.running import FlowFolder, file_sink
 
 FLOW = """
 name: clicks
@@ -60,3 +61,38 @@ def test_a_kill_at_a_named_point_loses_nothing_and_repeats_nothing_in_a_file(
         assert sorted(added) == list(range(total))
         assert added.total() - total <= 3000, "more was repeated than was on its way"
         wait_until(lambda: pending(client, stream) == 0, "nothing is pending")
+
+
+def test_one_of_two_workers_is_killed_and_each_entry_is_at_the_sink(redis_url, valkey, tmp_path):
+    stream, total = fresh(), 20_000
+    flow = FlowFolder(tmp_path)
+    config = {"url": redis_url, "streams": [stream], "group": "shop"}
+    flow.write(
+        modules=[
+            {"name": "in", "type": "source.redis_stream", "config": config},
+            file_sink(tmp_path, format="json"),
+        ],
+        pipelines={
+            "p": {
+                "trigger": {"type": "event", "source": "in"},
+                "steps": [{"name": "w", "type": "step.publish", "config": {"sink": "out"}}],
+            }
+        },
+    )
+    try:
+        with valkey.client() as client:
+            run = flow.start("--workers", "2", "--no-server")
+            run.wait_until_started(2)
+            add(client, stream, range(total // 2))
+            run.workers()[0].kill()
+            add(client, stream, range(total // 2, total))
+
+            def through():
+                (group,) = client.xinfo_groups(stream)
+                return (group["lag"], group["pending"]) == (0, 0)
+
+            wait_until(through, "all is read and acknowledged", seconds=60)
+            assert run.stop() == 0, run.text()
+            assert sorted(line["n"] for line in flow.lines()) == list(range(total))
+    finally:
+        flow.end()
