@@ -28,7 +28,7 @@ def answering_steps(source: SourcePlan, pipeline: PipelinePlan) -> Sequence[str]
     return steps[::-1]
 
 
-def answers_of(executions: Executions, steps: Sequence[str]) -> Iterator[Answered]:
+def answers_of(executions: Executions, source: str, steps: Sequence[str]) -> Iterator[Answered]:
     """Yield what came of the events of a batch that have ended; of what is parked, nothing yet."""
     positions = executions.events.column("position")
     columns = [executions.outputs[name] for name in steps if name in executions.outputs]
@@ -45,4 +45,4 @@ def answers_of(executions: Executions, steps: Sequence[str]) -> Iterator[Answere
         if outcome == "done":
             answer = next((c[index] for c in columns if c[index] is not UNSET), None)
         text = None if answer is None else json_text(answer).decode()
-        yield Answered(int(position), executions.pipeline, outcome, text)
+        yield Answered(source, int(position), executions.pipeline, outcome, text)

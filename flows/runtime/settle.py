@@ -173,7 +173,7 @@ class Settle:
         if parked or executions.resumed:
             self._park(executions, settlement, now)
         if self._answering is not None:
-            settlement.answers.extend(answers_of(executions, self._answering))
+            settlement.answers.extend(answers_of(executions, self._source, self._answering))
         if self._sagas is not None:
             self._sagas.settle(executions, settlement, self._committer.ticket)
         for settle_keys in self._keys:

@@ -258,11 +258,11 @@ class StateInbox:
         self._database.close()
 
 
-def answer_row(flow: str, source: str, answered: Answered, now: float) -> Row:
+def answer_row(flow: str, answered: Answered, now: float) -> Row:
     """Return the row of an outcome."""
     return {
         "flow": flow,
-        "source": source,
+        "source": answered.source,
         "number": answered.number,
         "pipeline": answered.pipeline,
         "outcome": answered.outcome,

@@ -255,6 +255,7 @@ class KeyOutcome:
 class Answered:
     """What a pipeline made of an event whose sender waits for it."""
 
+    source: str
     number: int
     """Of the event in its source's inbox."""
     pipeline: str

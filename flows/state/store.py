@@ -224,7 +224,7 @@ class SqlStateStore:
                 else:
                     refailed.append(replayed_letter_row(letter))
             copies.extend(copy_row(flow, shard, each) for each in settled.copies)
-            answers.extend(answer_row(flow, commit.source, each, now) for each in settled.answers)
+            answers.extend(answer_row(flow, each, now) for each in settled.answers)
             for sink, state in settled.sink_states.items():
                 states[sink] = sink_state_row(flow, shard, sink, state)
             parked.extend(parked_row(flow, each) for each in settled.parked)

@@ -81,9 +81,13 @@ def test_two_servers_give_numbers_in_the_order_of_their_commits(opening):
 
 
 def test_outcomes_are_stored_with_the_settlement(store, lease):
-    answered = [Answered(7, "p", "done", '{"status":200}'), Answered(8, "p", "failed")]
+    answered = [
+        Answered("hooks", 7, "p", "done", '{"status":200}'),
+        Answered("hooks", 8, "p", "failed"),
+    ]
     settled = Settlement("p", Counts(done=1), answers=answered)
-    store.commit(lease, "hooks", [settled], {"07": "7"}, {})
+    # As a process of a cluster commits its share: not under the source's own name.
+    store.commit(lease, "hooks@p:1/2", [settled], {"07": "7"}, {})
     found = store.inbox.outcomes("shop", "hooks", [7, 8, 9])
     assert {number: {p: tuple(o) for p, o in of.items()} for number, of in found.items()} == {
         7: {"p": ("done", '{"status":200}')},

@@ -407,3 +407,18 @@ def test_a_kill_loses_nothing_of_an_inbox_in_postgres(flow, database):
         run.kill_all()
     flow.run("--no-server", "--workers", "2")
     assert numbers(flow) == list(range(30))
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_is_spread_over_a_cluster_answers_too(flow):
+    say = step("say", "json_response", {"body": "{{ .data.n }}"})
+    write(
+        flow,
+        hook(respond="settled"),
+        pipelines={"answer": pipeline("hooks", say, partition_by=".data.n")},
+    )
+    with running(flow, "--workers", "2") as (run, client):
+        run.wait_until_started(2)
+        for n in range(8):
+            answer = client.post("/hooks/orders", json={"n": n})
+            assert (answer.status_code, answer.json()) == (200, n)
