@@ -174,7 +174,7 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
             if self._signals is not None and self._signals.unfinished():
                 return True
             return self._replaying is not None and self._replaying.unfinished()
-        return self._resumer is not None and self._resumer.waiting() > 0
+        return self._resumer is not None and self._resumer.unfinished()
 
     def next_awake(self) -> datetime | None:
         """Return when to ask again: at once, or shortly where waiting would hold up an exchange."""

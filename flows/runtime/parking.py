@@ -104,6 +104,15 @@ class Parking:
         """Whether an operator holds it."""
         return self._places[execution].paused_at is not None
 
+    def held(self) -> int:
+        """Return how many go on only when somebody resumes one: the paused, and those behind them."""
+        count = 0
+        for lane in self._lanes.values():
+            paused = (n for n, each in enumerate(lane) if self.is_paused(each))
+            count += len(lane) - next(paused, len(lane))
+        alone = (place for place in self._places.values() if place.lane is None)
+        return count + sum(place.paused_at is not None for place in alone)
+
     def behind(self, execution: str) -> str | None:
         """Return the execution whose end it waits for, the first of its lane; None: it is first."""
         place = self._places[execution]

@@ -63,6 +63,11 @@ class Resumer:
         asked = 0 if self._retries is None else self._retries.waiting(self._opened_sagas)
         return asked + sum(map(len, self._parkings.values()))
 
+    def unfinished(self) -> bool:
+        """Whether any of them goes on without somebody who resumes it."""
+        waiting = self.waiting()
+        return waiting > 0 and waiting > sum(each.held() for each in self._parkings.values())
+
     def retrying(self) -> bool:
         """Whether sagas are to be compensated further that are not yet."""
         return self._retries is not None and self._retries.unfinished()

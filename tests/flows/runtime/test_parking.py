@@ -139,3 +139,16 @@ def test_what_is_pulled_ends_out_of_its_turn_and_its_lane_stays_in_order(parking
     assert parking.due(50, STORED, 10) == ["a1"]
     parking.ended("a1")
     assert parking.due(50, STORED, 10) == ["a3"]
+
+
+def test_those_behind_a_paused_one_are_held_and_others_are_not(parking):
+    for turn, name in enumerate(["a1", "a2", "a3", "b1", "b2"], 1):
+        parking.park(place(name, name[0], turn), 1)
+    parking.park(place("x", None, 6), 1)
+    parking.park(place("y", None, 7), 1)
+    assert parking.held() == 0
+    parking.pause("a2", 5.0, 1)
+    parking.pause("y", 5.0, 1)
+    assert parking.held() == 3
+    parking.let_go_on("a2", 1)
+    assert parking.held() == 1

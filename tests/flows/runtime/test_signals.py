@@ -273,6 +273,16 @@ def test_cancelling_a_saga_undoes_what_it_has_done_once_through_a_kill(booking, 
     assert (told["signal"], told["status"], told["note"]) == ("cancel", "applied", "at step ship")
 
 
+def test_a_run_until_caught_up_does_not_wait_for_what_is_paused(held):
+    place = waiting(held.flow)[0]
+    obeyed(held.flow, ask(held.flow, place.id, "pause"))
+    ends_well(held)
+    held.send([101])
+    held.flow.run()
+    assert 101 in held.numbers()
+    assert set(waiting(held.flow)) == {0, 5, 10}
+
+
 def test_a_command_is_obeyed_in_place_where_no_worker_runs(held):
     execution = waiting(held.flow)[0].id
     held.mended = True
