@@ -61,6 +61,7 @@ class Buffer:
 
     def __init__(self) -> None:
         self._chunks: deque[Chunk] = deque()
+        self._taken: Sequence[Chunk] = ()
         self._count = 0
         self._weight = 0
         self._closed = False
@@ -78,7 +79,10 @@ class Buffer:
         return weight
 
     def take(self, limit: int, timeout: float) -> Sequence[Chunk]:
-        """Return what is there, at most `limit` entries; waits for a first one, or a `wake`."""
+        """Return what is there, at most `limit` entries; waits for a first one, or a `wake`.
+
+        They are `held` here until the next call: by then they are noted as handed over.
+        """
         with self.changed:
             if not self._chunks and timeout > 0 and not self._closed:
                 self.changed.wait(timeout)
@@ -104,6 +108,7 @@ class Buffer:
                 self._count -= len(chunk.entries)
                 self._weight -= chunk.weight
                 chunk.stream.waiting -= len(chunk.entries)
+            self._taken = taken
             if taken:
                 self.changed.notify_all()
             return taken
@@ -113,9 +118,14 @@ class Buffer:
         return 0 if self._weight >= READ_AHEAD_BYTES else READ_AHEAD - self._count
 
     def held(self, stream: Stream) -> set[EntryId]:
-        """Return the entries of a stream that wait here."""
+        """Return the entries of a stream that wait here, or were taken last."""
         with self.changed:
-            return {entry for c in self._chunks if c.stream is stream for entry, _ in c.entries}
+            return {
+                entry
+                for chunk in (*self._chunks, *self._taken)
+                if chunk.stream is stream
+                for entry, _ in chunk.entries
+            }
 
     def held_since(self, stream: Stream, before: float) -> list[EntryId]:
         """Return entries that were read before that time."""

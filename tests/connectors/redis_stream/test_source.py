@@ -8,6 +8,8 @@ import time
 import pytest
 
 from connectors.errors import FatalError
+from connectors.progress import Progress
+from connectors.redis_stream.buffer import Buffer, Stream
 from connectors.testing import wait_until
 from tests.connectors.redis_stream.driving import add, fresh, opened, pending, source, taken
 
@@ -334,3 +336,16 @@ def test_a_key_that_is_no_stream_stops_it(redis_url, client):
     with pytest.raises(FatalError) as caught:
         opened(source(redis_url, stream))
     assert caught.value.code == "redis_wrong_type"
+
+
+def test_what_is_on_its_way_to_the_dataflow_is_never_in_nobodys_hands():
+    # Else a reconnect at that moment would take it for an entry that nobody has received.
+    buffer = Buffer()
+    stream = Stream("s", "s/0", Progress(0))
+    buffer.put(stream, [(b"1-0", [b"data", b"1"]), (b"2-0", [b"data", b"2"])])
+    assert len(buffer.take(1, 0)) == 1
+    assert buffer.held(stream) == {b"1-0", b"2-0"}
+    buffer.take(1, 0)
+    assert buffer.held(stream) == {b"2-0"}
+    buffer.take(1, 0)
+    assert buffer.held(stream) == set()
