@@ -19,7 +19,7 @@ from connectors.postgres_cdc.connection import (
     verdict,
 )
 from connectors.postgres_cdc.incremental import WATERMARK, Copy, CopyChunk, Desk, Seen
-from connectors.postgres_cdc.progress import TextKey, comparable
+from connectors.postgres_cdc.progress import TextKey
 from connectors.postgres_cdc.snapshot import SnapshotTable, begin, copy_statement
 
 ROWS, FIRST_ROWS = 10_000, 1_000
@@ -30,6 +30,9 @@ SIZE = 4 << 20
 
 MOST = 4 * SIZE
 """Bytes at which the reading of a chunk is broken off."""
+
+CANCEL = 10.0
+"""Seconds that breaking it off may take."""
 
 BACKOFF = (0.1, 10.0)
 """Seconds before the first reconnect, doubling up to the second figure."""
@@ -198,26 +201,26 @@ class ChunkReader:
             try:
                 with connection.cursor() as cursor, cursor.copy(statement) as copy:
                     for data in copy:
+                        if cut:
+                            continue  # what was under way when it was cancelled
                         line = bytes(data)
                         lines.append(line)
                         size += len(line)
                         if size >= MOST:
                             cut = True
-                            break
+                            connection.cancel_safe(timeout=CANCEL)
             except psycopg.errors.QueryCanceled:
                 if not cut:
                     raise
         finally:
             connection.execute("ROLLBACK")
-        keys = [table.key_values(table.codec.split_line(line)) for line in lines]
         if lines:
             self._rows = max(1, min(ROWS, len(lines) * SIZE // max(1, size)))
         return CopyChunk(
             table,
             lines,
-            [comparable(table.kinds, key) for key in keys],
             seen,
-            tuple(value.decode() for value in keys[-1]) if keys else None,
+            table.text_key(lines[-1]) if lines else None,
             ends=not cut and len(lines) < limit,
         )
 

@@ -95,8 +95,6 @@ class CopyChunk:
 
     table: Table
     lines: Sequence[bytes]
-    keys: Sequence[Key]
-    """Of each line, comparable."""
     seen: Seen
     last_key: TextKey | None
     """Of the last line; None where there is none."""
@@ -258,8 +256,13 @@ class Windows:
         touched = self._touched
         if not touched:
             return chunk, list(chunk.lines)
-        pairs = zip(chunk.lines, chunk.keys, strict=True)
-        return chunk, [line for line, key in pairs if key not in touched]
+        table, kinds = chunk.table, chunk.table.kinds or ()
+        split = table.codec.split_line
+        return chunk, [
+            line
+            for line in chunk.lines
+            if comparable(kinds, table.key_values(split(line))) not in touched
+        ]
 
     def reset(self, copy: Copy) -> None:
         """Forget the open window: the stream begins anew behind what was settled, or was handed over."""

@@ -227,6 +227,22 @@ def test_what_can_not_be_read_is_refused_with_the_reason_and_costs_the_stream_no
     assert mirror.read == [1]
 
 
+def test_rows_that_are_larger_than_a_chunk_is_meant_to_be_are_read_a_few_at_a_time(
+    database, monkeypatch
+):
+    monkeypatch.setattr(chunks, "SIZE", 100_000)
+    monkeypatch.setattr(chunks, "MOST", 400_000)
+    fat = "INSERT INTO t SELECT i, i, repeat('x', 100000) FROM generate_series(1, 40) i"
+    execute(database, "CREATE TABLE t (id int PRIMARY KEY, n int, v text)", fat)
+    flow = Flow(database)
+    mirror = Mirror()
+    with flow.open() as reading:
+        Replica.apply(mirror, reading.take(40))
+        reading.reader.want_snapshots([SnapshotRequest(1, ())])
+        follow(reading, lambda: is_done(reading, 1), mirror.apply)
+    assert mirror.read == list(range(1, 41))
+
+
 def test_a_truncate_while_rows_are_read_leaves_nothing_of_before(database, small_chunks):
     execute(database, ROWS, "INSERT INTO t SELECT i, 0 FROM generate_series(0, 999) i")
     flow = Flow(database)
@@ -390,7 +406,7 @@ class TestWindows:
         return desk, windows, name, epoch
 
     def chunk(self, seen):
-        return CopyChunk(None, [b"1", b"2"], [(1,), (2,)], Seen.parse(seen), ("2",), ends=False)
+        return CopyChunk(None, [b"1", b"2"], Seen.parse(seen), ("2",), ends=False)
 
     def test_a_transaction_met_before_the_window_that_the_chunk_has_not_seen_has_it_read_again(
         self,
