@@ -64,12 +64,16 @@ def error_of_answer(
             f"Slack refused: {code}.", code="slack_refused", hint=_OF_ALL[code], slack_code=code
         )
     if code in _OF_CHANNEL:
-        kind = PermanentError if own_channel else FatalError
-        return kind(
-            f"Slack refused the channel: {code}.",
-            code="slack_channel",
-            hint=_OF_CHANNEL[code],
-            slack_code=code,
+        hint = _OF_CHANNEL[code]
+        if own_channel:
+            return PermanentError(
+                f"Slack refused the channel: {code}.",
+                code="slack_channel",
+                hint=hint,
+                slack_code=code,
+            )
+        return FatalError(
+            f"Slack refused the channel: {code}.", code="slack_channel", hint=hint, slack_code=code
         )
     return PermanentError(
         f"Slack refused the message: {code or status}.",
