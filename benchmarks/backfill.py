@@ -49,7 +49,7 @@ modules:
     type: source.kafka
     config: {{ brokers: "{brokers}", topic: past }}
     archive: {{ retention: 36500d, max_size: 100GB }}
-  - {{ name: out, type: sink.kafka, config: {{ brokers: "{brokers}", topic: again, publish_format: json }} }}
+  - {{ name: out, type: sink.kafka, config: {{ brokers: "{brokers}", topic: {target}, publish_format: json }} }}
 schemas: {schemas}
 pipelines:
   bench:
@@ -189,15 +189,17 @@ def rows(count: int, modes: Sequence[str]) -> Iterator[str]:
     with ExitStack() as opened:
         temporary = tempfile.TemporaryDirectory(prefix="penstock-bench-")
         folder = Path(opened.enter_context(temporary))
-        brokers = "127.0.0.1:1"
+        brokers, target = "127.0.0.1:1", "again"
         if "live" in modes:
-            brokers = opened.enter_context(KafkaBroker.start(folder / "kafka")).bootstrap
+            broker = opened.enter_context(KafkaBroker.start(folder / "kafka"))
+            brokers, target = broker.bootstrap, broker.create_topic()
         flow = folder / "flow.yaml"
         schemas = {"order": {"version": "1.0", "type": "json", "data_schema": SCHEMA}}
         flow.write_text(
             FLOW.format(
                 folder=folder,
                 brokers=brokers,
+                target=target,
                 schemas=json.dumps(schemas),
                 steps=json.dumps(STEPS),
             )
