@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from connectors.contracts import Check
 from connectors.errors import FlowFileError
 from penstock.cli.help import examples
 from penstock.cli.options import Output
 from penstock.cli.output import print_json, print_table
 from penstock.cli.snapshots import SNAPSHOT_EXAMPLES, SNAPSHOTS_EXAMPLES, snapshot, snapshots
+
+if TYPE_CHECKING:
+    from connectors.contracts import Check
 
 connectors = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 

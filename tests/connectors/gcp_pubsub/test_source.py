@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from connectors.errors import FatalError
+from connectors.gcp_pubsub import SOURCE_GCP_PUBSUB
 from connectors.testing import wait_until
 from tests.connectors.gcp_pubsub.driving import events, read, reading, source
 from tests.services.pubsub import PROJECT
@@ -185,3 +187,33 @@ def test_the_emulator_that_the_environment_names_is_used(pubsub, topic, monkeypa
 
     (check,) = source(Default, pubsub.subscription(topic)).preflight()
     assert check.ok
+
+
+@pytest.mark.slow
+def test_a_long_run_is_complete_and_each_message_comes_once(pubsub, topic):
+    subscription = pubsub.subscription(topic)
+    for first in range(0, 2000, 100):
+        pubsub.publish(topic, [{"data": b"%d" % n} for n in range(first, first + 100)])
+    seen = []
+    with reading(source(pubsub, subscription)) as reader:
+        while len(seen) < 2000:
+            for batch in read(reader, 1):
+                seen += batch.column("data")
+                reader.acknowledge(batch.after)
+    assert sorted(seen) == list(range(2000))
+    assert all(message["Acks"] for message in pubsub.messages(topic))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"project": "My Project"}, "should match pattern"),
+        ({"ack_deadline": "5s"}, "greater than or equal to 10"),
+        ({"start": "2026-11-01T00:00:00"}, "a time with its offset"),
+        ({"start": "earliest"}, "stored, latest"),
+        ({"subscription": "projects/p/subscriptions/s"}, "should match pattern"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_with_what_is_expected(changes, expected):
+    with pytest.raises(ValidationError, match=expected):
+        SOURCE_GCP_PUBSUB.settings(**{"project": PROJECT, "subscription": "s"} | changes)
