@@ -50,7 +50,7 @@ def test_it_is_read_through_kills_once_and_in_order_with_the_changes(flow, datab
         cancelled = store.snapshots.ask("flow", "rows", [], "me")
         store.snapshots.change(cancelled, ["waiting"], "cancelled")
         refused = store.snapshots.ask("flow", "rows", ["public.gone"], "me")
-    run = flow.start(environ={"PENSTOCK_FAIL_POINT": "mid_snapshot:3"})
+    run = flow.start(environ={"PENSTOCK_FAIL_POINT": "mid_snapshot:5"})
     wait_for(lambda: len(flow.lines()) > ROWS, "rows read again")
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("UPDATE t SET n = 1 WHERE id % 2 = 0")
