@@ -66,7 +66,7 @@ def start_process(
     """
     order = Order(
         job=job.id,
-        state=state,
+        state="",  # in its environment: a command line is anybody's to read, and it has a password
         files=[str(file.resolve()) for file in files],
         with_files=json.loads(job.request).get(_WITH, []),
     )

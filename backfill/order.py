@@ -13,6 +13,7 @@ class Order:
 
     job: int
     state: str
+    """The state store's URL; "": as PENSTOCK_STATE_URL says."""
     files: list[str]
     """The flow's."""
     with_files: list[str]

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -56,7 +57,10 @@ def main(argument: str) -> int:
     # Not before all of that is imported: under load it would take a minute to begin.
     be_nice()
     spare_the_collector()
-    return run(Order(**orjson.loads(argument)), halt)
+    order = Order(**orjson.loads(argument))
+    if not order.state:
+        order = replace(order, state=os.environ["PENSTOCK_STATE_URL"])
+    return run(order, halt)
 
 
 def run(order: Order, halt: Halt) -> int:

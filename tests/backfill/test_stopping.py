@@ -95,6 +95,14 @@ def test_two_processes_never_run_one_job(past, monkeypatch):
     assert jobs.find(past.store, job.id).events == 0
 
 
+def test_the_address_of_the_state_store_is_on_no_command_line(past):
+    past.record(orders(0, 10))
+    process = jobs.start_process(past.ask(), [past.path], past.url, quiet=True)
+    assert process.wait(120) == 0
+    assert past.url not in " ".join(map(str, process.args))
+    assert jobs.find(past.store, 1).status == "done"
+
+
 def test_a_job_that_can_not_go_on_says_why_and_can_be_resumed(past):
     past.record(orders(0, 100))
     job = past.ask()
