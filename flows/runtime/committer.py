@@ -257,6 +257,8 @@ class Committer:
             store.release_lease(self._lease)
         except PenstockError as error:
             self._halt.fail(error)
+        except Exception as error:  # noqa: BLE001 - a defect must stop the worker, not the thread alone
+            self._halt.broke("storing what was settled", error)
         finally:
             store.close()
             with self._condition:

@@ -145,7 +145,7 @@ class OutboxRelay:
                     if not moved:
                         self._idle()
         except Exception as error:  # noqa: BLE001 - a defect must stop the worker, not the thread alone
-            self._halt.fail(_broke(error))
+            self._halt.broke("the relay of an outbox", error)
         finally:
             self._disconnect()
             self._letters.close()
@@ -286,11 +286,3 @@ def _outgoing(topic: str | None, rows: Sequence[Said]) -> Outgoing:
 
     values = [row.data for row, _ in rows]
     return Outgoing(values, [said["key"] for _, said in rows], attributes, topic)
-
-
-def _broke(error: Exception) -> FatalError:
-    return FatalError(
-        f"the relay of an outbox broke: {type(error).__name__}: {error}.",
-        code="internal_error",
-        hint="This is a defect; please report it. Nothing of the outbox is lost.",
-    )

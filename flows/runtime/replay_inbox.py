@@ -137,6 +137,8 @@ class ReplayInbox:
                 self._wake.clear()
         except PenstockError as error:
             self._halt.fail(error)
+        except Exception as error:  # noqa: BLE001 - a defect must stop the worker, not the thread alone
+            self._halt.broke("the inbox of replays", error)
         finally:
             if store is not None:
                 store.close()

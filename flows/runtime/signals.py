@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Final, Literal
 from connectors.errors import PermanentError
 from flows.runtime.committer import Committer
 from flows.runtime.parking import Parking
-from flows.runtime.signal_inbox import SignalInbox
 from flows.state.records import Counts, Parked, Settlement, SignalOutcome
-from flows.state.signals import Signal
 from transforms.executions import Ended, Executions, Wait
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `penstock test` runs steps without a state store, and imports none
     from flows.plan import PipelinePlan, StepPlan
+    from flows.runtime.signal_inbox import SignalInbox
+    from flows.state.signals import Signal
 
 CANCELLED: Final = "execution_cancelled"
 """The error code of an execution that an operator has ended."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, update
+from sqlalchemy import Connection, bindparam, case, delete, or_, update
 
 from connectors.errors import FatalError
 from flows.state.records import Replayed
@@ -66,7 +66,10 @@ _return_letter = (
 )
 
 
-_forget_requested = _forget_letter.where(dead_letters.c.error_code.in_(REQUESTED))
+# No in_: the statement is run for many rows at once, which its list of values does not allow.
+_forget_requested = _forget_letter.where(
+    or_(*(dead_letters.c.error_code == code for code in REQUESTED))
+)
 
 
 def record_outcomes(connection: Connection, flow: str, replayed: Sequence[Replayed]) -> None:

@@ -198,3 +198,17 @@ def test_an_archive_is_pruned_when_much_was_archived(url, lease):
         _eventually(committer.take)
     _eventually(lambda: pruned)
     committer.close()
+
+
+def test_a_defect_in_storing_stops_the_worker_and_says_where(url, lease):
+    def broken(store):
+        raise ZeroDivisionError("by nought")
+
+    halt = Halt()
+    committer = _committer(url, lease, halt, prune=broken, prune_after=0)
+    committer.checkpoint({"a": "01"})
+    _eventually(halt.asked)
+    committer.close()
+    assert halt.error.code == "internal_error"
+    assert "ZeroDivisionError: by nought" in str(halt.error)
+    assert "test_committer.py" in str(halt.error)
