@@ -24,6 +24,9 @@ _ONLY_NEWER = 5
 _PAUSE = 0.1
 """Seconds between calls that have found nothing and do not wait (`wait_time: 0s`)."""
 
+_SOON = 1.0
+"""Seconds within which calls end that are not cut off at closing."""
+
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 """Backoff in seconds while SQS is away or throttles."""
 
@@ -74,6 +77,11 @@ class Receivers:
         self._stop.set()
         self._in_flight.close()
         waiting = list(self._waiting_until.values())
+        if max(waiting, default=0.0) < time.monotonic() + _SOON:
+            # They answer by themselves: a call that is cut off may have hidden messages.
+            deadline = time.monotonic() + _SOON
+            for thread in self._threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
         for client in self._clients:
             client.interrupt()
         for thread in self._threads:

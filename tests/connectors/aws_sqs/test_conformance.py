@@ -16,7 +16,8 @@ class QueueUnderTest:
     def __init__(self, server, *, fifo):
         self.server = server
         self.url = server.create_queue(fifo=fifo)
-        self.source = source(self.url)
+        # What a call had received that was cut off at closing is hidden for so long.
+        self.source = source(self.url, visibility_timeout="10s")
         self.emitted = 0
 
     def emit(self, count):
