@@ -27,6 +27,10 @@ _CONTEXT = frozenset(
 _FRACTION = re.compile(r"\.(\d+)")
 
 
+BASE64_KEY = "base64:"
+"""What a key begins with whose bytes are no text; its base64 follows."""
+
+
 def holds_event(body: bytes) -> bool:
     """Whether a body without headers is a CloudEvent in structured mode: it has a specversion.
 
@@ -114,4 +118,4 @@ def text_of_key(key: bytes) -> str:
     else:
         if "\0" not in text:
             return text
-    return "base64:" + base64.b64encode(key).decode()
+    return BASE64_KEY + base64.b64encode(key).decode()

@@ -47,6 +47,11 @@ def number_text(number: int) -> Position:
     return f"{number:0{_DIGITS}d}"
 
 
+def number_of(position: Position) -> int:
+    """Return the number of a position that is known to be of ours."""
+    return int(position[:_DIGITS])
+
+
 def parse(position: Position) -> Stored:
     """Return what a stored position says. Raises FatalError for one that is not of ours."""
     number, _, ids = position.partition(" ")
@@ -96,11 +101,11 @@ class Progress:
             texts = [handed.text for handed in self._handed]
             if self._settled:
                 texts.insert(0, b" ".join(self._settled).decode())
-            return first, f"{self._next:0{_DIGITS}d} {' '.join(texts)}"
+            return first, f"{number_text(self._next)} {' '.join(texts)}"
 
     def settle(self, position: Position) -> Sequence[MessageId]:
         """Note that everything up to `position` is settled, and durably so; return what is new."""
-        until = int(position[:_DIGITS])
+        until = number_of(position)
         with self._lock:
             before = len(self._settled)
             self._settle(until)

@@ -39,7 +39,7 @@ from connectors.enveloping import (
     rfc3339,
 )
 from connectors.errors import PermanentError
-from connectors.gcp_pubsub.leases import number_text
+from connectors.progress import number_text
 
 PREFIX = "ce-"
 _TRACE = ("traceparent", "tracestate", "googclient_traceparent")

@@ -18,9 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from connectors.batch import Position
-from connectors.errors import FatalError
+from connectors.progress import Stored, number_of, number_text
 
-_DIGITS = 20
 _REMEMBERED = 50_000
 """Acknowledged messages whose ids are remembered, at least: Pub/Sub may deliver one once more."""
 
@@ -28,29 +27,9 @@ _UNCONFIRMED = 2000
 """As many are told by a position: it is stored with every batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What a stored position says."""
-
-    number: int
-    settled: frozenset[str]
-
-
-def number_text(number: int) -> Position:
-    """Return the position of one event."""
-    return f"{number:0{_DIGITS}d}"
-
-
-def parse(position: Position) -> Stored:
-    """Return what a stored position says. Raises FatalError for one that is not of ours."""
-    number, _, ids = position.partition(" ")
-    if len(number) != _DIGITS or not number.isascii() or not number.isdigit():
-        raise FatalError(
-            f"the stored position {position[:60]!r} is not one of a Pub/Sub subscription.",
-            code="position_unreadable",
-            hint="Did the module's type change under the same name? Give it a new name.",
-        )
-    return Stored(int(number), frozenset(ids.split()))
+def settled_of(stored: Stored) -> frozenset[str]:
+    """Return the message ids that a stored position names."""
+    return frozenset(each.decode() for each in stored.ids)
 
 
 @dataclass(slots=True)
@@ -117,11 +96,11 @@ class Leases:
             self._next += len(ids)
             texts = [" ".join(known) for known in (self._unconfirmed, self._settled) if known]
             texts += [" ".join(handed.ids) for handed in self._handed]
-            return first, f"{self._next:0{_DIGITS}d} {' '.join(texts)}"
+            return first, f"{number_text(self._next)} {' '.join(texts)}"
 
     def settle(self, position: Position) -> None:
         """Note that everything up to `position` is settled, and durably so."""
-        until = int(position[:_DIGITS])
+        until = number_of(position)
         with self._lock:
             while self._handed:
                 handed = self._handed[0]

@@ -16,10 +16,11 @@ from connectors.gcp_pubsub.client import (
     SeekRequest,
 )
 from connectors.gcp_pubsub.failures import opening_failed
-from connectors.gcp_pubsub.leases import Leases, Stored, parse
+from connectors.gcp_pubsub.leases import Leases, settled_of
 from connectors.gcp_pubsub.pulling import log
 from connectors.gcp_pubsub.reader import PubsubReader
 from connectors.gcp_pubsub.settings import PubsubSource
+from connectors.progress import Stored, parse
 
 
 class PubsubSourceModule:
@@ -52,7 +53,7 @@ class PubsubSourceModule:
         except BaseException:
             client.close()
             raise
-        leases = Leases(max(stored.number, time.time_ns()), stored.settled)
+        leases = Leases(max(stored.number, time.time_ns()), settled_of(stored))
         return PubsubReader(client, self._path, settings, leases, bounded=opening.until_caught_up)
 
     def _look(self, client: Client) -> None:

@@ -21,10 +21,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
@@ -39,6 +37,16 @@ from connectors.cloudevents import (
     decode_structured,
     is_json_type,
 )
+from connectors.enveloping import (
+    BASE64_KEY,
+    absent,
+    attribute,
+    event_times,
+    json_types,
+    own_extensions,
+    rfc3339,
+    text_of_key,
+)
 from connectors.errors import PermanentError
 from connectors.kafka.confluent import open_values
 from connectors.kafka.positions import encode_position
@@ -49,18 +57,6 @@ Messages = list[Any]
 MESSAGE: Any = Message
 """Its stubs say that each part may be None: so it may in a report, but not in a message."""
 
-BASE64_KEY = "base64:"
-
-_CONTEXT = {
-    "specversion",
-    "id",
-    "source",
-    "type",
-    "subject",
-    "time",
-    "datacontenttype",
-    "dataschema",
-}
 _TRACE = ("traceparent", "tracestate")
 
 
@@ -166,18 +162,6 @@ def _message_keys(messages: Messages) -> Column:
     return [None if key is None else text_of_key(key) for key in keys]
 
 
-def text_of_key(key: bytes) -> str:
-    """Return the key as text, `base64:…` where its bytes are none."""
-    try:
-        text = key.decode()
-    except UnicodeDecodeError:
-        pass
-    else:
-        if "\0" not in text:
-            return text
-    return BASE64_KEY + base64.b64encode(key).decode()
-
-
 def bytes_of_key(key: str) -> bytes:
     """Return what `text_of_key` was made from; a text that only looks like it stays itself.
 
@@ -253,7 +237,7 @@ def seconds_of(messages: Messages) -> Column:
 
 @derived("timestamp")
 def _times(batch: Batch) -> Column:
-    return list(map(_rfc3339, batch.column("timestamp")))
+    return list(map(rfc3339, batch.column("timestamp")))
 
 
 def _arrivals(batch: Batch) -> Column:
@@ -274,33 +258,7 @@ def _message_times(batch: Batch) -> Column:
     return seconds_of(batch.state.messages)
 
 
-def _rfc3339(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    try:
-        at = datetime.fromtimestamp(seconds, timezone.utc)
-    except (ValueError, OverflowError, OSError):  # producers write what they like
-        return None
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 # --- where events may have an envelope or headers -----------------------------------------------
-
-
-def _attribute(name: str, plain: Maker) -> Maker:
-    """Return a maker: the envelope's attribute, and what `plain` says of messages without one."""
-
-    def make(batch: Batch) -> Column:
-        envelopes = batch.state.envelopes
-        if envelopes is None:
-            return plain(batch)
-        plains = plain(batch) if None in envelopes else []
-        return [
-            plains[index] if envelope is None else envelope.get(name)
-            for index, envelope in enumerate(envelopes)
-        ]
-
-    return make
 
 
 def _keys(batch: Batch) -> Column:
@@ -315,28 +273,8 @@ def _keys(batch: Batch) -> Column:
 
 
 def _timestamps(batch: Batch) -> Column:
-    """Return the events' own times, the messages' where an event has none."""
     arrived = batch.state
-    seconds = seconds_of(arrived.messages)
-    for index, envelope in enumerate(arrived.envelopes or ()):
-        time = envelope.get("time") if envelope else None
-        if time is not None:
-            seconds[index] = _parsed(str(time), seconds[index])
-    return seconds
-
-
-_FRACTION = re.compile(r"\.(\d+)")
-
-
-def _parsed(time: str, fallback: float | None) -> float | None:
-    text = time[:-1] + "+00:00" if time[-1:] in {"Z", "z"} else time
-    # Python 3.10 reads fractions of three or six digits only.
-    text = _FRACTION.sub(lambda match: "." + match[1][:6].ljust(6, "0"), text)
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return fallback
-    return (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp()
+    return event_times(arrived.envelopes, seconds_of(arrived.messages))
 
 
 def _extensions(batch: Batch) -> Column:
@@ -360,17 +298,13 @@ def _extensions_of(
 ) -> dict[str, Scalar]:
     extensions: dict[str, Scalar] = {}
     if envelope is not None:
-        extensions = {name: value for name, value in envelope.items() if name not in _CONTEXT}
+        extensions = own_extensions(envelope)
     if key is not None:
         extensions.setdefault("partitionkey", key)
     for name, value in headers or ():
         if name in _TRACE and value is not None and name not in extensions:
             extensions[name] = value.decode("ascii", "replace")
     return extensions
-
-
-def _absent(batch: Batch) -> Column:
-    return [None] * batch.size
 
 
 _PLAIN: dict[str, Maker] = {
@@ -396,14 +330,12 @@ _MAKERS: dict[str, Maker] = {
     "position": _positions,
     "timestamp": _timestamps,
     "extensions": _extensions,
-    "id": _attribute("id", _ids),
-    "source": _attribute("source", _sources),
-    "type": _attribute("type", _types),
-    "time": _attribute("time", _times),
-    "subject": _attribute("subject", _absent),
-    "datacontenttype": _attribute(
-        "datacontenttype", lambda batch: ["application/json"] * batch.size
-    ),
-    "dataschema": _attribute("dataschema", _absent),
+    "id": attribute("id", _ids),
+    "source": attribute("source", _sources),
+    "type": attribute("type", _types),
+    "time": attribute("time", _times),
+    "subject": attribute("subject", absent),
+    "datacontenttype": attribute("datacontenttype", json_types),
+    "dataschema": attribute("dataschema", absent),
     "arrival": _arrivals,
 }

@@ -29,11 +29,12 @@ from connectors.contracts import (
     SinkTraits,
     TransactionScope,
 )
+from connectors.enveloping import BASE64_KEY
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from connectors.kafka import preflight
 from connectors.kafka.cluster import CLIENT_LOG, Cluster
 from connectors.kafka.confluent import SchemaIds
-from connectors.kafka.decoding import BASE64_KEY, bytes_of_key
+from connectors.kafka.decoding import bytes_of_key
 from connectors.kafka.failures import ClientErrors
 from connectors.kafka.preflight_transactions import transacting
 from connectors.kafka.publishing import Headers, Publisher, Records

@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.contracts import Shard
+from connectors.enveloping import text_of_key
 from connectors.errors import FatalError
-from connectors.kafka.decoding import bytes_of_key, text_of_key
+from connectors.kafka.decoding import bytes_of_key
 from connectors.kafka.positions import (
     Part,
     TopicChoice,
