@@ -36,7 +36,7 @@ check: lint      ## the quick subset, under 3 minutes
 
 test: lint       ## everything, on real servers
 	@bash tests/services/install.sh
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 4 --dist worksteal
 
 bench: setup     ## the figures of benchmarks/RESULTS.md, measured anew
 	@bash tests/services/install.sh

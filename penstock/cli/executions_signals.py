@@ -67,8 +67,9 @@ def pause(
 ) -> int:
     """Hold executions where they are, until they are resumed.
 
-    What waits is held at once, what runs at its next step. What comes later of its key waits behind it. The time for which it is paused does not count against
-    the timeouts of its pipeline and saga. Exit code 1: something was refused.
+    What waits is held at once, what runs at its next step. What comes later of its key waits behind it.
+    The time for which it is paused does not count against the timeouts of its pipeline and saga. Exit
+    code 1: something was refused.
     """
     return _signal(
         "pause",
