@@ -1,44 +1,12 @@
-"""The flow files and tests that `penstock init` writes: one text each, put together from parts."""
+"""The flow files and tests that `penstock init` writes: one text each, put together from flow_parts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-SourceKind = Literal["postgres", "kafka"]
-SinkKind = Literal["kafka", "file", "webhook", "stdout"]
-
-
-@dataclass(frozen=True, slots=True)
-class SinkPart:
-    """What the choice of a sink puts into the file."""
-
-    title: str
-    module: str
-    environment: tuple[str, ...] = ()
-    """Variables that the file reads, as `NAME=example`."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourcePart:
-    """What the choice of a source puts into the file."""
-
-    name: str
-    title: str
-    module: str
-    environment: tuple[str, ...]
-    """Variables that the file reads, as `NAME=example`."""
-    shape: str
-    """A jq program that fits its events."""
-    event_type: str
-    """A pattern of their types, quoted."""
-    event: str
-    """An event of a first test."""
-    published: str
-    """What the flow publishes of it."""
-
+from penstock.cli.flow_parts import SINKS, SOURCES, SinkKind, SinkPart, SourceKind, SourcePart
 
 Kind = TypeVar("Kind", bound=str)
 
@@ -82,83 +50,6 @@ def render_tests(source: SourceKind, file: str) -> str:
     origin = SOURCES[source]
     return _TESTS.format(file=file, event=origin.event, published=origin.published)
 
-
-SOURCES: dict[SourceKind, SourcePart] = {
-    "postgres": SourcePart(
-        "changes",
-        "row changes in PostgreSQL",
-        """\
-  # Reads the write-ahead log. The server needs wal_level=logical and the role REPLICATION; the
-  # publication and the replication slot are made at the first start.
-  - name: changes
-    type: source.postgres_cdc
-    config:
-      connection: "${{DATABASE_URL:-postgresql://postgres@127.0.0.1:5432/postgres}}"
-      slot_name: {slot}
-      tables:
-        - {{ schema: public, table: orders }}
-      snapshot: initial               # the rows there are first, then each change""",
-        ("DATABASE_URL=postgresql://user:password@host:5432/database",),
-        "{change: .operation, row: .data}",
-        '"public.orders.*"',
-        "{ before: { id: 7, status: placed }, after: { id: 7, status: paid } }",
-        "{ change: UPDATE, row: { id: 7, status: paid } }",
-    ),
-    "kafka": SourcePart(
-        "messages",
-        "messages in Kafka",
-        """\
-  - name: messages
-    type: source.kafka
-    config:
-      brokers: "${{KAFKA_BROKERS:-127.0.0.1:9092}}"
-      topics: [orders]
-      start: earliest                 # where to begin when no position is stored yet
-      # options: {{ security.protocol: SASL_SSL }}   # any property of librdkafka""",
-        ("KAFKA_BROKERS=host:9092",),
-        "{received: .time, message: .data}",
-        '"order.*"',
-        "{ time: 2026-01-01T12:00:00Z, data: { id: 7, status: paid } }",
-        "{ received: 2026-01-01T12:00:00Z, message: { id: 7, status: paid } }",
-    ),
-}
-
-SINKS: dict[SinkKind, SinkPart] = {
-    "kafka": SinkPart(
-        "Kafka",
-        """\
-  - name: out
-    type: sink.kafka
-    config:
-      brokers: "${{KAFKA_BROKERS:-127.0.0.1:9092}}"
-      topic: {name}.events            # where `publish` goes when it names no topic""",
-        ("KAFKA_BROKERS=host:9092",),
-    ),
-    "file": SinkPart(
-        "JSON Lines files",
-        """\
-  - name: out
-    type: sink.file
-    config:
-      path: "{name}.jsonl"            # may hold {{{{ .type }}}}: a file per type of event
-      rotate: 100MB""",
-    ),
-    "webhook": SinkPart(
-        "a webhook",
-        """\
-  - name: out
-    type: sink.webhook
-    config:
-      url: "${{WEBHOOK_URL:-http://127.0.0.1:8000/events}}\"""",
-        ("WEBHOOK_URL=https://host/path",),
-    ),
-    "stdout": SinkPart(
-        "standard output",
-        """\
-  - name: out
-    type: sink.stdout""",
-    ),
-}
 
 _TESTS = """\
 # Tests of {file}: `penstock test {file}` runs them, and connects to nothing.

@@ -10,16 +10,8 @@ from typing import Annotated, Any, get_args
 import typer
 
 from connectors.errors import FlowFileError
-from penstock.cli.flow_template import (
-    SINKS,
-    SOURCES,
-    SinkKind,
-    SourceKind,
-    kind_named,
-    render_flow,
-    render_tests,
-    slug,
-)
+from penstock.cli.flow_parts import SINKS, SOURCES, SinkKind, SourceKind
+from penstock.cli.flow_template import kind_named, render_flow, render_tests, slug
 from penstock.cli.help import examples
 
 _YAML = {".yaml", ".yml"}
