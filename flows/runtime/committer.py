@@ -247,11 +247,13 @@ class Committer:
         self._thread.join(timeout)
 
     def _run(self) -> None:
+        opened: list[StateStore] = []
         try:
-            store = self._open_store()
+            self._retrying(lambda: opened.append(self._open_store()))
         except PenstockError as error:
             self._halt.fail(error)
             return
+        (store,) = opened
         try:
             self._work(store)
             store.release_lease(self._lease)

@@ -67,7 +67,7 @@ from flows.runtime.unread import Unread
 from flows.state.backfills import is_job
 from flows.state.contracts import StateStore
 from flows.state.records import Lease
-from flows.state.store import open_store
+from flows.state.store import open_store, reopen_store
 
 log = structlog.get_logger("penstock.worker")
 
@@ -166,7 +166,7 @@ def run_worker(
         first = order.index == 0 and order.process == 0 and job is None
         depths = DeadLetterDepths(plan, source_plan.pipelines if first else ())
         committer = Committer(
-            lambda: open_store(plan.state_url),
+            lambda: reopen_store(plan.state_url),
             lease,
             source_plan.name,
             halt,
@@ -197,7 +197,7 @@ def run_worker(
             halt,
             opened,
             shard=order.shard,
-            open_store=lambda: open_store(plan.state_url),
+            open_store=lambda: reopen_store(plan.state_url),
             counts=first,
         )
         copying: list[LetterCopying] = []
@@ -206,7 +206,7 @@ def run_worker(
                 plan,
                 source_plan,
                 holder=f"{order.holder}/{order.shard}",
-                open_store=lambda: open_store(plan.state_url),
+                open_store=lambda: reopen_store(plan.state_url),
                 halt=halt,
                 patient=order.until_caught_up,
                 opened=opened,
@@ -267,7 +267,7 @@ def run_worker(
                 source_plan.pipelines,
                 parkings,
                 committer,
-                lambda: open_store(plan.state_url),
+                lambda: reopen_store(plan.state_url),
                 retries=SagaRetries(
                     plan.name,
                     source_plan.name,
@@ -366,7 +366,7 @@ def _inbox(
         clustered=[name for name in pipelines if name not in parkings],
         by=f"{order.holder}/{order.shard}#{lease.fence}",
         owns=partial(_owns, order, reader),
-        open_store=lambda: open_store(plan.state_url),
+        open_store=lambda: reopen_store(plan.state_url),
         committer=committer,
         halt=halt,
         also=also,

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from connectors.batch import Position
 from connectors.contracts import Lag
+from connectors.errors import FatalError, RetryableError
 from connectors.failpoints import fail_point
 from flows.state.archive_store import ArchiveStore
 from flows.state.backfills import Backfills
@@ -80,6 +81,19 @@ def open_store(url: str, *, create: bool = True) -> StateStore:
         raise
     database.opened()
     return SqlStateStore(database)
+
+
+def reopen_store(url: str) -> StateStore:
+    """Open, on a thread of its own, the state that this process has open: one that is away is waited for.
+
+    Raises as `open_store`, but RetryableError where the server does not answer.
+    """
+    try:
+        return open_store(url)
+    except FatalError as error:
+        if error.unreachable:
+            raise RetryableError(error.message, code=error.code, hint=error.hint) from error
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from connectors.errors import RetryableError
 from flows.runtime.committer import LEASE_TTL, Committer
 from flows.runtime.halt import Halt
 from flows.state.records import Counts, Settlement
@@ -198,6 +199,23 @@ def test_an_archive_is_pruned_when_much_was_archived(url, lease):
         _eventually(committer.take)
     _eventually(lambda: pruned)
     committer.close()
+
+
+def test_a_store_that_is_away_just_when_it_is_opened_is_waited_for(url, lease):
+    answers = iter([RetryableError("away", code="state_unreachable")] * 2)
+
+    def opened():
+        for error in answers:
+            raise error
+        return open_store(url)
+
+    halt = Halt()
+    committer = Committer(opened, lease, "rows", halt, lags=dict, prune=lambda store: None)
+    committer.start()
+    committer.checkpoint({"a": "01"})
+    assert _eventually(committer.take) == {"a": "01"}
+    committer.close()
+    assert not halt.asked()
 
 
 def test_a_defect_in_storing_stops_the_worker_and_says_where(url, lease):

@@ -17,7 +17,7 @@ from sqlalchemy import inspect
 from connectors.errors import FatalError, RetryableError
 from flows.state import database as database_module
 from flows.state import migrations
-from flows.state.store import open_store
+from flows.state.store import open_store, reopen_store
 from tests.flows.state.samples import chunk, chunks, commit, letter, settlement
 from tests.services.fixtures import open_folder
 
@@ -120,6 +120,12 @@ def test_a_server_that_is_away_is_unreachable_and_its_password_untold(database):
     assert error.unreachable
     assert "127.0.0.1:1/state" in error.message
     assert "hunter2" not in str(error) + str(error.context)
+
+
+def test_a_server_that_is_away_is_waited_for_by_who_had_it_open_before():
+    with pytest.raises(RetryableError) as caught:
+        reopen_store("postgresql://penstock@127.0.0.1:1/state")
+    assert caught.value.code == "state_unreachable"
 
 
 @pytest.mark.postgres
