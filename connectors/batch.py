@@ -36,12 +36,24 @@ from connectors.errors import PermanentError
 
 Position = str
 """A place in a source partition: opaque to the runtime, JSON-safe, and such that the positions
-of one partition sort as text in the order of its events (numbers are zero-padded)."""
+of one partition sort as text in the order of its events (numbers are zero-padded). In a checkpoint an
+`@` may follow, and behind it what the partition is (see `is_of_another`)."""
+
+
+def is_of_another(position: Position, other: Position) -> bool:
+    """Whether two checkpoints of a partition are certainly of different ones that had its name.
+
+    A source partition may be deleted and made anew, a Kafka topic for one, and its positions mean other
+    events then: they can't be compared. What tells it apart stands behind the `@`, where it is known.
+    """
+    ours, theirs = position.partition("@")[2], other.partition("@")[2]
+    return bool(ours and theirs and ours != theirs)
+
 
 Column = list[Any]
 Maker = Callable[["Batch"], Column]
 
-Operation = Literal["READ", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "MESSAGE"]
+Operation = Literal["READ", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "MESSAGE", "ALTER"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +254,19 @@ def _decode(batch: Batch) -> Column:
     return out
 
 
+def json_texts(values: Column) -> list[bytes]:
+    """Return each value as JSON text, in no more memory than it takes.
+
+    orjson leaves a text in the buffer that it was written to, of 4 kB and more (3.13): the texts of a
+    batch would fill the caches. The slice is a copy, and the buffer serves the next value.
+    Raises TypeError (orjson.JSONEncodeError) for what it can't write.
+    """
+    dumps, newline = orjson.dumps, orjson.OPT_APPEND_NEWLINE
+    return [dumps(value, None, newline)[:-1] for value in values]
+
+
 def _encode(batch: Batch) -> Column:
-    dumps = orjson.dumps
-    return [dumps(value) for value in batch.column("data")]
+    return json_texts(batch.column("data"))
 
 
 def _nothing(batch: Batch) -> Column:

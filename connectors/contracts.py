@@ -50,6 +50,20 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotHealth:
+    """How a replication slot is on its server, as it was last looked at."""
+
+    active: bool
+    """A connection reads it."""
+    wal_status: str
+    """As the server has it: reserved, extended, unreserved or lost."""
+    retained_bytes: int | None = None
+    """WAL that the server keeps for it; None once that is lost."""
+    safe_bytes: int | None = None
+    """WAL that may be written before the slot is in danger; None where nothing limits it."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceTraits:
     """What a source can do, for `explain` and for choices the runtime makes."""
 
@@ -246,6 +260,17 @@ class Reader(Protocol):
         """Stop the threads and connections, within 5 seconds. What is unacknowledged stays so."""
 
 
+@runtime_checkable
+class SlotReading(Protocol):
+    """What a reader has that reads replication slots, which keep their server's WAL."""
+
+    def slots(self) -> Mapping[str, SlotHealth]:
+        """Return source partition → how its slot is; from memory, on any thread.
+
+        Slots that have not been looked at yet are absent.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class SnapshotRequest:
     """Rows that somebody wants read again while the source goes on."""
@@ -378,7 +403,7 @@ class Sink(Protocol):
         """
 
     def close(self) -> None:
-        """Flush and disconnect, within 5 seconds."""
+        """Flush and disconnect, within 5 seconds of the far side's last sign of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,6 +515,8 @@ __all__ = [
     "Sink",
     "SinkOpening",
     "SinkTraits",
+    "SlotHealth",
+    "SlotReading",
     "SnapshotReport",
     "SnapshotRequest",
     "Snapshotting",

@@ -76,6 +76,15 @@ def own_extensions(envelope: dict[str, Scalar]) -> dict[str, Any]:
     return {name: value for name, value in envelope.items() if name not in _CONTEXT}
 
 
+def fill_keys(keys: Column, envelopes: Envelopes | None) -> None:
+    """Put the `partitionkey` of its event where a message has no key."""
+    if envelopes is None or None not in keys:
+        return
+    for index, envelope in enumerate(envelopes):
+        if keys[index] is None and envelope and "partitionkey" in envelope:
+            keys[index] = str(envelope["partitionkey"])
+
+
 def event_times(envelopes: Envelopes | None, arrived: list[float | None]) -> Column:
     """Return the events' own times in seconds; the messages' where an event has none."""
     if envelopes is None:
@@ -83,11 +92,12 @@ def event_times(envelopes: Envelopes | None, arrived: list[float | None]) -> Col
     found: Column = []
     for envelope, at in zip(envelopes, arrived, strict=True):
         time = envelope.get("time") if envelope else None
-        found.append(at if time is None else _seconds(str(time), at))
+        found.append(at if time is None else epoch_seconds(str(time), at))
     return found
 
 
-def _seconds(time: str, fallback: float | None) -> float | None:
+def epoch_seconds(time: str, fallback: float | None) -> float | None:
+    """Return an RFC 3339 time in seconds since the epoch; `fallback` for what is none."""
     text = time[:-1] + "+00:00" if time[-1:] in {"Z", "z"} else time
     # Python 3.10 reads fractions of three or six digits only.
     text = _FRACTION.sub(lambda match: "." + match[1][:6].ljust(6, "0"), text)

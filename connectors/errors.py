@@ -14,7 +14,9 @@ dead letters, logs and docs/reference/errors.md share.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -109,3 +111,17 @@ class FatalError(PenstockError):
     ) -> None:
         super().__init__(message, code=code, hint=hint, **context)
         self.unreachable = unreachable
+
+
+def defect(part: str, error: Exception) -> FatalError:
+    """Return what a bug in `part` ends the worker with: its words and place, for whoever reports it.
+
+    For threads, which would end in silence, and leave the others waiting.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    where = ", ".join(f"{Path(each.filename).name}:{each.lineno}" for each in frames)
+    return FatalError(
+        f"{part} broke: {type(error).__name__}: {error} ({where}).",
+        code="internal_error",
+        hint="This is a defect; please report it. What was not settled comes again.",
+    )

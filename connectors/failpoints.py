@@ -40,8 +40,16 @@ REFUSED_NAMES = ("after_refused_event_kept",)
 COPY_NAMES = ("after_letter_before_copy", "after_copy_before_forgotten")
 """Those that copies of dead letters pass on their way to a sink, in their order."""
 
-OTHERS = ("mid_replay_selection", "backfill_after_batch")
-"""Off that road: what a command does in several transactions."""
+OTHERS = (
+    "mid_replay_selection",
+    "backfill_after_batch",
+    "backfill_before_end",
+    "backfill_after_end",
+    "mid_archive_compaction",
+    "after_archive_compaction",
+)
+"""Off that road: what a command does in several transactions, where a backfill is through, and where small
+chunks of an archive become one."""
 
 TRANSACTION_NAMES = (
     "after_effects_before_settle",
