@@ -16,6 +16,9 @@ def _sink(name: str, settings: S3SinkSettings) -> S3Sink:
     with importing("s3", "sink.s3"):
         from connectors.s3.sink import S3Sink  # noqa: PLC0415 - its client is an extra
 
+    if settings.format == "parquet":
+        with importing("parquet", "sink.s3 with format: parquet"):
+            import pyarrow as pa  # noqa: F401, PLC0415 - asked for before anything runs
     return S3Sink(name, settings)
 
 

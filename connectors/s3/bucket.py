@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import zstandard
 from boto3.s3.transfer import TransferConfig
 from botocore import exceptions
 
@@ -16,7 +14,6 @@ from connectors.errors import FatalError, PenstockError
 from connectors.s3.failures import meaning
 from connectors.s3.settings import S3Sink
 
-ENDINGS = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _MULTIPART = 16 * 1024 * 1024
 """Objects beyond it are sent in parts of this size."""
 _LAST = "penstock-last-piece"
@@ -69,9 +66,19 @@ class Bucket:
         """Write a piece."""
         self._call("put_object", Key=key, Body=content, **self._extra)
 
-    def write(self, key: str, content: bytes, *, last: int, start: str) -> None:
-        """Write an object in its final place, compressed as the settings say.
+    def write(
+        self,
+        key: str,
+        content: bytes,
+        kind: str,
+        *,
+        last: int,
+        start: str,
+        hear: Callable[[int], None] | None = None,
+    ) -> None:
+        """Write an object of that media type in its final place.
 
+        `hear` is called with the size of what was sent, each time that some was.
         Raises FatalError when a later start has written it already: this process was taken over from.
         """
         known = self._metadata(key)
@@ -83,19 +90,17 @@ class Bucket:
             )
         metadata = {_LAST: str(last), _START: start}
         extra: dict[str, Any] = {**self._extra, "Metadata": metadata}
-        extra["ContentType"] = "application/x-ndjson"
+        extra["ContentType"] = kind
         if self._settings.storage_class is not None:
             extra["StorageClass"] = self._settings.storage_class
-        match self._settings.compression:
-            case "gzip":
-                content = gzip.compress(content, 6, mtime=0)
-                extra["ContentType"] = "application/gzip"
-            case "zstd":
-                content = zstandard.compress(content, 3)
-                extra["ContentType"] = "application/zstd"
         try:
             self._client.upload_fileobj(
-                io.BytesIO(content), self.name, key, ExtraArgs=extra, Config=self._transfer
+                io.BytesIO(content),
+                self.name,
+                key,
+                ExtraArgs=extra,
+                Callback=hear,
+                Config=self._transfer,
             )
         except Failures as error:
             raise meaning(error, self.name) from error

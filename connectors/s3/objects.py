@@ -4,7 +4,7 @@ An object is *open* from its first event until it is written. Its events are kep
 one per batch, under the staging prefix: so what was confirmed is durable, and an object's content can be
 made again after a crash. The state lists the open objects and, for each, the piece it begins with.
 
-    _penstock/8f0c…/000000000042-19aa5e0c3f2a1b2      a piece: which objects its lines are of, then the lines
+    _penstock/8f0c…/000000000042-19aa5e0c3f2a1b2      a piece: which objects its parts are of, then the parts
     orders/events.19aa5e0c3f2a1b2-000007.jsonl         an object, in its final place
 
 `19aa5e0c3f2a1b2` is the start of the writer (milliseconds and a random part): two starts never use one name.
@@ -44,7 +44,7 @@ class OpenObject:
     parts: list[bytes] = field(default_factory=list)
 
     def add(self, content: bytes, events: int, piece: int) -> None:
-        """Append lines."""
+        """Append a part: lines, or a table."""
         self.parts.append(content)
         self.events += events
         self.size += len(content)

@@ -17,9 +17,9 @@ import structlog
 
 from connectors.contracts import Check, Outgoing, SinkOpening, SinkTraits
 from connectors.errors import FatalError, PenstockError, PermanentError
-from connectors.jsonlines import joined, lines_of
 from connectors.rendering import EventTemplate
-from connectors.s3.bucket import ENDINGS, Bucket
+from connectors.s3.bucket import Bucket
+from connectors.s3.content import Content, content_of, finished
 from connectors.s3.objects import (
     OpenObject,
     Settled,
@@ -40,6 +40,8 @@ _HELD = 256_000_000
 _PRUNE_EVERY = 64
 _CLOSING = 20.0
 """Seconds in which open objects are written at the end; what is left is staged, and written later."""
+_SILENT = 3.0
+"""Seconds without a sign of S3 after which the end waits for it no longer."""
 _AGAIN = 5.0
 """Seconds until an object that could not be written is tried again."""
 
@@ -53,9 +55,10 @@ class S3Sink:
         self.traits = SinkTraits(
             ordered=True,
             delivery="effectively_once",
-            embeds=settings.format == "cloudevents_json",
+            embeds=settings.format != "json",
         )
         self._template: EventTemplate
+        self._content: Content
         self._bucket: Bucket | None = None
         self._life = ""
         self._start = ""
@@ -69,6 +72,10 @@ class S3Sink:
         """Held by whoever uses the bucket or the objects: the dataflow's thread, or the timer's."""
         self._timer: Thread | None = None
         self._closing = False
+        self._left_behind = False
+        """The timer's thread is not waited for any longer: it makes no more calls."""
+        self._heard: float | None = None
+        """When S3 last took something of the object that is being written, or was asked; monotonic."""
 
     def preflight(self, topics: Sequence[str]) -> Iterable[Check]:  # noqa: ARG002 - it has none
         """Ask for the bucket; write nothing."""
@@ -87,7 +94,8 @@ class S3Sink:
 
     def open(self, opening: SinkOpening) -> None:
         """Undo what was not settled, and take up the objects that were open."""
-        self._template = EventTemplate(self._settings.key, opening.compile_template)
+        self._template = EventTemplate(self._settings.object_key, opening.compile_template)
+        self._content = content_of(self._settings, opening.compile_jq)
         settled = read_state(opening.state)
         bucket = Bucket(self._settings)
         self._start = new_start(settled, time.time())
@@ -105,14 +113,21 @@ class S3Sink:
         self._starts.append((self._piece + 1, self._start))
         self._kept_from = self._first_needed()
         self._bucket = bucket
-        self._closing = False
+        self._closing = self._left_behind = False
         self._timer = Thread(target=self._watch, name=f"s3-{self._name}", daemon=True)
         self._timer.start()
 
     def _recover(self, bucket: Bucket, settled: Settled) -> None:
-        """Delete what is not settled; fill the open objects anew."""
+        """Delete what is not settled; fill the open objects anew.
+
+        Those that were begun under other settings, and can't be gone on with, are written as they are.
+        """
         self._objects, unneeded = _take_up(bucket, settled, self._folder(settled.life))
         bucket.delete(unneeded)
+        for one in [one for one in self._objects.values() if not self._content.fits(one)]:
+            content, kind = finished(one, self._settings)
+            bucket.write(one.name, content, kind, last=one.last, start=self._start)
+            del self._objects[one.key]
         self._forget_starts(self._first_needed())
 
     def _folder(self, life: str) -> str:
@@ -120,7 +135,7 @@ class S3Sink:
 
     def _next_name(self, key: str) -> str:
         self._number += 1
-        return object_name(key, self._start, self._number, ENDINGS[self._settings.compression])
+        return object_name(key, self._start, self._number, self._content.ending)
 
     def undo_unsettled(self, state: Mapping[str, str]) -> None:
         """Undo what a lost writer had not settled, and write its open objects as they are settled."""
@@ -134,7 +149,8 @@ class S3Sink:
             objects, unneeded = _take_up(bucket, settled, folder)
             bucket.delete(key for key in unneeded if not key.startswith(folder))
             for one in objects.values():
-                bucket.write(one.name, b"".join(one.parts), last=one.last, start=start)
+                content, kind = finished(one, self._settings)
+                bucket.write(one.name, content, kind, last=one.last, start=start)
             bucket.delete(list(bucket.listed(folder)))
         except PenstockError as error:
             raise _fatal(error) from error
@@ -146,12 +162,17 @@ class S3Sink:
         if not len(events):
             return {}
         groups, failures = self._template.group(events)
-        lines = lines_of(events, self._settings.format)
+        prepared = self._content.prepared(events)
+        failures.update(prepared.failures)
         with self._turn:
             packed = []
             piece = self._piece + 1
             chosen: dict[str, OpenObject] = {}
             for key, indexes in groups.items():
+                if prepared.failures:
+                    indexes = [k for k in indexes if k not in prepared.failures]  # noqa: PLW2901 - less of it
+                    if not indexes:
+                        continue
                 error = _unusable(key)
                 if error is not None:
                     failures.update(dict.fromkeys(indexes, error))
@@ -160,8 +181,7 @@ class S3Sink:
                 if one is None:
                     one = OpenObject(key, self._next_name(key), piece, opened=time.time())
                 chosen[key] = one
-                content = joined([lines[index] for index in indexes])
-                packed.append((key, one.name, len(indexes), content))
+                packed.append((key, one.name, len(indexes), prepared.part(indexes)))
             if not packed:
                 return failures
             try:
@@ -171,6 +191,7 @@ class S3Sink:
             self._piece = piece
             for key, _, count, content in packed:
                 chosen[key].add(content, count, piece)
+                self._content.compact(chosen[key])
             self._objects.update(chosen)
             self._write_full()
             self._prune()
@@ -202,17 +223,26 @@ class S3Sink:
     def _written(self, one: OpenObject) -> bool:
         assert self._bucket is not None  # noqa: S101 - the contract: open comes first
         try:
-            self._bucket.write(one.name, b"".join(one.parts), last=one.last, start=self._start)
+            content, kind = finished(one, self._settings)
+            self._hear()
+            self._bucket.write(
+                one.name, content, kind, last=one.last, start=self._start, hear=self._hear
+            )
         except PenstockError as error:
             log.warning(
                 "an object could not be written yet", sink=self._name, key=one.name, why=str(error)
             )
             return False
+        finally:
+            self._heard = None
         del self._objects[one.key]
         return True
 
+    def _hear(self, _size: int = 0) -> None:
+        self._heard = time.monotonic()
+
     def _watch(self) -> None:
-        """Write objects once they are old enough, until the sink is closed."""
+        """Write objects once they are old enough; at the end, those that are open."""
         age = self._settings.roll.age
         with self._turn:
             while not self._closing:
@@ -223,9 +253,24 @@ class S3Sink:
                     self._turn.wait(None if wait is None else min(wait, 60.0))
                     continue
                 due = [o for o in self._objects.values() if o.opened + age <= time.time()]
-                written = [self._written(one) for one in due]  # the others are not to wait
+                # The others are not to wait for one that fails; at the end all are written alike.
+                written = [not self._closing and self._written(one) for one in due]
                 if not all(written) and not self._closing:
                     self._turn.wait(_AGAIN)
+            self._write_open()
+        self._disconnect()
+
+    def _write_open(self) -> None:
+        until = time.monotonic() + _CLOSING
+        for one in list(self._objects.values()):
+            if self._left_behind or time.monotonic() > until or not self._written(one):
+                break
+        if not self._left_behind:
+            self._tell_what_is_left()
+
+    def _tell_what_is_left(self) -> None:
+        if left := len(self._objects):
+            log.warning("objects stay staged until the next start", sink=self._name, left=left)
 
     def _first_needed(self) -> int:
         return min((one.first for one in self._objects.values()), default=self._piece + 1)
@@ -260,26 +305,35 @@ class S3Sink:
             return Settled(self._life, self._piece, tuple(self._starts), self._objects).to_mapping()
 
     def close(self) -> None:
-        """Write what is open: a run that is over leaves nothing that only the sink can read."""
-        with self._turn:
-            self._closing = True
-            self._turn.notify()
-            if self._bucket is not None:
-                until = time.monotonic() + _CLOSING
-                for one in list(self._objects.values()):
-                    if time.monotonic() > until or not self._written(one):
-                        left = len(self._objects)
-                        log.warning(
-                            "objects stay staged until the next start", sink=self._name, left=left
-                        )
-                        break
-                self._objects = {}
-        if self._timer is not None:
-            self._timer.join(5)
-            self._timer = None
-        if self._bucket is not None:
-            self._bucket.close()
-            self._bucket = None
+        """Write what is open: a run that is over leaves nothing that only the sink can read.
+
+        The timer's thread does it, so that an S3 which says nothing is not waited for: what is not
+        written is staged, and the next start writes it.
+        """
+        timer, self._timer = self._timer, None
+        if timer is None:
+            return
+        self._closing = True
+        while timer.is_alive() and not self._is_silent():
+            if self._turn.acquire(timeout=0.05):  # it may be within a call
+                self._turn.notify()
+                self._turn.release()
+            timer.join(0.05)
+        if timer.is_alive():
+            self._left_behind = True  # it ends, and disconnects, with the call that it is in
+            self._tell_what_is_left()
+        else:
+            self._disconnect()  # nothing, unless the thread broke
+
+    def _is_silent(self) -> bool:
+        heard = self._heard
+        return heard is not None and time.monotonic() > heard + _SILENT
+
+    def _disconnect(self) -> None:
+        bucket, self._bucket = self._bucket, None
+        if bucket is not None:
+            bucket.close()
+        self._objects = {}
 
 
 def _take_up(

@@ -13,13 +13,21 @@ from connectors.testing import SinkConformance
 class BucketUnderTest:
     """Objects as they are found under the sink's own keys, in the order of their names."""
 
-    def __init__(self, s3, **config):
+    def __init__(self, s3, proxies, **config):
         self.s3, self.bucket = s3, s3.create_bucket()
+        self.proxy = proxies(f"127.0.0.1:{s3.port}")
         settings = s3.config(self.bucket, key="out/events.jsonl", format="json", **config)
         self.settings = SINK_S3.settings(**settings)
 
     def make(self):
         return SINK_S3.sink("out", self.settings)
+
+    def make_proxied(self, **config):
+        changes = {"endpoint": f"http://{self.proxy.address}", **config}
+        return SINK_S3.sink("out", self.settings.model_copy(update=changes))
+
+    def make_impatient(self):
+        return self.make_proxied(timeout=1.0)
 
     def arrived(self):
         found = self.s3.objects(self.bucket, "out/")
@@ -31,11 +39,11 @@ class BucketUnderTest:
 
 class TestAnObjectPerBatch(SinkConformance):
     @pytest.fixture
-    def subject(self, s3):
-        return BucketUnderTest(s3, roll={"events": 1})
+    def subject(self, s3, proxies):
+        return BucketUnderTest(s3, proxies, roll={"events": 1})
 
 
 class TestObjectsByAge(SinkConformance):
     @pytest.fixture
-    def subject(self, s3):
-        return BucketUnderTest(s3, roll={"age": "1s"})
+    def subject(self, s3, proxies):
+        return BucketUnderTest(s3, proxies, roll={"age": "1s"})
