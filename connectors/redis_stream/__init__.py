@@ -4,10 +4,13 @@ settings    what a flow file may write
 source      opens a reader of a consumer group       → reader
 reader      batches out of what was read             → fetching (reads, claims), keeping (acknowledges)
 decoding    entries as a batch's columns (what is settled of them: connectors.progress)
+windows     reading by time, without the group
 buffer      what was read and not handed over yet
 group       questions to a server about streams and groups
 sink        batches as pipelined XADDs
 connection  one connection to the server, or to the master that Sentinels name
+cluster     which node of a cluster has a stream, and connections to those
+link_thread a thread that goes on when its server was away
 failures    what the server's errors mean
 """
 
@@ -41,6 +44,7 @@ SOURCE_REDIS_STREAM = ConnectorType(
     "Read Redis Streams through a consumer group.",
     source=_source,
     roles=frozenset({"source"}),
+    by_time=True,
 )
 SINK_REDIS_STREAM = ConnectorType(
     "sink.redis_stream",

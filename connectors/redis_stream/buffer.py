@@ -137,11 +137,6 @@ class Buffer:
                 for entry, _ in c.entries
             ]
 
-    @property
-    def count(self) -> int:
-        """How many entries wait."""
-        return self._count
-
     def wake(self) -> None:
         """Let whoever waits look again."""
         with self.changed:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AskError, RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from connectors.errors import FatalError
-from connectors.redis_stream.failures import is_replica, label_of
-from connectors.redis_stream.settings import RedisStreamSink, RedisStreamSource
+from connectors.redis_stream.failures import ElsewhereError, is_replica, label_of, said_by
+from connectors.redis_stream.settings import RedisServer, host_and_port
 
 TIMEOUT = 5.0
 """Seconds for connecting, and for an answer."""
@@ -30,9 +30,15 @@ Argument = bytes | str | int
 class Link:
     """A connection that is made by the first command, and anew after an error."""
 
-    def __init__(self, settings: RedisStreamSource | RedisStreamSink, *, name: str) -> None:
-        """Connect to nothing yet. Raises FatalError for a URL that is none."""
+    def __init__(
+        self, settings: RedisServer, *, name: str, find: Callable[[], tuple[str, int]] | None = None
+    ) -> None:
+        """Connect to nothing yet. Raises FatalError for a URL that is none.
+
+        `find` tells the node of a cluster to connect to, at each connect anew; it may raise RedisError.
+        """
         self.label = label_of(settings.url)
+        self._find = find
         options: dict[str, Any] = {
             "socket_timeout": TIMEOUT,
             "socket_connect_timeout": TIMEOUT,
@@ -56,10 +62,9 @@ class Link:
             self._service = found.service
             self.label = f"{found.service} (by Sentinel)"
             login = {"username": found.username, "password": found.password}
-            addresses = [address.rpartition(":") for address in found.addresses]
             make: Any = Sentinel
             self._sentinel = make(
-                [(host.strip("[]"), int(port)) for host, _, port in addresses],
+                [host_and_port(address) for address in found.addresses],
                 sentinel_kwargs={
                     **{name: value for name, value in login.items() if value is not None},
                     "socket_timeout": TIMEOUT / 2,
@@ -76,8 +81,9 @@ class Link:
             connection.send_command(*command)
             return connection.read_response()
         except ResponseError as error:
-            self._drop_a_replica([error])
-            raise
+            said = self._said(error)
+            self._drop_the_wrong_one([said])
+            raise said from None
         except BaseException:
             self.drop()
             raise
@@ -95,17 +101,30 @@ class Link:
                 try:
                     found.append(connection.read_response())
                 except ResponseError as error:
-                    found.append(error)
+                    found.append(self._said(error))
         except BaseException:
             self.drop()
             raise
-        self._drop_a_replica(found)
+        self._drop_the_wrong_one(found)
         return found
 
-    def _drop_a_replica(self, answers: Sequence[Any]) -> None:
-        """Disconnect from what has become a replica: who asks anew, by name or Sentinel, may find the master."""
-        if any(isinstance(answer, ResponseError) and is_replica(answer) for answer in answers):
-            self.drop()
+    def _said(self, error: ResponseError) -> ResponseError:
+        """Return what an answer means: a node of a cluster may send us elsewhere."""
+        if self._find is not None and isinstance(error, AskError):  # MovedError is one
+            return ElsewhereError(said_by(error))
+        return error
+
+    def _drop_the_wrong_one(self, answers: Sequence[Any]) -> None:
+        """Disconnect from what has become a replica, or has given the slot away.
+
+        Who asks anew, by name, Sentinel or cluster, may find the right one.
+        """
+        for answer in answers:
+            if isinstance(answer, ResponseError) and (
+                isinstance(answer, ElsewhereError) or is_replica(answer)
+            ):
+                self.drop()
+                return
 
     def calls(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send commands at once; as `send`."""
@@ -129,6 +148,9 @@ class Link:
         options = dict(self._pool.connection_kwargs)
         if self._sentinel is not None:
             options["host"], options["port"] = self._sentinel.discover_master(self._service)
+        elif self._find is not None:
+            host, port = options["host"], options["port"] = self._find()
+            self.label = f"{host}:{port} of the cluster"
         return options
 
     def drop(self) -> None:

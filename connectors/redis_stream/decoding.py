@@ -38,6 +38,7 @@ from connectors.enveloping import (
     absent,
     attribute,
     event_times,
+    fill_keys,
     holds_event,
     json_types,
     own_extensions,
@@ -303,9 +304,7 @@ def _plain_extensions(batch: Batch) -> Column:
 def _keys(batch: Batch) -> Column:
     """Return the key field's values; where an entry has none, its event's partitionkey."""
     keys = _plain_keys(batch)
-    for index, envelope in enumerate(batch.state.envelopes or ()):
-        if keys[index] is None and envelope and "partitionkey" in envelope:
-            keys[index] = str(envelope["partitionkey"])
+    fill_keys(keys, batch.state.envelopes)
     return keys
 
 

@@ -38,6 +38,10 @@ _PASSES = (
 """Words of refusals that pass by themselves: no memory left, a failover, a slow script."""
 
 
+class ElsewhereError(ResponseError):
+    """A node of a cluster does not have a stream's slot any more, or is just handing it over."""
+
+
 def label_of(url: str) -> str:
     """Return host, port and database of a URL, without what is secret in it."""
     parts = urlsplit(url)
@@ -65,6 +69,12 @@ def translated(error: RedisError, label: str, *, stream: str = "") -> PenstockEr
     """Return what an operator sees: may it pass by itself, and what to do."""
     said = said_by(error)
     about = f"the stream {stream} of Redis {label}" if stream else f"Redis {label}"
+    if isinstance(error, ElsewhereError):
+        return RetryableError(
+            f"{about} is on its way to another node: {said}.",
+            code="redis_slot_moved",
+            hint="It is tried again, at the node that the cluster names then.",
+        )
     if isinstance(error, (AuthenticationError, AuthorizationError)):
         return FatalError(
             f"Redis {label} refused the login: {said}.",
@@ -76,13 +86,14 @@ def translated(error: RedisError, label: str, *, stream: str = "") -> PenstockEr
             f"this user may not do that at {about}: {said}.",
             code="redis_not_authorised",
             hint="A reader needs XREADGROUP, XACK, XCLAIM, XAUTOCLAIM, XPENDING, XINFO and XGROUP on"
-            " its streams; a writer XADD, XTRIM, MULTI and EXEC: see ACL SETUSER.",
+            " its streams; a writer XADD, XTRIM, MULTI and EXEC; in a cluster both need CLUSTER SLOTS: see"
+            " ACL SETUSER.",
         )
     if isinstance(error, (MovedError, AskError, ClusterCrossSlotError)):
         return FatalError(
             f"Redis {label} is a node of a cluster: {said}.",
             code="redis_cluster",
-            hint="Redis Cluster is not supported: name a server, or Sentinels, with the streams.",
+            hint="Set `cluster`, so that the node is asked for that has the stream.",
         )
     if isinstance(error, (BusyLoadingError, RedisConnectionError, RedisTimeoutError)):
         return RetryableError(

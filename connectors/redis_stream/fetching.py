@@ -7,18 +7,16 @@ consumers that are gone have left. All on one thread, so that nothing is read tw
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from connectors.errors import FatalError
 from connectors.redis_stream.buffer import Buffer, Stream, entries_of
 from connectors.redis_stream.connection import Link
 from connectors.redis_stream.entries import EntryId, order_of
-from connectors.redis_stream.failures import is_missing_group, translated
+from connectors.redis_stream.failures import is_missing_group
 from connectors.redis_stream.group import (
     ensure_group,
     group_facts,
@@ -26,15 +24,16 @@ from connectors.redis_stream.group import (
     missed,
     stream_facts,
 )
+from connectors.redis_stream.link_thread import LinkThread
 from connectors.redis_stream.settings import RedisStreamSource, start_id
 
 _AT_ONCE = 1000
 _FETCH_BYTES = 8 * 1024 * 1024
-_BLOCK = 1000
+BLOCK = 1000
 """Milliseconds that a read waits for a first entry; below the connection's timeout."""
 
-FIRST_DELAY, LONGEST_DELAY = 0.05, 5.0
-"""Backoff in seconds while the server is away."""
+LOOKS = 9
+"""How often within `claim_after` it is looked for what consumers that are gone have left."""
 
 
 class Fetcher:
@@ -50,8 +49,12 @@ class Fetcher:
         *,
         bounded: bool,
         acknowledge: Callable[[], None],
+        fetchers: int = 1,
     ) -> None:
-        """`acknowledge` is told that there is something to acknowledge."""
+        """`acknowledge` is told that there is something to acknowledge.
+
+        `fetchers`: how many share the buffer, and the number of entries on their way.
+        """
         self._link = link
         self._settings = settings
         self._consumer = consumer
@@ -59,55 +62,31 @@ class Fetcher:
         self._buffer = buffer
         self._bounded = bounded
         self._acknowledge = acknowledge
+        self._fetchers = fetchers
+        self._in_flight = max(1, settings.max_in_flight // fetchers)
         self._by_name = {stream.name.encode(): stream for stream in streams}
         self._count = 100
         self._claim_due = 0.0
-        self._closing = False
-        self._stop = threading.Event()
-        self.fatal: FatalError | None = None
-        self.status = ""
         self.at_end = False
-        self._thread = threading.Thread(
-            target=self._run, name=f"redis-fetch-{settings.group}", daemon=True
-        )
+        self.thread = LinkThread(f"redis-fetch-{settings.group}", link, self._fetch, buffer.wake)
 
-    def start(self) -> None:
-        """Start reading."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop the thread."""
-        self._closing = True
-        self._stop.set()
+    def stop(self) -> None:
+        """Have the thread end; does not wait for it."""
+        self.thread.ask_to_end()
         self._buffer.close()
         self._link.interrupt()
-        self._thread.join(1.5)
+
+    def close(self, until: float) -> None:
+        """Wait for the thread's end, until that time at the latest, and disconnect."""
+        self.thread.join(max(0.0, until - time.monotonic()))
         self._link.close()
 
-    def _run(self) -> None:
-        delay = FIRST_DELAY
-        while not self._closing:
-            try:
-                self._prepare()
-                self.status, delay = "", FIRST_DELAY
-                self._read()
-                return
-            except FatalError as error:
-                self.fatal = error
-                self._buffer.wake()
-                return
-            except RedisError as error:
-                if self._closing:
-                    return
-                known = translated(error, self._link.label)
-                if isinstance(known, FatalError):
-                    self.fatal = known
-                    self._buffer.wake()
-                    return
-                self.status = known.message
-                self._link.drop()
-                self._stop.wait(delay)
-                delay = min(2 * delay, LONGEST_DELAY)
+    def _fetch(self) -> bool:
+        if not self.thread.closing:
+            self._prepare()
+            self.thread.is_well()
+            self._read()
+        return True
 
     def _prepare(self) -> None:
         settings = self._settings
@@ -142,7 +121,7 @@ class Fetcher:
         settings = self._settings
         behind: EntryId = b"0"
         removed: list[EntryId] = []
-        while not self._closing and self._has_room():
+        while not self.thread.closing and self._has_room():
             # Before asking: what is acknowledged meanwhile must not be taken for new.
             held = stream.progress.held() | self._buffer.held(stream)
             answer = self._link.call(
@@ -189,12 +168,12 @@ class Fetcher:
 
     def _read(self) -> None:
         settings = self._settings
-        self._claim_due = min(self._claim_due, time.monotonic() + settings.claim_after / 9)
-        while not self._closing:
+        self._claim_due = min(self._claim_due, time.monotonic() + settings.claim_after / LOOKS)
+        while not self.thread.closing:
             if not self._has_room():
                 return
             if time.monotonic() >= self._claim_due:
-                self._claim_due = time.monotonic() + settings.claim_after / 9
+                self._claim_due = time.monotonic() + settings.claim_after / LOOKS
                 for stream in self._streams:
                     self._claim(stream)
             if self._bounded and self._is_through():
@@ -217,7 +196,7 @@ class Fetcher:
         names = [stream.name for stream in reading]
         count = max(1, min(self._count, self._room()) // len(names))
         # A read that does not wait answers at once that there is nothing: the end, if bounded.
-        block = () if self._bounded else ("BLOCK", _BLOCK)
+        block = () if self._bounded else ("BLOCK", BLOCK)
         answer = self._link.call(
             *("XREADGROUP", "GROUP", self._settings.group, self._consumer, "COUNT", count),
             *block,
@@ -258,7 +237,7 @@ class Fetcher:
         cursor: EntryId = b"0-0"
         idle = int(self._settings.claim_after * 1000)
         claimed = 0
-        while not self._closing and self._has_room():
+        while not self.thread.closing and self._has_room():
             held = stream.progress.held() | self._buffer.held(stream)
             try:
                 answer = self._link.call(
@@ -293,12 +272,11 @@ class Fetcher:
     def _has_room(self) -> bool:
         """Wait until more may be read; False when closing."""
         with self._buffer.changed:
-            while not self._closing and self._room() <= 0:
+            while not self.thread.closing and self._room() <= 0:
                 self._buffer.changed.wait(0.5)
-        return not self._closing
+        return not self.thread.closing
 
     def _room(self) -> int:
         """Return how many more entries may be read: ahead, and not acknowledged."""
-        held = sum(stream.progress.size for stream in self._streams)
-        buffer = self._buffer
-        return min(buffer.room(), self._settings.max_in_flight - held - buffer.count)
+        held = sum(stream.progress.size + stream.waiting for stream in self._streams)
+        return min(self._buffer.room() // self._fetchers, self._in_flight - held)

@@ -130,5 +130,5 @@ def refuse_cluster(link: Link) -> None:
         raise FatalError(
             f"Redis {link.label} is a node of a cluster.",
             code="redis_cluster",
-            hint="Redis Cluster is not supported: name a server, or Sentinels, with the streams.",
+            hint="Set `cluster`, so that the node is asked for that has the stream.",
         )

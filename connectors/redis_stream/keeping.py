@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from redis.exceptions import RedisError
 
-from connectors.errors import FatalError
 from connectors.redis_stream.buffer import Buffer, Stream
 from connectors.redis_stream.connection import Argument, Link
 from connectors.redis_stream.entries import EntryId
-from connectors.redis_stream.failures import translated
-from connectors.redis_stream.fetching import FIRST_DELAY, LONGEST_DELAY
 from connectors.redis_stream.group import group_facts, log
+from connectors.redis_stream.link_thread import LinkThread
 from connectors.redis_stream.settings import RedisStreamSource
 
 _AT_ONCE = 1000
@@ -52,62 +50,37 @@ class Keeper:
         self._told = told
         self._buffer = buffer
         self._work = threading.Event()
-        self._closing = False
-        self._stop = threading.Event()
-        self.status = ""
-        self.fatal: FatalError | None = None
         self._refresh_every = settings.claim_after / 3
         self._refreshed = time.monotonic()
         self._lag_due = 0.0
-        self._thread = threading.Thread(
-            target=self._run, name=f"redis-keep-{settings.group}", daemon=True
-        )
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        self.thread = LinkThread(f"redis-keep-{settings.group}", link, self._keep, buffer.wake)
 
     def acknowledge(self) -> None:
         """Acknowledge soon what is settled."""
         self._work.set()
 
-    def close(self, last: Callable[[], None]) -> None:
-        """Acknowledge what is settled, within 2 seconds, and stop; `last` is called before."""
-        last()
-        self._closing = True
-        self._stop.set()
+    def stop(self) -> None:
+        """Have the thread acknowledge what is settled, and end; does not wait for it."""
+        self.thread.ask_to_end()
         self._work.set()
-        self._thread.join(2)
-        if self._thread.is_alive():
+
+    def close(self, until: float) -> None:
+        """Wait for the thread's end, until that time and a second at the latest, and disconnect."""
+        if not self.thread.join(max(0.0, until - time.monotonic())):
             self._link.interrupt()
-            self._thread.join(1)
+            self.thread.join(max(0.0, until + 1 - time.monotonic()))
         self._link.close()
 
-    def _run(self) -> None:
-        delay = FIRST_DELAY
-        while True:
+    def _keep(self) -> bool:
+        if not self.thread.status:  # else this is the next try of what did not succeed
             self._work.wait(max(0.0, self._next_due() - time.monotonic()))
-            self._work.clear()
-            closing = self._closing
-            try:
-                self._acknowledge()
-                if closing:
-                    return
-                self._duties()
-                self.status, delay = "", FIRST_DELAY
-            except RedisError as error:
-                known = translated(error, self._link.label)
-                if isinstance(known, FatalError):
-                    self.fatal = known
-                    self._buffer.wake()
-                    return
-                self.status = known.message
-                self._link.drop()
-                if closing:
-                    return
-                self._stop.wait(delay)
-                delay = min(2 * delay, LONGEST_DELAY)
-                self._work.set()
+        self._work.clear()
+        closing = self.thread.closing
+        self._acknowledge()
+        if not closing:
+            self._duties()
+            self.thread.is_well()
+        return closing
 
     def _next_due(self) -> float:
         due = self._refreshed + self._refresh_every

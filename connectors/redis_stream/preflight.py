@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from redis.exceptions import RedisError
 
 from connectors.contracts import Check
-from connectors.errors import FatalError, PenstockError
+from connectors.errors import PenstockError
+from connectors.redis_stream.cluster import Cluster, link_to
 from connectors.redis_stream.connection import Link
-from connectors.redis_stream.failures import translated
+from connectors.redis_stream.failures import label_of, translated
 from connectors.redis_stream.group import group_facts, refuse_cluster, stream_facts
-from connectors.redis_stream.settings import RedisStreamSink, RedisStreamSource
+from connectors.redis_stream.settings import RedisServer, RedisStreamSink, RedisStreamSource
 
 _OLDEST = (6, 2)
 """XAUTOCLAIM, and XADD's and XTRIM's MINID, came with 6.2."""
@@ -20,53 +22,68 @@ _OLDEST = (6, 2)
 def reading(settings: RedisStreamSource) -> Iterator[Check]:
     """Check the server, each stream and its group."""
     try:
-        link = Link(settings, name="preflight")
-    except FatalError as error:
-        yield Check("Redis", ok=False, found=error.message, hint=error.hint)
-        return
-    try:
-        yield from _server(link)
+        yield from _server(settings)
         for stream in settings.streams:
-            yield _read_stream(link, stream, settings.group)
+            with _linked(settings, stream) as link:
+                yield _read_stream(link, stream, settings.group)
     except PenstockError as error:
-        yield _failed(f"Redis {link.label}", error)
-    finally:
-        link.close()
+        yield _failed(f"Redis {label_of(settings.url)}", error)
 
 
 def adding(settings: RedisStreamSink, streams: Sequence[str]) -> Iterator[Check]:
     """Check the server, and that what is there under the streams' names are streams."""
     try:
-        link = Link(settings, name="preflight")
-    except FatalError as error:
-        yield Check("Redis", ok=False, found=error.message, hint=error.hint)
-        return
-    try:
-        yield from _server(link)
+        yield from _server(settings)
         for stream in streams:
             if "{{" in stream:
                 yield Check("stream", ok=True, found=f"not looked at: {stream} is a template")
-            else:
+                continue
+            with _linked(settings, stream) as link:
                 yield _written_stream(link, stream)
     except PenstockError as error:
-        yield _failed(f"Redis {link.label}", error)
+        yield _failed(f"Redis {label_of(settings.url)}", error)
+
+
+@contextmanager
+def _linked(settings: RedisServer, stream: str) -> Iterator[Link]:
+    link = link_to(settings, stream, name="preflight")
+    try:
+        yield link
     finally:
         link.close()
 
 
-def _server(link: Link) -> Iterator[Check]:
+def _server(settings: RedisServer) -> Iterator[Check]:
+    """Check the server, or the cluster and one of its nodes."""
+    found = "answers"
+    link = Link(settings, name="preflight")
     try:
+        if settings.cluster is not None:
+            slots = Cluster(settings, name="preflight").slots()
+            found = f"a cluster of {len(slots.masters)} masters"
+            if slots.uncovered:
+                yield Check(
+                    f"Redis {link.label}",
+                    ok=False,
+                    found=f"{found}; {slots.uncovered} slots have none",
+                    hint="Start the nodes that are away, or give their slots to others.",
+                )
+                return
+            link = Link(settings, name="preflight", find=lambda: slots.ranges[0][2])
         link.call("PING")
-        refuse_cluster(link)
+        if settings.cluster is None:
+            refuse_cluster(link)
+        version = _version(link)
     except RedisError as error:
         raise translated(error, link.label) from None
-    version = _version(link)
+    finally:
+        link.close()
     name = f"Redis {link.label}"
     if version is not None and version < _OLDEST:
         text = ".".join(map(str, version))
         yield Check(name, ok=False, found=f"version {text}", hint="It needs 6.2 or newer.")
     else:
-        yield Check(name, ok=True, found="answers")
+        yield Check(name, ok=True, found=found)
 
 
 def _version(link: Link) -> tuple[int, ...] | None:

@@ -23,30 +23,33 @@ class RedisReader:
         shard: Shard,
         *,
         buffer: Buffer,
-        fetcher: Fetcher,
-        keeper: Keeper,
+        fetchers: Sequence[Fetcher],
+        keepers: Sequence[Keeper],
         read_format: Format,
     ) -> None:
+        """One fetcher and keeper for a server; in a cluster, for the streams of each slot."""
         self._streams = {stream.partition: stream for stream in streams}
         self._names = {stream.name for stream in streams}
         self._shard = shard
         self._buffer = buffer
-        self._fetcher = fetcher
-        self._keeper = keeper
+        self._fetchers = fetchers
+        self._keepers = keepers
+        self._threads = [fetcher.thread for fetcher in fetchers]
+        self._threads += [keeper.thread for keeper in keepers]
         self._format = read_format
         self._closed = False
-        keeper.start()
-        fetcher.start()
+        for thread in self._threads:
+            thread.start()
 
     def poll(self, limit: int, timeout: float) -> Batch | None:
         """Hand over what was read; see the contract."""
         # Asked before looking: what is put in between is there to be found.
-        at_end = self._fetcher.at_end
+        at_end = all(fetcher.at_end for fetcher in self._fetchers)
         chunks = self._buffer.take(limit, 0.0 if at_end else timeout)
         if not chunks:
-            fatal = self._fetcher.fatal or self._keeper.fatal
-            if fatal is not None:
-                raise fatal
+            for thread in self._threads:
+                if thread.fatal is not None:
+                    raise thread.fatal
             if at_end:
                 raise EndOfSource
             return None
@@ -67,7 +70,8 @@ class RedisReader:
             stream = self._streams.get(partition)
             if stream is not None:
                 stream.progress.settle(position)
-        self._keeper.acknowledge()
+        for keeper in self._keepers:
+            keeper.acknowledge()
         self._buffer.wake()
 
     def owns(self, partition: str) -> bool:
@@ -87,10 +91,20 @@ class RedisReader:
 
     def status(self) -> str:
         """Return "" or one line on a server that does not answer."""
-        return self._fetcher.status or self._keeper.status
+        return next((thread.status for thread in self._threads if thread.status), "")
 
     def close(self) -> None:
         """Stop the threads; what is settled is acknowledged first, for at most 2 s."""
-        if not self._closed:
-            self._closed = True
-            self._keeper.close(self._fetcher.close)
+        if self._closed:
+            return
+        self._closed = True
+        for fetcher in self._fetchers:
+            fetcher.stop()
+        until = time.monotonic() + 1.5
+        for fetcher in self._fetchers:
+            fetcher.close(until)
+        for keeper in self._keepers:
+            keeper.stop()
+        until = time.monotonic() + 2
+        for keeper in self._keepers:
+            keeper.close(until)

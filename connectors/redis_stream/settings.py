@@ -7,7 +7,8 @@ from datetime import datetime, timezone
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MinLen
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, model_validator
+from typing_extensions import Self
 
 from connectors.addresses import RedisUrl
 from connectors.settings import Duration, Secret, Settings, Template
@@ -46,8 +47,17 @@ def start_id(start: str) -> str:
 
 def _check_address(value: str) -> str:
     if not _ADDRESS.fullmatch(value):
-        raise ValueError("host:port of a Sentinel")
+        raise ValueError("host:port")
     return value
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return the parts of an Address."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 class SentinelSettings(Settings):
@@ -55,10 +65,7 @@ class SentinelSettings(Settings):
 
     service: Annotated[str, MinLen(1)]
     """Name that the Sentinels know the master by."""
-    addresses: Annotated[
-        list[Annotated[str, AfterValidator(_check_address)]],
-        MinLen(1),
-    ]
+    addresses: Annotated[list[Address], MinLen(1)]
     """Addresses of Sentinels, `host:port`."""
     username: str | None = None
     """User at the Sentinels, where they ask for one."""
@@ -66,13 +73,34 @@ class SentinelSettings(Settings):
     """Password at the Sentinels; the servers' own is in `url`."""
 
 
-class RedisStreamSource(Settings):
-    """Configuration of `source.redis_stream`."""
+class ClusterSettings(Settings):
+    """A Redis Cluster, whose nodes tell which of them has a stream."""
+
+    addresses: list[Address] = Field(default_factory=list)
+    """Addresses of more nodes to ask, `host:port`, beside that of `url`; the others are found by them."""
+
+
+class RedisServer(Settings):
+    """Where Redis or Valkey is."""
 
     url: RedisUrl
-    """Where Redis or Valkey is; `rediss://` for TLS. With `sentinel`, host and port are not used."""
+    """Where Redis or Valkey is; `rediss://` for TLS. With `sentinel`, host and port are not used; with
+    `cluster`, they are a node's."""
     sentinel: SentinelSettings | None = None
     """Ask Sentinels for the master, at each connection anew."""
+    cluster: ClusterSettings | None = None
+    """The server is a Redis Cluster: ask its nodes where streams are. `cluster: {}` takes the node of `url`."""
+
+    @model_validator(mode="after")
+    def _one_way_to_find_it(self) -> Self:
+        if self.sentinel is not None and self.cluster is not None:
+            raise ValueError("sentinel or cluster, not both: a cluster has no Sentinels")
+        return self
+
+
+class RedisStreamSource(RedisServer):
+    """Configuration of `source.redis_stream`."""
+
     streams: Annotated[list[Annotated[str, MinLen(1)]], MinLen(1)]
     """Streams to read."""
     group: Annotated[str, MinLen(1)]
@@ -95,13 +123,9 @@ class RedisStreamSource(Settings):
     """CloudEvents type of an entry that is not a CloudEvent itself."""
 
 
-class RedisStreamSink(Settings):
+class RedisStreamSink(RedisServer):
     """Configuration of `sink.redis_stream`."""
 
-    url: RedisUrl
-    """Where Redis or Valkey is; `rediss://` for TLS. With `sentinel`, host and port are not used."""
-    sentinel: SentinelSettings | None = None
-    """Ask Sentinels for the master, at each connection anew."""
     stream: Template | None = None
     """Stream to add to, where a publish step names no `topic`."""
     format: Literal["json", "cloudevents_binary", "cloudevents_structured"] = (

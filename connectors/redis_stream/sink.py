@@ -2,7 +2,7 @@
 
 A pipeline's commands fail one by one: if the server refuses the third for want of memory and takes
 the fourth, the order is lost. Within MULTI and EXEC what the server refuses for a reason of its
-own, it refuses as a whole (EXECABORT).
+own, it refuses as a whole (EXECABORT). In a cluster each stream is at one node, and so is its transaction.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from redis.exceptions import BusyLoadingError, ExecAbortError, RedisError, Respo
 from connectors.batch import Column
 from connectors.cloudevents import binary_headers, bodies, structured
 from connectors.contracts import Check, Outgoing, SinkOpening, SinkTraits
-from connectors.errors import FatalError, PenstockError, PermanentError
+from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from connectors.redis_stream import preflight
+from connectors.redis_stream.cluster import Links
 from connectors.redis_stream.connection import Link
 from connectors.redis_stream.decoding import PREFIX
-from connectors.redis_stream.failures import at_start, translated
+from connectors.redis_stream.failures import at_start, label_of, translated
 from connectors.redis_stream.group import refuse_cluster
 from connectors.redis_stream.settings import RedisStreamSink
 from connectors.rendering import EventTemplate
@@ -45,7 +46,7 @@ class RedisSink:
             topics=True,
             embeds=settings.format == "cloudevents_structured",
         )
-        self._link: Link | None = None
+        self._links: Links | None = None
         self._template: EventTemplate | None = None
 
     def preflight(self, topics: Sequence[str]) -> Iterable[Check]:
@@ -57,16 +58,22 @@ class RedisSink:
         """Connect."""
         if self._settings.stream is not None:
             self._template = EventTemplate(self._settings.stream, opening.compile_template)
-        link = Link(self._settings, name=self._name)
+        links = Links(self._settings, name=self._name)
         try:
-            link.call("PING")
-            refuse_cluster(link)
+            # Of a cluster some node answers with the slots; each stream's own is asked when there is one.
+            link = links.to(self._settings.stream or "")
+            if self._settings.cluster is None:
+                link.call("PING")
+                refuse_cluster(link)
         except BusyLoadingError:
             pass  # it answers, and `deliver` tries again
         except RedisError as error:
-            link.close()
-            raise at_start(error, link.label) from None
-        self._link = link
+            links.close()
+            raise at_start(error, label_of(self._settings.url)) from None
+        except FatalError:
+            links.close()
+            raise
+        self._links = links
 
     def deliver(self, events: Outgoing) -> Mapping[int, PenstockError]:
         """Add the events and wait for the answers."""
@@ -81,9 +88,48 @@ class RedisSink:
         else:
             return dict.fromkeys(range(len(events)), _no_stream())
         counts, written = self._written(events)
+        away: dict[Link | None, PenstockError] = {}
         for stream, places in groups.items():
-            failures |= self._add(stream, places, counts, written)
+            failed = self._add_where_it_is(stream, places, away, counts, written)
+            failures |= (
+                dict.fromkeys(places, failed) if isinstance(failed, PenstockError) else failed
+            )
         return failures
+
+    def _add_where_it_is(
+        self,
+        stream: str,
+        places: Sequence[int],
+        away: dict[Link | None, PenstockError],
+        counts: Sequence[int],
+        written: Sequence[bytes],
+    ) -> dict[int, PenstockError] | PenstockError:
+        """Add events to one stream; what holds for all of them is returned as one error.
+
+        `away`: nodes that did not answer to this batch. To wait for each once is enough.
+        """
+        links = self._links
+        assert links is not None, "deliver before open"  # noqa: S101
+        if None in away:
+            return away[None]
+        try:
+            link = links.to(stream)
+        except FatalError as error:
+            return error
+        except RedisError as error:
+            known = translated(error, label_of(self._settings.url))
+            if known.code == "redis_unavailable":
+                away[None] = known
+            return known
+        if link in away:
+            return away[link]
+        failed = self._add(link, stream, places, counts, written)
+        again = next((e for e in failed.values() if isinstance(e, RetryableError)), None)
+        if again is not None:
+            links.ask_again()
+            if again.code == "redis_unavailable":
+                away[link] = again
+        return failed
 
     # --- from events to commands ------------------------------------------------------------------
 
@@ -120,6 +166,7 @@ class RedisSink:
 
     def _add(
         self,
+        link: Link,
         stream: str,
         places: Sequence[int],
         counts: Sequence[int],
@@ -144,7 +191,7 @@ class RedisSink:
             commands = [_MULTI, *[starts[counts[k]] + written[k] for k in part]]
             commands += [b"*%d\r\n" % len(trim) + b"".join(map(_bulk, trim)) for trim in trims]
             commands.append(_EXEC)
-            failed = self._transact(stream, b"".join(commands), len(part), len(trims))
+            failed = self._transact(link, stream, b"".join(commands), len(part), len(trims))
             failures |= {part[index]: error for index, error in failed.items()}
             if any(not isinstance(error, PermanentError) for error in failed.values()):
                 error = next(e for e in failed.values() if not isinstance(e, PermanentError))
@@ -163,11 +210,9 @@ class RedisSink:
         return most
 
     def _transact(
-        self, stream: str, packed: bytes, events: int, trims: int
+        self, link: Link, stream: str, packed: bytes, events: int, trims: int
     ) -> dict[int, PenstockError]:
         """Send one transaction; return its failed events by place."""
-        link = self._link
-        assert link is not None, "deliver before open"  # noqa: S101
         try:
             answers = link.send(packed, events + trims + 2)
         except RedisError as error:
@@ -176,16 +221,15 @@ class RedisSink:
         if isinstance(done, ResponseError):
             refused = next((a for a in answers[:-1] if isinstance(a, ResponseError)), done)
             cause = refused if isinstance(done, ExecAbortError) else done
-            return dict.fromkeys(range(events), self._translated(cause, stream))
+            return dict.fromkeys(range(events), self._translated(cause, link, stream))
         return {
-            index: self._translated(answer, stream)
+            index: self._translated(answer, link, stream)
             for index, answer in enumerate(done[:events])
             if isinstance(answer, RedisError)
         }
 
-    def _translated(self, error: RedisError, stream: str) -> PenstockError:
-        assert self._link is not None  # noqa: S101 - it has just answered
-        found = translated(error, self._link.label, stream=stream)
+    def _translated(self, error: RedisError, link: Link, stream: str) -> PenstockError:
+        found = translated(error, link.label, stream=stream)
         of_event = self._template is not None and not self._template.constant
         if of_event and found.code == "redis_wrong_type":  # that event's name, not the flow's
             return PermanentError(found.message, code=found.code, hint=found.hint)
@@ -198,9 +242,9 @@ class RedisSink:
 
     def close(self) -> None:
         """Disconnect."""
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        links, self._links = self._links, None
+        if links is not None:
+            links.close()
 
 
 def _bulk(part: bytes) -> bytes:

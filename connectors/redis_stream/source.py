@@ -8,10 +8,11 @@ from collections.abc import Iterable
 
 from redis.exceptions import BusyLoadingError, RedisError
 
-from connectors.contracts import Check, Opening, Shard, SourceTraits
+from connectors.contracts import Check, Opening, Reader, Shard, SourceTraits, Survey, Window
 from connectors.progress import Progress, partition_of, stored_of
 from connectors.redis_stream import preflight
 from connectors.redis_stream.buffer import Buffer, Stream
+from connectors.redis_stream.cluster import link_to, together
 from connectors.redis_stream.connection import Link
 from connectors.redis_stream.decoding import Format
 from connectors.redis_stream.entries import order_of
@@ -21,6 +22,7 @@ from connectors.redis_stream.group import ensure_group, refuse_cluster, stream_f
 from connectors.redis_stream.keeping import Keeper
 from connectors.redis_stream.reader import RedisReader
 from connectors.redis_stream.settings import RedisStreamSource, start_id
+from connectors.redis_stream.windows import open_window, survey
 
 _LOADING = 60.0
 """Seconds that a server may take to load its data before it answers."""
@@ -30,7 +32,7 @@ class RedisSource:
     """See `connectors.contracts.Source`."""
 
     # Within one worker entries come in their order; the consumers of a group have none between them.
-    traits = SourceTraits(ordered=False, replayable=False, seek_by_time=False, partitioned=True)
+    traits = SourceTraits(ordered=False, replayable=False, seek_by_time=True, partitioned=True)
 
     def __init__(self, name: str, settings: RedisStreamSource) -> None:
         self._name = name
@@ -40,50 +42,75 @@ class RedisSource:
         """Check the server, each stream and its group, and the right to read it."""
         return preflight.reading(self._settings)
 
-    def open(self, opening: Opening) -> RedisReader:
-        """Join the group, which is made when missing, and start to read."""
+    def survey(self, window: Window) -> Survey:
+        """Tell what the streams hold of a window; see `connectors.contracts.Surveying`."""
+        return survey(self._settings, window, name=self._consumer(Shard()))
+
+    def open(self, opening: Opening) -> Reader:
+        """Join the group, which is made when missing, and start to read; a window is read without it."""
         settings, shard = self._settings, opening.shard
         consumer = self._consumer(shard)
-        asking = Link(settings, name=consumer)
-        try:
-            streams = [self._stream(asking, name, opening) for name in settings.streams]
-        except RedisError as error:
-            raise at_start(error, asking.label) from None
-        finally:
-            asking.drop()
+        if opening.window is not None:
+            return open_window(
+                settings,
+                self._format(),
+                shard,
+                opening.window,
+                opening.positions,
+                name=f"{consumer}-past",
+            )
         buffer = Buffer()
+        streams: list[Stream] = []
+        fetchers: list[Fetcher] = []
+        keepers: list[Keeper] = []
+        groups = together(settings, settings.streams)
         # The lag of a stream is told by one of the workers.
-        told = [stream for turn, stream in enumerate(streams) if shard.takes(turn)]
-        keeper = Keeper(
-            Link(settings, name=f"{consumer}-keeps"),
-            settings,
-            consumer,
-            streams=streams,
-            told=told,
-            buffer=buffer,
-        )
-        fetcher = Fetcher(
-            asking,
-            settings,
-            consumer,
-            streams,
-            buffer,
-            bounded=opening.until_caught_up,
-            acknowledge=keeper.acknowledge,
-        )
-        read_format = Format(
-            settings.format,
-            settings.data_field.encode(),
-            None if settings.key_field is None else settings.key_field.encode(),
-            settings.type,
-        )
+        told = {name for turn, name in enumerate(settings.streams) if shard.takes(turn)}
+        for names in groups:
+            asking = link_to(settings, names[0], name=consumer)
+            try:
+                read = [self._stream(asking, name, opening) for name in names]
+            except RedisError as error:
+                raise at_start(error, asking.label) from None
+            finally:
+                asking.drop()
+            keeper = Keeper(
+                link_to(settings, names[0], name=f"{consumer}-keeps"),
+                settings,
+                consumer,
+                streams=read,
+                told=[stream for stream in read if stream.name in told],
+                buffer=buffer,
+            )
+            fetcher = Fetcher(
+                asking,
+                settings,
+                consumer,
+                read,
+                buffer,
+                bounded=opening.until_caught_up,
+                acknowledge=keeper.acknowledge,
+                fetchers=len(groups),
+            )
+            streams += read
+            keepers.append(keeper)
+            fetchers.append(fetcher)
         return RedisReader(
             streams,
             shard,
             buffer=buffer,
-            fetcher=fetcher,
-            keeper=keeper,
-            read_format=read_format,
+            fetchers=fetchers,
+            keepers=keepers,
+            read_format=self._format(),
+        )
+
+    def _format(self) -> Format:
+        settings = self._settings
+        return Format(
+            settings.format,
+            settings.data_field.encode(),
+            None if settings.key_field is None else settings.key_field.encode(),
+            settings.type,
         )
 
     def _consumer(self, shard: Shard) -> str:
@@ -103,7 +130,8 @@ class RedisSource:
         deadline = time.monotonic() + _LOADING
         while True:
             try:
-                refuse_cluster(link)
+                if settings.cluster is None:
+                    refuse_cluster(link)
                 ensure_group(
                     link, name, settings.group, start=start_id(settings.start), known=known
                 )

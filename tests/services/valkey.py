@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -19,24 +20,33 @@ _START_SECONDS = 20
 class ValkeyServer:
     """One server; made by `start`, usable as a context manager."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, options: Sequence[str] = ()) -> None:
         self.folder = folder
+        self._options = options
         self.log = folder / "valkey.log"
         self._port = port
         self._process: GuardedProcess | None = None
 
     @classmethod
-    def start(cls, folder: Path) -> ValkeyServer:
+    def start(cls, folder: Path, *options: str) -> ValkeyServer:
         """Start a server with its data in `folder` and return once it answers (0.1 s)."""
         for _ in range(5):
-            server = cls(folder, free_port())
+            server = cls(folder, free_port(), options)
             if server._launch():
                 return server
         raise RuntimeError(f"Valkey found no free port:\n{last_lines(server.log)}")
 
     @property
+    def port(self) -> int:
+        return self._port
+
+    @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self._port}/0"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._port}"
 
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url, decode_responses=True)
@@ -57,6 +67,7 @@ class ValkeyServer:
             str(_binary.get_binary_path()),
             *("--bind", "127.0.0.1", "--port", str(self._port)),
             *("--dir", str(self.folder), "--save", "", "--appendonly", "yes"),
+            *self._options,
         ]
         process = GuardedProcess(command, log=self.log, when_orphaned=signal.SIGKILL)
         deadline = time.monotonic() + _START_SECONDS

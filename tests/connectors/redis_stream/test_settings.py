@@ -19,6 +19,11 @@ SOURCE = {"url": "redis://127.0.0.1:6379/0", "streams": ["s"], "group": "shop"}
             "source.redis_stream",
             SOURCE | {"sentinel": {"service": "main", "addresses": ["a:26379", "[::1]:26379"]}},
         ),
+        ("source.redis_stream", SOURCE | {"cluster": {}}),
+        (
+            "sink.redis",
+            {"url": "redis://cache", "cluster": {"addresses": ["cache-2:6379", "[::1]:6380"]}},
+        ),
         ("sink.redis_stream", {"url": "rediss://u:p@cache:6380", "stream": "out"}),
         ("sink.redis", {"url": "redis://cache", "max_length": 1000}),
     ],
@@ -48,3 +53,13 @@ def test_a_wrong_configuration_is_refused_with_what_is_expected(changes, expecte
     (error,) = caught.value.errors()
     assert expected in error["msg"]
     assert "hunter2" not in error["msg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [("source.redis_stream", SOURCE), ("sink.redis_stream", {"url": "redis://h", "stream": "s"})],
+)
+def test_a_cluster_has_no_sentinels(name, config):
+    both = {"sentinel": {"service": "main", "addresses": ["s:1"]}, "cluster": {}}
+    with pytest.raises(ValidationError, match="sentinel or cluster"):
+        connector_type(name).settings.model_validate(config | both)

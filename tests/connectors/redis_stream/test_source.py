@@ -10,6 +10,9 @@ import pytest
 from connectors.errors import FatalError
 from connectors.progress import Progress
 from connectors.redis_stream.buffer import Buffer, Stream
+from connectors.redis_stream.connection import TIMEOUT
+from connectors.redis_stream.fetching import BLOCK, LOOKS
+from connectors.redis_stream.settings import RedisStreamSource
 from connectors.testing import wait_until
 from tests.connectors.redis_stream.driving import add, fresh, opened, pending, source, taken
 
@@ -121,6 +124,13 @@ def test_what_a_dead_consumer_left_is_taken_over_and_acknowledged(redis_url, cli
         wait_until(lambda: pending(client, stream) == 0, "nothing is pending")
     finally:
         reader.close()
+
+
+def test_by_default_what_a_dead_consumer_left_is_taken_over_within_a_minute():
+    """Its last sign of life came as it died, a look just before it was due, and an answer late."""
+    claim_after = RedisStreamSource.model_fields["claim_after"].default
+    between_looks = claim_after / LOOKS + BLOCK / 1000
+    assert claim_after + between_looks + TIMEOUT < 60
 
 
 def test_what_is_on_its_way_for_long_is_not_taken_from_a_worker_that_lives(redis_url, client):
