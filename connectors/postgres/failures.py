@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import psycopg
 
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
-from connectors.postgres_cdc.connection import connect_error, one_line
+from connectors.postgres_cdc.connection import connect_error, error_context, one_line
 
 _OF_ALL = {"42P01", "42501", "3F000", "3D000"}
 """undefined table, insufficient privilege, undefined schema, undefined database: no event can pass"""
@@ -37,20 +35,20 @@ def event_error(error: psycopg.Error) -> PermanentError:
             f"the table refused the row: {text}.",
             code="postgres_constraint",
             hint="Correct the event or the table, then replay it.",
-            **_about(error),
+            **error_context(error),
         )
     if state[:2] == "22":
         return PermanentError(
             f"the row's values don't fit the table: {text}.",
             code="postgres_value",
             hint="Correct the event, the mapping in `columns`, or the column's type; then replay it.",
-            **_about(error),
+            **error_context(error),
         )
     return PermanentError(
         f"the row can't be written: {text}.",
         code="postgres_statement",
         hint="Correct the event or the table, then replay it.",
-        **_about(error),
+        **error_context(error),
     )
 
 
@@ -63,7 +61,7 @@ def batch_error(error: psycopg.Error, timeout: float) -> PenstockError:
             f"the table can't be written to: {text}.",
             code="postgres_refused",
             hint="`penstock validate --connect` says what is missing.",
-            **_about(error),
+            **error_context(error),
         )
     if state == "57014":
         return RetryableError(
@@ -71,20 +69,20 @@ def batch_error(error: psycopg.Error, timeout: float) -> PenstockError:
             code="postgres_timeout",
             hint="Nothing of it was kept; it is tried again. Raise `statement_timeout`, lower"
             " `batch_size`, or look for what holds a lock on the table.",
-            **_about(error),
+            **error_context(error),
         )
     if state[:2] == "40" or state in _MEETS_ANOTHER:
         return RetryableError(
             f"writing met another transaction: {text}.",
             code="postgres_conflict",
             hint="Nothing of it was kept; it is tried again.",
-            **_about(error),
+            **error_context(error),
         )
     return RetryableError(
         f"PostgreSQL did not finish writing: {text}.",
         code="postgres_unavailable",
         hint="It is tried again once the server answers; what was committed is not written twice.",
-        **_about(error),
+        **error_context(error),
     )
 
 
@@ -98,15 +96,3 @@ def connecting_error(error: psycopg.Error) -> PenstockError:
         code="postgres_unavailable",
         hint="It is tried again once the server answers.",
     )
-
-
-def _about(error: psycopg.Error) -> dict[str, Any]:
-    """Return the SQLSTATE and what the server says the error is about; no values."""
-    diagnosis = error.diag
-    found = {
-        "sqlstate": error.sqlstate,
-        "constraint": diagnosis.constraint_name,
-        "table": diagnosis.table_name,
-        "column": diagnosis.column_name,
-    }
-    return {name: value for name, value in found.items() if value}

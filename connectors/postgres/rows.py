@@ -85,7 +85,7 @@ class RowPlanner:
                 failures[place] = _no_object(row)
                 continue
             deletes = operation == "DELETE"
-            if (deletes and self._settings.mode == "upsert") or operation == "TRUNCATE":
+            if (deletes and self._settings.mode == "upsert") or operation in _OF_TABLES:
                 failures[place] = _refused(str(operation), self._settings.mode)
                 continue
             names = (deletes, tuple(row))
@@ -162,6 +162,10 @@ def _as_text(row: Any) -> bytes | None:
         import json  # noqa: PLC0415 - for numbers that few events have
 
         return json.dumps(row).encode()
+
+
+_OF_TABLES = frozenset({"TRUNCATE", "ALTER"})
+"""Operations that are about a table, and not about a row of it."""
 
 
 def _no_object(row: Any) -> PermanentError:

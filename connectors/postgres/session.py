@@ -8,6 +8,9 @@ import psycopg
 
 from connectors.postgres_cdc.connection import Connection, connect
 
+SPARE = 10.0
+"""Seconds that an exchange may take beyond `statement_timeout`: the server gives up first, and says so."""
+
 
 class PatientConnection(psycopg.Connection[Any]):
     """Closes itself when one exchange with the server takes longer than `patience` seconds."""
@@ -44,6 +47,5 @@ def open_session(connection: str, statement_timeout: float) -> Connection:
         made.close()
         raise
     assert isinstance(made, PatientConnection)  # noqa: S101 - `kind` says so
-    # The server gives up first, and says so; this is for one that no longer speaks.
-    made.patience = statement_timeout + 10.0
+    made.patience = statement_timeout + SPARE
     return made

@@ -20,6 +20,7 @@ from connectors.postgres_cdc.pgoutput import Begin, Value
 from connectors.postgres_cdc.position import StreamPosition
 from connectors.postgres_cdc.progress import Progress, TableRanges, judge
 from connectors.postgres_cdc.settings import OURS
+from connectors.postgres_cdc.shapes import Shapes
 from connectors.postgres_cdc.tables import Keys, Table, message_table, stream_table
 from connectors.postgres_cdc.types import TypeCatalog
 
@@ -88,11 +89,13 @@ class Assembler:
         copied: int = 0,
         known: Sequence[str] = (),
         numbered: bool | None = None,
+        shapes: Shapes | None = None,
     ) -> None:
         """`copy`, `copied`, `known`: see the attributes of these names.
 
         `numbered`: whether `skip` counts messages, too; None: as it is done from here on.
         """
+        self._shapes = shapes
         self._numbers = bool(interest.messages)
         self._numbered_skip = self._numbers if numbered is None else numbered
         self._numbering = self._numbers
@@ -157,6 +160,11 @@ class Assembler:
         numbered = self._numbering if self._transaction is not None else self._numbers
         if numbered or (ordinal and self._transaction is None and self._numbered_skip):
             state["messages"] = True
+        if self._shapes is not None:
+            inside = self._transaction is not None
+            shapes = self._shapes.state(inside=inside, unread=bool(ordinal) and not inside)
+            if shapes is not None:
+                state["shapes"] = shapes
         return StreamPosition(self._generation, lsn, ordinal, state)
 
     def _carry(self) -> None:
@@ -260,6 +268,8 @@ class Assembler:
         skip = self.place()
         if skip[0] != self._skip[0]:
             self._numbered_skip = self._numbers
+        if self._shapes is not None:
+            self._shapes.rewind(moved=skip[0] != self._skip[0])
         self._skip = skip
         self._transaction = None
         self._ordinal = 0
@@ -296,6 +306,8 @@ class Assembler:
                 # Numbers within a transaction mean what they meant when they were stored.
                 begun = self._transaction.commit_lsn == self._skip[0]
                 self._numbering = self._numbered_skip if begun else self._numbers
+                if self._shapes is not None:
+                    self._shapes.begin(resumed=begun)
             elif kind == pgoutput.COMMIT:
                 commit = pgoutput.decode_commit(message)
                 self._done = max(self._done, commit.end_lsn)
@@ -303,12 +315,14 @@ class Assembler:
                 if self.windows is not None and self._transaction is not None:
                     self.windows.committed(self._transaction.xid)
                 self._transaction = None
+                if self._shapes is not None:
+                    self._shapes.end()
                 if self._read and self._done >= self._highest:
                     self._read = {}
                     self._ranges = {}
                     self._carry()
             elif kind == pgoutput.RELATION:
-                self._relation(message)
+                room -= self._relation(message, runs)
             elif kind == pgoutput.TRUNCATE:
                 room -= self._truncate(message, runs)
             elif kind == pgoutput.MESSAGE:
@@ -359,12 +373,13 @@ class Assembler:
         )
         return 1
 
-    def _relation(self, message: bytes) -> None:
+    def _relation(self, message: bytes, runs: list[Run]) -> int:
+        """Take in a table as it is; return how many events it makes of that."""
         relation = pgoutput.decode_relation(message)
         name = f"{relation.schema}.{relation.table}"
         if name not in self._interest.columns:
             self._tables[relation.oid] = None
-            return
+            return 0
         table = stream_table(
             relation,
             primary_key=self._keys.get(relation.oid, ()),
@@ -376,6 +391,24 @@ class Assembler:
         ranges = Progress.from_state({"read": self._read}).tables.get(name)
         if ranges:
             self._ranges[name] = TableRanges(ranges, table.kinds or ())
+        transaction, shapes = self._transaction, self._shapes
+        if shapes is None or transaction is None:
+            return 0
+        lsn = transaction.commit_lsn
+        if lsn < self._skip[0]:
+            shapes.passed(name, relation)
+            return 0
+        data = shapes.changed(name, relation)
+        if data is None:
+            return 0
+        self._ordinal += 1
+        if (lsn, self._ordinal) <= self._skip or not shapes.wanted:
+            return 0
+        number, xid = self._ordinal, transaction.xid
+        runs.append(
+            Run(table, "ALTER", [data], [number], lsn, transaction.time, self._carried, xid=xid)
+        )
+        return 1
 
     def _table(self, oid: int) -> Table | None:
         try:

@@ -93,6 +93,8 @@ class TableFacts:
     """The columns that the WAL has of an old row; all under FULL."""
     selectable: bool
     logged: bool
+    modifiers: tuple[int, ...] = ()
+    """Of the columns' types: 14 for varchar(10), -1 for none."""
 
     @property
     def name(self) -> str:
@@ -114,13 +116,16 @@ SELECT c.oid::int8, c.relkind::text, c.relreplident::text, c.relpersistence::tex
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
              WHERE i.indrelid = c.oid AND i.indisreplident ORDER BY a.attnum),
-       n.nspname::text, c.relname::text
+       n.nspname::text, c.relname::text,
+       ARRAY(SELECT a.atttypmod FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+               AND a.attgenerated = '' ORDER BY a.attnum)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 """
 
 
 def _table(connection: Connection, row: tuple[Any, ...]) -> TableFacts:
-    oid, kind, identity, logged, names, types, primary, replica, schema, table = row
+    oid, kind, identity, logged, names, types, primary, replica, schema, table, modifiers = row
     key = replica if identity == "i" else primary
     identity_columns = {"f": names, "d": primary, "i": replica}.get(identity, [])
     selectable = connection.execute(
@@ -139,6 +144,7 @@ def _table(connection: Connection, row: tuple[Any, ...]) -> TableFacts:
         identity_columns=frozenset(identity_columns),
         selectable=bool(selectable and selectable[0]),
         logged=logged,
+        modifiers=tuple(modifiers),
     )
 
 
@@ -234,17 +240,30 @@ class SlotFacts:
     """Standbys keep a copy of it."""
     synced: bool = False
     """It is such a copy: it can be read once its server is the primary."""
+    retained_bytes: int | None = None
+    """WAL that the server keeps for it; None once that is lost."""
+    safe_bytes: int | None = None
+    """WAL that may be written before it is in danger; None without max_slot_wal_keep_size."""
+
+
+_SLOT_SQL = """
+SELECT to_jsonb(s),
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+            ELSE pg_catalog.pg_current_wal_lsn() END::text
+FROM pg_catalog.pg_replication_slots s WHERE slot_name = %s
+"""
 
 
 def read_slot(connection: Connection, name: str) -> SlotFacts | None:
     """Return the slot, or None when there is none of that name."""
-    row = connection.execute(
-        "SELECT to_jsonb(s) FROM pg_catalog.pg_replication_slots s WHERE slot_name = %s", (name,)
-    ).fetchone()
+    row = connection.execute(_SLOT_SQL, (name,)).fetchone()
     if row is None:
         return None
     # As JSON, since the columns differ between versions (conflicting: 16, invalidation_reason: 17).
     slot: dict[str, Any] = row[0]
+    retained = None
+    if slot.get("restart_lsn"):
+        retained = max(0, parse_lsn(row[1] or "0/0") - parse_lsn(slot["restart_lsn"]))
     lost = ""
     if slot.get("wal_status") == "lost":
         lost = slot.get("invalidation_reason") or "its WAL was removed (max_slot_wal_keep_size)"
@@ -262,12 +281,26 @@ def read_slot(connection: Connection, name: str) -> SlotFacts | None:
         retained=slot.get("wal_status") or "",
         failover=bool(slot.get("failover")),
         synced=bool(slot.get("synced")),
+        retained_bytes=retained,
+        safe_bytes=slot.get("safe_wal_size"),
     )
 
 
 def read_types(connection: Connection) -> TypeCatalog:
     """Return all types there are."""
     return TypeCatalog(connection.execute(TYPES_SQL).fetchall())
+
+
+def read_type_names(
+    connection: Connection, types: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], str]:
+    """Return type oid and modifier → how SQL writes it, as `character varying(10)`."""
+    rows = connection.execute(
+        "SELECT oid, modifier, pg_catalog.format_type(oid::oid, modifier) "
+        "FROM unnest(%s::int8[], %s::int4[]) AS asked (oid, modifier)",
+        ([oid for oid, _ in types], [modifier for _, modifier in types]),
+    ).fetchall()
+    return {(oid, modifier): name for oid, modifier, name in rows}
 
 
 def add_types(connection: Connection, types: TypeCatalog, oids: Sequence[int]) -> None:

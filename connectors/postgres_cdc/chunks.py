@@ -21,6 +21,7 @@ from connectors.postgres_cdc.connection import (
 from connectors.postgres_cdc.incremental import WATERMARK, Copy, CopyChunk, Desk, Seen
 from connectors.postgres_cdc.progress import TextKey
 from connectors.postgres_cdc.snapshot import SnapshotTable, begin, copy_statement
+from connectors.threads import watched
 
 ROWS, FIRST_ROWS = 10_000, 1_000
 """Rows a chunk has at most, and the first has: how large they are is not known then."""
@@ -65,7 +66,11 @@ class ChunkReader:
         self._stop = threading.Event()
         self._busy: Connection | None = None
         self.status = ""
-        self._thread = threading.Thread(target=self._run, name="cdc-chunks", daemon=True)
+        self._thread = threading.Thread(
+            target=watched("reading rows while streaming", self._run, self._fail),
+            name="cdc-chunks",
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Start reading."""
@@ -100,16 +105,12 @@ class ChunkReader:
                     self._stop.wait(self._backoff)
                     self._backoff = min(self._backoff * 2, BACKOFF[1])
         except PenstockError as error:
-            desk.failure = error
-        except Exception as error:  # noqa: BLE001 - nobody else sees what happens on this thread
-            _log.exception("reading rows while streaming failed")
-            desk.failure = FatalError(
-                f"reading rows while streaming failed: {type(error).__name__}: {error}.",
-                code="cdc_internal",
-                hint="This is a fault of Penstock's; the log has its traceback.",
-            )
+            self._fail(error)
         finally:
             self.status = ""
+
+    def _fail(self, error: PenstockError) -> None:
+        self._desk.failure = error
 
     def _session(self) -> bool:
         """Read with one connection; return whether everything was read, or nobody asks any more."""

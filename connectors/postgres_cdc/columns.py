@@ -53,6 +53,8 @@ class Shape:
     """Events carry their transaction's number."""
 
 
+_ABOUT_NO_ROW = frozenset({"TRUNCATE", "MESSAGE", "ALTER"})
+
 Images = tuple[list[Value] | None, list[Value] | None]
 
 
@@ -60,7 +62,7 @@ def _images(run: Run, message: bytes) -> Images:
     """Return the row before and after one event, as much as is known of them."""
     if run.operation == "READ":
         return None, run.table.codec.split_line(message)
-    if run.operation in ("TRUNCATE", "MESSAGE"):
+    if run.operation in _ABOUT_NO_ROW:
         return None, None
     change = decode_row_change(message)
     before = None if run.operation == "INSERT" else run.table.old_of(change)
@@ -138,6 +140,8 @@ class Columns:
         codec, messages, operation = run.table.codec, run.messages, run.operation
         if operation == "TRUNCATE":
             return [None] * len(messages)
+        if operation == "ALTER":
+            return messages
         if operation == "MESSAGE":
             return [_content(message) for message in messages]
         if operation == "READ":
@@ -443,7 +447,7 @@ def _keys(run: Run) -> list[str]:
     match run.operation:
         case "INSERT" | "UPDATE":
             return codec.message_keys(run.messages, slow)
-        case _ if not codec.key or run.operation in ("TRUNCATE", "MESSAGE"):
+        case _ if not codec.key or run.operation in _ABOUT_NO_ROW:
             return [codec.subject] * len(run.messages)
         case _:
             return [slow(message) for message in run.messages]

@@ -187,3 +187,15 @@ def connect_or_fail(connection: str, application: str, *, replication: bool = Fa
         return connect(connection, application, replication=replication)
     except psycopg.Error as error:
         raise connect_error(error) from error
+
+
+def error_context(error: psycopg.Error) -> dict[str, Any]:
+    """Return the SQLSTATE and what the server says the error is about; no values."""
+    diagnosis = error.diag
+    found = {
+        "sqlstate": error.sqlstate,
+        "constraint": diagnosis.constraint_name,
+        "table": diagnosis.table_name,
+        "column": diagnosis.column_name,
+    }
+    return {name: value for name, value in found.items() if value}

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
@@ -27,8 +27,10 @@ from connectors.postgres_cdc.connection import (
     take_bytes_as_they_are,
     verdict,
 )
+from connectors.postgres_cdc.parallel import read_in_parallel
 from connectors.postgres_cdc.plan import DROP_HINT, Plan
 from connectors.postgres_cdc.position import format_lsn
+from connectors.postgres_cdc.progress import TextKey
 from connectors.postgres_cdc.readahead import (
     Ended,
     Failed,
@@ -39,9 +41,10 @@ from connectors.postgres_cdc.readahead import (
     TableRead,
 )
 from connectors.postgres_cdc.settings import PostgresCdcSettings
-from connectors.postgres_cdc.snapshot import SnapshotTable, begin, read_rows
+from connectors.postgres_cdc.snapshot import Lines, SnapshotTable, begin, read_rows
 from connectors.postgres_cdc.stream import Acknowledged, ConnectionLost, Stream
 from connectors.postgres_cdc.types import TypeCatalog
+from connectors.threads import watched
 
 BACKOFF = (0.1, 10.0)
 """Seconds before the first reconnect, doubling up to the second figure."""
@@ -64,6 +67,8 @@ class Ground:
     types: TypeCatalog
     keys: dict[int, Sequence[str]]
     """Relation oid → primary key; filled before a Relation message is handed over."""
+    type_names: dict[tuple[int, int], str]
+    """Type oid and modifier → name; filled likewise, where changes of columns become events."""
     confirmed: int
     """Where the slot was."""
 
@@ -107,7 +112,11 @@ class Feed:
         self._messages = bool(ground.settings.messages or plan.carried.get("messages"))
         self.status = ""
         self.wal_end = 0
-        self._thread = threading.Thread(target=self._run, name="cdc-feed", daemon=True)
+        self._thread = threading.Thread(
+            target=watched("reading the replication slot", self._run, self._fail),
+            name="cdc-feed",
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Start reading."""
@@ -160,16 +169,10 @@ class Feed:
                 finally:
                     self._disconnect()
         except PenstockError as error:
-            self._queue.put(Failed(error))
-        except Exception as error:  # noqa: BLE001 - see below
-            # Nobody else sees what happens on this thread: it must not die in silence.
-            _log.exception("reading the replication slot failed")
-            failure = FatalError(
-                f"reading the replication slot failed: {type(error).__name__}: {error}.",
-                code="cdc_internal",
-                hint="This is a fault of Penstock's; the log has its traceback.",
-            )
-            self._queue.put(Failed(failure))
+            self._fail(error)
+
+    def _fail(self, error: PenstockError) -> None:
+        self._queue.put(Failed(error))
 
     def _wait_to_reconnect(self, error: BaseException) -> None:
         self.status = f"reconnecting to PostgreSQL: {one_line(error)}"
@@ -291,14 +294,15 @@ class Feed:
         self._busy = reading
         after = progress.last_key(source.name) if table.kinds is not None else None
         try:
-            for lines, size in read_rows(reading, source, after, self._stop.is_set):
-                self._queue.put(Rows(table, lsn, lines, size))
-                if table.kinds is not None:
-                    values = table.key_values(table.codec.split_line(lines[-1]))
-                    progress.advance(source.name, lsn, tuple(v.decode() for v in values))
-                while not self._queue.wait_for_room(1.0):
-                    if self._stop.is_set():
-                        return
+            with closing(self._rows(reading, source, after)) as rows:
+                for lines, size in rows:
+                    self._queue.put(Rows(table, lsn, lines, size))
+                    if table.kinds is not None:
+                        values = table.key_values(table.codec.split_line(lines[-1]))
+                        progress.advance(source.name, lsn, tuple(v.decode() for v in values))
+                    while not self._queue.wait_for_room(1.0):
+                        if self._stop.is_set():
+                            return
         finally:
             self._busy = None
             self.status = ""
@@ -306,6 +310,27 @@ class Feed:
             progress.advance(source.name, lsn, None)
             self._queue.put(TableRead(source.name, lsn))
             self._backoff = BACKOFF[0]
+
+    def _rows(
+        self, reading: Connection, source: SnapshotTable, after: TextKey | None
+    ) -> Generator[Lines, None, None]:
+        """Return a table's rows, over as many connections as the settings say."""
+        connections = self._settings.snapshot_parallelism
+        if connections == 1:
+            return read_rows(reading, source, after, self._stop.is_set)
+        return read_in_parallel(
+            reading, self._another, source, after, self._stop.is_set, connections=connections
+        )
+
+    def _another(self) -> Connection:
+        """Open one more connection that rows are read over."""
+        connection = self._connect()
+        try:
+            take_bytes_as_they_are(connection, utf8=self._ground.facts.utf8)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     # ---- the stream ----
 
@@ -426,6 +451,12 @@ class Feed:
         missing = types.missing(column.type_oid for column in relation.columns)
         if missing:
             catalog.add_types(self._ask(), types, missing)
+        if self._settings.schema_changes:
+            named = self._ground.type_names
+            pairs = [(column.type_oid, column.type_modifier) for column in relation.columns]
+            unnamed = [pair for pair in pairs if pair not in named]
+            if unnamed:
+                named.update(catalog.read_type_names(self._ask(), unnamed))
         if relation.identity in ("f", "n"):
             found = catalog.read_table_by_oid(self._ask(), relation.oid)
             if found is not None:

@@ -46,6 +46,8 @@ class Plan:
     """What a resumed snapshot had read when: until the stream is past it, changes are compared."""
     carried: Mapping[str, Any] = field(default_factory=dict)
     """What else the position says that holds on: snapshots while streaming, and tables known."""
+    shapes: Mapping[str, Any] | None = None
+    """The tables' columns as the position has them; None where it doesn't say."""
     start: int = 0
     """Where the stream starts; 0: where the slot is, which is known once it is made."""
     finished: bool = False
@@ -116,6 +118,7 @@ def _continue(stored: StreamPosition | SnapshotPosition, slot: SlotFacts) -> Pla
             generation=stored.generation + 1,
             progress=Progress.from_state(stored.state),
             rows=stored.rows,
+            shapes=stored.state.get("shapes"),
             start=max(stored.lsn, slot.confirmed_lsn),
         )
     return Plan(
@@ -124,6 +127,7 @@ def _continue(stored: StreamPosition | SnapshotPosition, slot: SlotFacts) -> Pla
         start=stored.lsn,
         read=stored.state.get("read", {}),
         carried=stored.state,
+        shapes=stored.state.get("shapes"),
     )
 
 
@@ -189,6 +193,7 @@ def _without_slot(
         create_slot=True,
         progress=Progress.begin(0, now) if unread else None,
         carried={} if unread else stored.state,
+        shapes=None if unread else stored.state.get("shapes"),
         warning=f"the replication slot {name} was gone and is made anew (on_slot_missing: create): "
         + (
             "its snapshot had not been finished and starts over."
@@ -299,6 +304,7 @@ def _mismatched(
             progress=Progress.begin(at, now) if unread else None,
             skip=(at, 0),
             carried={} if unread else stored.state,
+            shapes=None if unread else stored.state.get("shapes"),
             start=at,
             warning=f"{trouble.message} Going on where the slot is (on_position_mismatch: "
             "trust_slot).",

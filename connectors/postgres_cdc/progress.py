@@ -175,13 +175,13 @@ class Progress:
         }
         doubts = {
             name: Doubt(since, _text_key(upto))
-            for name, (since, upto) in state.get("ahead", {}).items()
+            for name, (since, upto) in (state.get("ahead") or {}).items()
         }
         return cls(int(state.get("start", 0)), float(state.get("time", 0.0)), tables, doubts)
 
     def state(self) -> dict[str, Any]:
         """Return it as a position carries it."""
-        found = {"start": self.start, "time": self.time, "read": self.read_state()}
+        found: dict[str, Any] = {"start": self.start, "time": self.time, "read": self.read_state()}
         doubts = dict(self.doubts)
         if self.ahead is not None:
             name, ahead = self.ahead
@@ -191,11 +191,10 @@ class Progress:
                 doubts[name] = ahead
             elif earlier.upto is not None:
                 doubts[name] = Doubt(earlier.since, self._further(name, earlier.upto, ahead.upto))
-        if doubts:
-            found["ahead"] = {
-                name: [doubt.since, doubt.upto and list(doubt.upto)]
-                for name, doubt in doubts.items()
-            }
+        # null, and not absent, while there is none: so the text sorts before that of a later position.
+        found["ahead"] = {
+            name: [doubt.since, doubt.upto and list(doubt.upto)] for name, doubt in doubts.items()
+        } or None
         return found
 
     kinds: Mapping[str, Sequence[KeyKind]] = field(default_factory=dict)

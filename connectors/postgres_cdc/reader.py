@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from connectors.batch import Batch, Position
-from connectors.contracts import EndOfSource, Lag, SnapshotReport, SnapshotRequest
+from connectors.contracts import (
+    EndOfSource,
+    Lag,
+    SlotHealth,
+    SnapshotReport,
+    SnapshotRequest,
+)
 from connectors.errors import FatalError, PenstockError
 from connectors.failpoints import fail_point
 from connectors.postgres_cdc.assemble import Assembler, Interest, Run
@@ -32,6 +38,7 @@ from connectors.postgres_cdc.readahead import (
     StreamStarted,
     TableRead,
 )
+from connectors.postgres_cdc.shapes import Known, Shapes
 from connectors.postgres_cdc.stream import Acknowledged
 
 BATCH = 4 << 20
@@ -54,10 +61,12 @@ class PostgresCdcReader:
         end: int | None,
         describe: Describe,
         stored: str = "",
+        columns: Known,
     ) -> None:
         """`end`: raise EndOfSource once everything that committed before this LSN is handed over.
 
         `stored`: the position that the flow has. `describe`: looks a table up anew, for rows that are read while streaming.
+        `columns`: those of the tables now.
         """
         self._describe = describe
         self._ground = ground
@@ -72,6 +81,7 @@ class PostgresCdcReader:
         if plan.progress is not None:
             self._progress = plan.progress.copy()
             self._progress.kinds = {one.name: one.table.kinds or () for one in ground.tables}
+        self._shapes = _shapes(ground, plan, columns)
         self._rows = plan.rows
         self._snapshot_batches = 0
         self._assembler: Assembler | None = None
@@ -92,14 +102,17 @@ class PostgresCdcReader:
         beat = ground.settings.heartbeat
         self._idle_every = beat or IDLE_CHECKPOINT
         self._heartbeat: Heartbeat | None = None
-        if (beat or eager) and ground.settings.snapshot != "only" and not ground.facts.in_recovery:
+        if ground.settings.snapshot != "only":
+            interval = min(beat or 0.5, 0.5) if eager else beat
             self._heartbeat = Heartbeat(
                 ground.settings.connection,
                 ground.application,
-                min(beat or 0.5, 0.5) if eager else beat,
+                # A standby's WAL is the primary's: nothing can be written there.
+                0.0 if ground.facts.in_recovery else interval,
                 ground.facts.version,
                 self._seen,
                 slot=self._slot,
+                fail=lambda error: self._queue.put(Failed(error)),
             )
         if not plan.finished:
             self._feed.start()
@@ -189,6 +202,19 @@ class PostgresCdcReader:
             seconds = 0.0
         return {self._slot: Lag(bytes=behind, seconds=seconds)}
 
+    def slots(self) -> Mapping[str, SlotHealth]:
+        """Return how the slot was when it was last looked at; see SlotReading."""
+        found = None if self._heartbeat is None else self._heartbeat.found
+        if found is None:
+            return {}
+        health = SlotHealth(
+            active=found.active,
+            wal_status=found.retained,
+            retained_bytes=found.retained_bytes,
+            safe_bytes=found.safe_bytes,
+        )
+        return {self._slot: health}
+
     def owns(self, partition: str) -> bool:  # noqa: ARG002 - a slot has one
         """Return True: a slot is one partition, and its one reader's."""
         return True
@@ -248,9 +274,13 @@ class PostgresCdcReader:
                 self._snapshot_progress().start = chunk.start
                 return False
             case StreamStarted():
+                first = self._assembler is None
                 assembler = self._start_stream(chunk.start)
                 self._copies.stream_started(assembler, messages=chunk.messages)
                 self._copies.look()
+                if first and self._shapes is not None:
+                    # What the numbers of its changes rest on is stored before the first of them.
+                    return False
         return True
 
     def _snapshot_progress(self) -> Progress:
@@ -286,6 +316,7 @@ class PostgresCdcReader:
             copied=plan.carried.get("copied", 0),
             known=[name for name in names if name in known],
             numbered=plan.carried.get("messages", False) if plan.carried else None,
+            shapes=self._shapes,
         )
         return self._assembler
 
@@ -351,6 +382,8 @@ class PostgresCdcReader:
         following = self._chunk or self._held or self._queue.peek()
         self._progress.ahead = _bound(following) if isinstance(following, Rows) else None
         state = {"system": system, **self._progress.state()}
+        if self._shapes is not None and self._shapes.wanted:
+            state["shapes"] = self._shapes.state(inside=False, unread=False)
         if self._ended:
             state["complete"] = True
         return SnapshotPosition(self._plan.generation - 1, self._rows, state).text()
@@ -407,6 +440,19 @@ class PostgresCdcReader:
         if self._failure is not None:
             raise self._failure
         return None
+
+
+def _shapes(ground: Ground, plan: Plan, columns: Known) -> Shapes | None:
+    """Return the columns that changes are compared with; None where nobody asks or has asked."""
+    wanted = ground.settings.schema_changes
+    counted = plan.shapes is not None if plan.carried else None
+    if plan.shapes is not None:
+        return Shapes.from_state(plan.shapes, ground.type_names, wanted=wanted, counted=counted)
+    if not wanted:
+        return None
+    # Of a slot that was there before, nobody knows what the columns were.
+    known = columns if plan.create_slot or plan.progress is not None else {}
+    return Shapes(known, ground.type_names, wanted=True, counted=counted)
 
 
 def _bound(chunk: Rows) -> tuple[str, Doubt]:

@@ -106,7 +106,7 @@ class OutputSettings(Settings):
     for all that was committed together."""
     type_template: Template = DEFAULT_TYPE
     """The event's `type`, over `.schema`, `.table` and `.operation` (READ, INSERT, UPDATE, DELETE,
-    TRUNCATE)."""
+    TRUNCATE, ALTER)."""
 
 
 class PostgresCdcSettings(Settings):
@@ -129,6 +129,10 @@ class PostgresCdcSettings(Settings):
     """initial: first the rows there are, then their changes. never: only changes from now on. only:
     the rows there are, then the source ends; no slot is made. when_needed: as initial, and the rows
     are read again whenever the slot can't continue where the flow stopped."""
+    snapshot_parallelism: int = Field(default=1, ge=1, le=32)
+    """Connections that read a table's rows for `initial` and `only`, all in one snapshot of the server's; the
+    rows come in key order all the same. More help where the server or the network is what limits,
+    and take up to 5 MB of memory each. A table whose key no index has in its order is read over one."""
     filter: FilterSettings = FilterSettings()
     """Which changes become events."""
     output: OutputSettings = OutputSettings()
@@ -139,6 +143,9 @@ class PostgresCdcSettings(Settings):
     """Prefixes of logical messages that become events (`outbox`, `audit.*`): what
     `pg_logical_emit_message` writes, in order with the changes. `type` is the prefix and `.message`,
     `data` the content: JSON as it is, other text as a string, other bytes as {"base64": …}."""
+    schema_changes: bool = False
+    """Before the first change that has other columns than the changes before it, an event says so: its
+    operation is `ALTER`, `type` ends in `.alter`, and `data` has `columns`, `added`, `dropped` and `changed`."""
     on_slot_missing: Literal["fail", "create"] = "fail"
     """When the flow has a position and the slot is gone. create: make a new slot and go on from
     now; the changes in between are lost, and a warning says so."""

@@ -23,6 +23,7 @@ from connectors.postgres_cdc.position import parse_position
 from connectors.postgres_cdc.reader import PostgresCdcReader
 from connectors.postgres_cdc.requirements import publication_problem, require, table_problems
 from connectors.postgres_cdc.settings import DEFAULT_TYPE, PostgresCdcSettings
+from connectors.postgres_cdc.shapes import Known
 from connectors.postgres_cdc.snapshot import SnapshotTable
 from connectors.postgres_cdc.tables import snapshot_table
 from connectors.postgres_cdc.types import TypeCatalog
@@ -88,6 +89,7 @@ class PostgresCdcSource:
             tables=_snapshot_tables(settings, facts, tables, publication, types),
             types=types,
             keys={},
+            type_names={},
             confirmed=0 if found is None else found.confirmed_lsn,
         )
         condition = settings.filter.condition
@@ -111,7 +113,14 @@ class PostgresCdcSource:
             return _described(asked, settings, facts, types, name)
 
         return PostgresCdcReader(
-            ground, decided, interest, shape, end=end, describe=describe, stored=text or ""
+            ground,
+            decided,
+            interest,
+            shape,
+            end=end,
+            describe=describe,
+            stored=text or "",
+            columns=_columns(tables, publication),
         )
 
     def _publication(
@@ -188,6 +197,20 @@ def _snapshot_tables(
         where = wanted.where if published is None else published.where
         made.append(SnapshotTable(table, found.kind == "p", where))
     return made
+
+
+def _columns(tables: Sequence[TableFacts], publication: Publication | None) -> Known:
+    """Return the tables' columns as the stream would describe them now."""
+    found = {}
+    for table in tables:
+        published = None if publication is None else publication.tables.get(table.name)
+        names = None if published is None else published.columns
+        found[table.name] = tuple(
+            (name, oid, modifier)
+            for (name, oid), modifier in zip(table.columns, table.modifiers, strict=True)
+            if names is None or name in names
+        )
+    return found
 
 
 def _type_template(

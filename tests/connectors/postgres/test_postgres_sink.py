@@ -123,6 +123,18 @@ def test_a_delete_that_the_mode_does_not_do_fails_and_says_which_mode_does(db):
     assert "mode: merge" in failures[1].hint
 
 
+def test_what_happened_to_a_table_as_a_whole_is_refused_and_writes_no_row(db):
+    db.run("CREATE TABLE t (id int PRIMARY KEY)")
+    rows = [{"id": 1}, {"id": 2}, {"id": 3}]
+    operations = ["INSERT", "ALTER", "TRUNCATE"]
+    failures = db.sink(mode="merge").deliver(events(*rows, operation=operations))
+    assert {place: error.code for place, error in failures.items()} == {
+        1: "postgres_operation",
+        2: "postgres_operation",
+    }
+    assert db.run("SELECT * FROM t") == [{"id": 1}]
+
+
 def test_an_older_event_does_not_replace_a_newer_row_nor_delete_it(db):
     db.run("CREATE TABLE t (id int PRIMARY KEY, v text, at timestamptz)")
     db.run("INSERT INTO t VALUES (1, 'live', '2026-11-21T10:00:00Z'), (2, 'live', NULL)")

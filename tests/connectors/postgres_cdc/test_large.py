@@ -5,16 +5,19 @@ A child reads, as in test_kills: what it prints as one line is an effect and its
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from connectors.batch import Change, Event
-from tests.connectors.postgres_cdc.cdc import Flow, execute
+from tests.connectors.postgres_cdc.cdc import PATIENCE, Flow, execute, fetch
 from tests.connectors.postgres_cdc.test_kills import Child
 from tests.connectors.postgres_cdc.test_snapshot import ROWS, Replica, Writer, table
 
@@ -27,11 +30,11 @@ TABLE = 1_000_000 if "PENSTOCK_CHAOS_KILLS" in os.environ else 100_000
 """Rows of the table that is killed in its snapshot."""
 
 READING = """
-import sys
+import json, sys
 from tests.connectors.postgres_cdc.cdc import Flow
 def peak():
     return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if "VmHWM" in line)
-flow = Flow(sys.argv[1], snapshot=sys.argv[2])
+flow = Flow(sys.argv[1], snapshot=sys.argv[2], **json.loads(sys.argv[4]))
 before, count, total, size = peak(), 0, 0, 0
 with flow.open() as reading:
     while count < int(sys.argv[3]):
@@ -44,9 +47,9 @@ print(count, total, size, peak() - before)
 """
 
 
-def read_in_a_child(database, snapshot, rows):
+def read_in_a_child(database, snapshot, rows, **more):
     done = subprocess.run(
-        [sys.executable, "-c", READING, database, snapshot, str(rows)],
+        [sys.executable, "-c", READING, database, snapshot, str(rows), json.dumps(more)],
         env=os.environ | {"PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,
@@ -63,7 +66,7 @@ FILL = "INSERT INTO t SELECT i, i, repeat('x', 500) FROM generate_series({}, {})
 
 def test_a_transaction_larger_than_the_memory_allowed_is_read_whole(database):
     """The server spills it; what is rolled back in it, to a savepoint or as a whole, is not seen."""
-    rows = 160_000
+    rows = 300_000
     execute(database, FAT)
     flow = Flow(database, snapshot="never")
     with flow.open() as reading:
@@ -71,16 +74,22 @@ def test_a_transaction_larger_than_the_memory_allowed_is_read_whole(database):
     with psycopg.connect(database) as connection:
         connection.execute(FILL.format(1, rows // 2))
         connection.execute("SAVEPOINT half")
-        connection.execute(FILL.format(10 * rows, 11 * rows))
+        connection.execute(FILL.format(10 * rows, 10 * rows + 50_000))
         connection.execute("ROLLBACK TO SAVEPOINT half")
         connection.execute(FILL.format(rows // 2 + 1, rows))
         with psycopg.connect(database) as other:
             other.execute(FILL.format(20 * rows, 20 * rows + 5000))
             other.rollback()
-    count, total, size, grown = read_in_a_child(database, "never", rows)
+    # The least there is: nearly all of it goes through the server's disk.
+    spilling = make_conninfo(database, options="-c logical_decoding_work_mem=64kB")
+    count, total, size, grown = read_in_a_child(spilling, "never", rows, slot_name=flow.slot)
     assert (count, total) == (rows, rows * (rows + 1) // 2)
-    assert size > MEMORY
+    assert size > 3 * MEMORY
     assert grown < MEMORY
+    spilled = "SELECT spill_bytes FROM pg_stat_replication_slots WHERE slot_name = %s"
+    deadline = time.monotonic() + PATIENCE
+    while fetch(database, spilled, flow.slot)[0][0] < size:
+        assert time.monotonic() < deadline, fetch(database, spilled, flow.slot)
 
 
 def test_a_table_larger_than_the_memory_allowed_is_read_whole(database):

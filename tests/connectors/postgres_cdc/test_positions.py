@@ -16,7 +16,7 @@ from connectors.postgres_cdc.position import (
     parse_lsn,
     parse_position,
 )
-from connectors.postgres_cdc.progress import Progress, Range, TableRanges, comparable, judge
+from connectors.postgres_cdc.progress import Doubt, Progress, Range, TableRanges, comparable, judge
 from tests.connectors.postgres_cdc.cdc import settings
 
 lsns = st.integers(0, 2**64 - 1)
@@ -132,6 +132,16 @@ def plan(found, stored, **more):
 
 
 STREAM = StreamPosition(1, 500, 0, {"system": "7"})
+
+
+def test_a_position_that_says_how_far_rows_may_be_out_sorts_behind_one_that_says_nothing():
+    progress = Progress.begin(7, 1.5)
+    before = SnapshotPosition(0, 0, {"system": "1", **progress.state()})
+    progress.ahead = ("public.t", Doubt(9, ("2",)))
+    after = SnapshotPosition(0, 0, {"system": "1", **progress.state()})
+    assert before.text() < after.text()
+    assert Progress.from_state(before.state).doubts == {}
+    assert Progress.from_state(after.state).doubts == {"public.t": Doubt(9, ("2",))}
 
 
 def test_the_first_start_makes_the_slot_and_reads_the_rows_unless_told_otherwise():

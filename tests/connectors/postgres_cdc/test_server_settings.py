@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from connectors.contracts import SlotReading
 from connectors.errors import FatalError
 from connectors.postgres_cdc import heartbeat
 from penstock.embedded.postgres import PostgresServer
@@ -96,6 +97,37 @@ def test_a_slot_that_is_about_to_be_lost_is_told_of_while_the_flow_runs(start, m
         while "about to be lost" not in reading.reader.status():
             assert time.monotonic() < deadline, reading.reader.status()
             reading.reader.poll(10, 0.1)
+
+
+@pytest.mark.parametrize("beat", ["50ms", 0])
+def test_how_much_wal_a_slot_holds_and_may_hold_is_known_with_and_without_a_heartbeat(
+    start, monkeypatch, beat
+):
+    monkeypatch.setattr(heartbeat, "LOOK", 0.05)
+    dsn = start(max_slot_wal_keep_size="64MB")
+    execute(dsn, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    flow = Flow(dsn, heartbeat=beat)
+    with flow.open() as reading:
+
+        def until(what):
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                found = reading.reader.slots().get(flow.slot)
+                if found is not None and what(found):
+                    return found
+                assert time.monotonic() < deadline, found
+                reading.reader.poll(10, 0.05)
+
+        reading.take(1)
+        assert isinstance(reading.reader, SlotReading)  # by which a worker's reports have it
+        before = until(lambda found: found.active)
+        assert before.wal_status == "reserved"
+        assert 0 < before.safe_bytes <= 96 << 20  # whole segments of 16 MB are kept
+        for row in range(100, 103):
+            execute(dsn, f"INSERT INTO t VALUES ({row})", "SELECT pg_switch_wal()")
+        # Nothing is settled: it stays where it was, and the room gets less.
+        after = until(lambda found: found.retained_bytes > 32 << 20)
+        assert after.safe_bytes <= before.safe_bytes - (32 << 20)
 
 
 def test_no_free_slot_is_refused_with_what_to_do(start):

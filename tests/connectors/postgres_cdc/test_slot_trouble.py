@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from connectors.errors import FatalError
+from connectors.testing import wait_until
 from tests.connectors.postgres_cdc.cdc import Flow, execute, fetch, simple
 
 pytestmark = pytest.mark.postgres
@@ -47,6 +48,7 @@ def refused(flow):
 
 def advance(flow):
     """Read on with something else: the slot moves, the flow's position does not."""
+    wait_for_slot(flow, active=False)
     execute(
         flow.dsn,
         "INSERT INTO t VALUES (5, 'gone')",
@@ -55,7 +57,17 @@ def advance(flow):
     )
 
 
+def wait_for_slot(flow, *, active=True):
+    deadline = time.monotonic() + 30
+    query = "SELECT FROM pg_replication_slots WHERE slot_name = %s AND active = %s"
+    while not fetch(flow.dsn, query, flow.slot, active):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def drop(flow):
+    """Drop the slot, once the server has noticed that nobody reads it any more."""
+    wait_for_slot(flow, active=False)
     execute(flow.dsn, f"SELECT pg_drop_replication_slot('{flow.slot}')")
 
 
@@ -79,15 +91,6 @@ def test_a_dropped_slot_is_made_anew_where_that_is_the_policy_and_a_warning_says
         execute(flow.dsn, "INSERT INTO t VALUES (6, 'seen')")
         assert [event.data["id"] for event in reading.take(1)] == [6]
     assert "are lost" in caplog.text
-
-
-def wait_for_slot(flow):
-    deadline = time.monotonic() + 30
-    while not fetch(
-        flow.dsn, "SELECT FROM pg_replication_slots WHERE slot_name = %s AND active", flow.slot
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_slot_ahead_of_the_position_is_refused(stopped):
@@ -194,6 +197,26 @@ def test_a_slot_that_another_connection_reads_is_waited_for_and_then_refused(sto
         # The first one was not disturbed.
         execute(stopped.dsn, "INSERT INTO t VALUES (9, 'x')")
         assert simple(first.take(1)) == [("INSERT", {"id": 9, "v": "x"})]
+
+
+@pytest.mark.parametrize(
+    ("broken", "part"),
+    [
+        ("connectors.postgres_cdc.heartbeat.read_slot", "looking after the replication slot"),
+        ("connectors.postgres_cdc.feed.Feed._open_stream", "reading the replication slot"),
+    ],
+)
+def test_a_defect_on_a_thread_of_the_reader_stops_it_with_its_place(
+    stopped, monkeypatch, broken, part
+):
+    def break_down(*_, **__):
+        raise ZeroDivisionError("so it is")
+
+    monkeypatch.setattr(broken, break_down)
+    with stopped.open() as reading, pytest.raises(FatalError) as raised:
+        wait_until(lambda: reading.idle() and False, "the reader stops")
+    assert raised.value.code == "internal_error"
+    assert f"{part} broke: ZeroDivisionError: so it is" in raised.value.message
 
 
 def test_a_slot_that_is_freed_in_time_is_taken(stopped):

@@ -15,6 +15,7 @@ import pytest
 
 from connectors.contracts import EndOfSource
 from connectors.postgres_cdc import snapshot
+from connectors.testing import wait_until
 from tests.connectors.postgres_cdc.cdc import Flow, execute, fetch, on_both_versions, simple
 
 pytestmark = pytest.mark.postgres
@@ -69,6 +70,8 @@ class Writer:
         self._rows = rows
         self._stop = threading.Event()
         self.started = threading.Event()
+        self.changed = 0
+        """Rows, counted once they are committed."""
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -82,20 +85,21 @@ class Writer:
                 with connection.transaction():
                     match chance.randrange(6):
                         case 0:
-                            connection.execute("DELETE FROM t WHERE id = %s", [row])
+                            done = connection.execute("DELETE FROM t WHERE id = %s", [row])
                         case 1:
                             to = chance.randrange(self._rows)
-                            connection.execute(
+                            done = connection.execute(
                                 "UPDATE t SET id = %s, n = %s WHERE id = %s "
                                 "AND NOT EXISTS (SELECT FROM t WHERE id = %s)",
                                 [to, n, row, to],
                             )
                         case 2:
-                            connection.execute(
+                            done = connection.execute(
                                 "INSERT INTO t VALUES (%s, %s) ON CONFLICT DO NOTHING", [row, n]
                             )
                         case _:
-                            connection.execute("UPDATE t SET n = %s WHERE id = %s", [n, row])
+                            done = connection.execute("UPDATE t SET n = %s WHERE id = %s", [n, row])
+                self.changed += done.rowcount
                 self.started.set()
 
     def stop(self):
@@ -321,6 +325,9 @@ def test_a_bounded_read_ends_while_others_go_on_writing(database):
     try:
         with flow.open(until_caught_up=True) as reading:
             assert reading.rest()
+        before = writer.changed
+        # Of two, the second was begun after the first read had ended.
+        wait_until(lambda: writer.changed > before + 1, "the others go on writing")
         with flow.open(until_caught_up=True) as reading:
             assert reading.rest()
     finally:
