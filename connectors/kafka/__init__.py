@@ -5,8 +5,9 @@ source      where each partition's reading begins    → reader
 reader      batches out of librdkafka's queue        → decoding; beside it, watch
 sink        batches into an idempotent producer       → publishing, or transactions
 windows     reading by time
-confluent   values behind the id of their schema
+confluent   values behind the id of their schema     → schema_ids asks a registry for it
 positions   partitions, turns, offsets (pure)
+topic_ids   whether a topic is still the one that it was
 cluster     questions to a cluster                   → preflight
 failures    what librdkafka's errors mean
 """

@@ -42,6 +42,7 @@ from connectors.enveloping import (
     absent,
     attribute,
     event_times,
+    fill_keys,
     json_types,
     own_extensions,
     rfc3339,
@@ -265,10 +266,7 @@ def _keys(batch: Batch) -> Column:
     """Return the messages' keys; where one has none, its event's partitionkey."""
     arrived = batch.state
     keys = _message_keys(arrived.messages)
-    if arrived.envelopes is not None and None in keys:
-        for index, envelope in enumerate(arrived.envelopes):
-            if keys[index] is None and envelope and "partitionkey" in envelope:
-                keys[index] = str(envelope["partitionkey"])
+    fill_keys(keys, arrived.envelopes)
     return keys
 
 

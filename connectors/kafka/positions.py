@@ -37,20 +37,43 @@ class Watermarks(NamedTuple):
     high: int
 
 
-def encode_position(offset: int) -> Position:
-    """Return the offset of the next message as a position: 20 digits, so that it sorts as text."""
-    return f"{offset:020d}"
+class Place(NamedTuple):
+    """A place in a partition: the offset of the next message, in the topic of this id.
+
+    A topic that is deleted and made anew keeps its name and begins again at offset 0: it is its id
+    that tells the two apart.
+    """
+
+    offset: int
+    topic_id: str = ""
+    """"" where it is not known: an event's position, one stored by an older version, or a broker that
+    gives its topics none."""
+
+    def is_elsewhere(self, topic_id: str) -> bool:
+        """Whether the place is certainly not in the topic of this id."""
+        return bool(self.topic_id and topic_id and self.topic_id != topic_id)
 
 
-def decode_position(position: Position, part: Part) -> int:
-    """Return the offset. Raises FatalError for a position that is not Kafka's."""
-    if not position.isdecimal():
+def encode_position(offset: int, topic_id: str = "") -> Position:
+    """Return a place as a position: the offset has 20 digits, so that it sorts as text."""
+    return f"{offset:020d}@{topic_id}" if topic_id else f"{offset:020d}"
+
+
+def decode_position(position: Position, part: Part) -> Place:
+    """Return the place. Raises FatalError for a position that is not Kafka's."""
+    offset, _, topic_id = position.partition("@")
+    if not offset.isdecimal():
         raise FatalError(
             f"the stored position {position!r} of {part.name} is not a Kafka offset.",
             code="position_foreign",
             hint="Was this module of another type before? Give it a new name.",
         )
-    return int(position)
+    return Place(int(offset), topic_id)
+
+
+def offset_of(position: Position) -> int:
+    """Return the offset of a position that is known to be Kafka's."""
+    return int(position.partition("@")[0])
 
 
 class TopicChoice:
@@ -117,21 +140,30 @@ class Resumption(NamedTuple):
 
 def resume(
     part: Part,
-    offset: int,
+    place: Place,
     available: Watermarks,
     on_gone: Literal["fail", "earliest", "latest"],
+    topic_id: str = "",
 ) -> Resumption:
-    """Return where to go on from a stored offset. Raises FatalError `offset_gone`."""
-    if available.low <= offset <= available.high:
+    """Return where to go on from a stored place. Raises FatalError `offset_gone`.
+
+    `topic_id` is that of the topic which is there now. It must have been asked for before `available`:
+    else these could be the older topic's.
+    """
+    offset = place.offset
+    if available.low <= offset <= available.high and not place.is_elsewhere(topic_id):
         return Resumption(offset, moved=False)
     if on_gone == "fail":
-        raise offset_gone(part, offset, available)
+        raise offset_gone(part, place, available, topic_id)
     return Resumption(available.low if on_gone == "earliest" else available.high, moved=True)
 
 
-def offset_gone(part: Part, offset: int, available: Watermarks) -> FatalError:
+def offset_gone(part: Part, place: Place, available: Watermarks, topic_id: str = "") -> FatalError:
     """Return the error for a position that the partition does not have any more."""
-    if offset > available.high:
+    offset = place.offset
+    if place.is_elsewhere(topic_id):
+        why = f"The topic was deleted and made anew: its id was {place.topic_id} and is {topic_id}."
+    elif offset > available.high:
         why = "The topic ends before it: it was probably deleted and made anew."
     else:
         why = f"{available.low - offset} offsets before it were deleted, by retention or by hand."

@@ -18,9 +18,18 @@ from connectors.errors import FatalError
 from connectors.kafka.cluster import Cluster, log
 from connectors.kafka.decoding import MESSAGE, Messages, batch_of, seconds_of
 from connectors.kafka.failures import MISSING, ClientErrors, client_failed, reading_failed
-from connectors.kafka.positions import Part, encode_position, part_of_name, resume
-from connectors.kafka.watch import Watch
-from connectors.kafka.windows import within
+from connectors.kafka.positions import (
+    Part,
+    Place,
+    Watermarks,
+    encode_position,
+    offset_of,
+    part_of_name,
+    resume,
+)
+from connectors.kafka.topic_ids import TopicIds
+from connectors.kafka.watch import Arrived, Departed, Identified, Recreated, Watch
+from connectors.windows import within
 
 _EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's local codes are named so
 _OUT_OF_RANGE = {
@@ -35,6 +44,29 @@ _BATCH_BYTES = 4 * 1024 * 1024
 """What a batch may weigh, judged by the one before: large messages come in smaller batches."""
 
 
+def resumed(
+    part: Part,
+    place: Place,
+    available: Watermarks,
+    on_gone: Literal["fail", "earliest", "latest"],
+    topic_id: str,
+) -> Place:
+    """Return where reading goes on, and log it if that is elsewhere; see `positions.resume`.
+
+    A place whose topic's id is not known is in the topic of this one.
+    """
+    resumption = resume(part, place, available, on_gone, topic_id)
+    if resumption.moved:
+        log.warning(
+            "kafka_offset_gone",
+            partition=part.name,
+            gone=place.offset,
+            next=resumption.offset,
+            recreated=place.is_elsewhere(topic_id),
+        )
+    return Place(resumption.offset, topic_id or place.topic_id)
+
+
 class KafkaReader:
     """See `connectors.contracts.Reader`."""
 
@@ -43,45 +75,55 @@ class KafkaReader:
         consumer: Consumer,
         errors: ClientErrors,
         watch: Watch,
+        ids: TopicIds,
         *,
-        starts: Mapping[Part, int],
-        fresh: Mapping[Part, int],
+        starts: Mapping[Part, Place],
+        fresh: Mapping[Part, Place],
         ends: Mapping[Part, int] | None,
         highs: Mapping[Part, int],
         read_format: str,
         on_offset_gone: Literal["fail", "earliest", "latest"],
         window: Window | None = None,
     ) -> None:
-        """`window`: only its events are handed over, and nothing is committed to the group."""
+        """Read each partition from its start; those of `fresh` are not what is stored.
+
+        `window`: only its events are handed over, and nothing is committed to the group.
+        """
         self._consumer = consumer
         self._errors = errors
         self._watch = watch
+        self._ids = ids
         self._format = read_format
         self._on_offset_gone = on_offset_gone
         self._window = window
         self._fatal: FatalError | None = None
         self._starting = dict(fresh)
-        """Where partitions begin that nothing is stored for: stored before their first event,
-        so that a restart neither skips what came meanwhile nor takes them for new."""
+        """Where partitions begin elsewhere than is stored, or in a topic whose id is not: stored before
+        their first event, so that a restart neither skips what came meanwhile nor takes them for new."""
         self._ends = None if ends is None else dict(ends)
         """What is not caught up with yet; None when there is no end."""
-        self._next: dict[Part, int] = dict(starts)
+        self._next: dict[Part, int] = {part: place.offset for part, place in starts.items()}
+        self._topic_ids = {part: place.topic_id for part, place in starts.items()}
         self._read_times: dict[Part, float | None] = {}
         self._highs = dict(highs)
         self._highs_due = 0.0
         self._told: set[int] = set()
+        self._lost: list[Part] = []
+        """Partitions whose next offset is gone: looked into once what came before is handed over."""
         self._most = 100
         self._only: Part | None = None
         self._names = {part: part.name for part in starts}
         self._closed = False
-        self._assign({p: at for p, at in starts.items() if ends is None or p in ends})
+        self._assign({p: at.offset for p, at in starts.items() if ends is None or p in ends})
 
     def poll(self, limit: int, timeout: float) -> Batch | None:
         """Hand over what librdkafka has; see the contract."""
-        if self._watch.arrived or self._watch.departed:
-            self._take_changes()
+        if self._watch.news:
+            self._take_news()
+        while self._lost:
+            self._find_again(self._lost.pop())
         if self._starting:
-            after = {part.name: encode_position(at) for part, at in self._starting.items()}
+            after = {part.name: encode_position(*at) for part, at in self._starting.items()}
             self._starting = {}
             return Batch(0, {}, after=after)
         self._raise_what_is_fatal()
@@ -121,10 +163,10 @@ class KafkaReader:
         for part, message in last.items():
             self._next[part] = offset = message.offset() + 1
             self._read_times[part] = seconds_of([message])[0]
-            after[self._names[part]] = encode_position(offset)
+            after[self._names[part]] = encode_position(offset, self._topic_ids[part])
         for part, offset in ended.items():
             self._next[part] = offset
-            after[self._names[part]] = encode_position(offset)
+            after[self._names[part]] = encode_position(offset, self._topic_ids[part])
         if self._ends is not None:
             self._leave_what_has_ended(self._ends)
         if not messages:
@@ -157,7 +199,7 @@ class KafkaReader:
                 # Past the last message may be marks of transactions: they have offsets too.
                 ended[_part_of(message)] = message.offset()
             elif error.code() in _OUT_OF_RANGE:
-                self._move(_part_of(message))
+                self._lost.append(_part_of(message))
             elif error.code() not in MISSING:  # the watch looks into a topic that is gone
                 fatal = reading_failed(error, message.topic() or "")
                 if fatal is not None:
@@ -167,38 +209,64 @@ class KafkaReader:
                     log.warning("kafka_read", error=error.str(), topic=message.topic())
         return kept, ended
 
-    def _move(self, part: Part) -> None:
-        """Do as `on_offset_gone` says for a partition whose next offset is not there any more."""
-        if part not in self._next:
+    def _find_again(self, part: Part) -> None:
+        """Go on elsewhere in a partition that has not the next offset any more."""
+        if not self._reads(part):
             return
-        offset = self._next[part]
         try:
+            # The id before the offsets: what is read of it then holds for no older topic.
+            topic_id = self._ids.of([part.topic]).get(part.topic, "")
             available = Cluster(self._consumer, self._errors).watermarks(part)
-            resumption = resume(part, offset, available, self._on_offset_gone)
         except FatalError as error:
             if error.unreachable:
-                self._leave(part)
-                self._assign({part: offset})  # asks again
+                self._assign_anew(part, self._next[part])  # asks again
             else:
                 self._fatal = error
             return
-        log.warning("kafka_offset_gone", partition=part.name, gone=offset, next=resumption.offset)
-        self._leave(part)
-        self._assign({part: resumption.offset})
-        self._starting[part] = resumption.offset
+        self._watch.knows(part, topic_id)
+        self._move(part, topic_id, available)
+
+    def _move(self, part: Part, topic_id: str, available: Watermarks) -> None:
+        """Do as `on_offset_gone` says where the next offset is gone, or is another topic's."""
+        left = Place(self._next[part], self._topic_ids[part])
+        try:
+            place = resumed(part, left, available, self._on_offset_gone, topic_id)
+        except FatalError as error:
+            self._fatal = error
+            return
+        self._topic_ids[part] = place.topic_id
+        self._highs[part] = available.high
+        self._starting[part] = place
+        self._assign_anew(part, place.offset)
+        if self._ends is not None:
+            end = self._ends[part] = min(self._ends[part], available.high)
+            if place.offset >= end:
+                self._leave_what_has_ended(self._ends)
 
     # --- partitions that come and go ----------------------------------------------------------
 
-    def _take_changes(self) -> None:
-        watch = self._watch
-        while watch.departed:
-            part = watch.departed.popleft()
-            if part in self._next:
-                self._leave(part)
-        while watch.arrived:
-            part, offset = watch.arrived.popleft()
-            self._assign({part: offset})
-            self._starting[part] = offset
+    def _take_news(self) -> None:
+        news = self._watch.news
+        while news:
+            match news.popleft():
+                case Departed(part):
+                    if part in self._next:
+                        self._leave(part)
+                case Arrived(part, offset, topic_id):
+                    self._topic_ids[part] = topic_id
+                    self._assign({part: offset})
+                    self._starting[part] = Place(offset, topic_id)
+                case Recreated(part, topic_id, available):
+                    if self._reads(part) and self._topic_ids[part] != topic_id:
+                        self._move(part, topic_id, available)
+                case Identified(part, topic_id):
+                    if self._reads(part) and not self._topic_ids[part]:
+                        self._topic_ids[part] = topic_id
+                        self._starting[part] = Place(self._next[part], topic_id)
+
+    def _reads(self, part: Part) -> bool:
+        """Whether the partition is still read: it may have departed, or have ended."""
+        return part in self._next and (self._ends is None or part in self._ends)
 
     def _assign(self, offsets: Mapping[Part, int]) -> None:
         self._names |= {part: part.name for part in offsets}
@@ -207,6 +275,10 @@ class KafkaReader:
             wanted = [TopicPartition(*part, offset) for part, offset in offsets.items()]
             self._consumer.incremental_assign(wanted)
         self._only = next(iter(self._next)) if len(self._next) == 1 else None
+
+    def _assign_anew(self, part: Part, offset: int) -> None:
+        self._leave(part)
+        self._assign({part: offset})
 
     def _leave(self, part: Part) -> None:
         self._consumer.incremental_unassign([TopicPartition(*part)])
@@ -247,7 +319,9 @@ class KafkaReader:
     def acknowledge(self, positions: Mapping[str, Position]) -> None:
         """Have the positions committed to the group, for lag tools; never waits, never raises."""
         if self._window is None:
-            self._watch.settle({part_of_name(name): int(at) for name, at in positions.items()})
+            self._watch.settle(
+                {part_of_name(name): offset_of(at) for name, at in positions.items()}
+            )
 
     def lag(self) -> dict[str, Lag]:
         """Return the messages between what was handed over and the partitions' ends."""
@@ -269,9 +343,10 @@ class KafkaReader:
         for part in self._next:
             try:
                 cached = self._consumer.get_watermark_offsets(TopicPartition(*part), cached=True)
-            except KafkaException:  # nothing fetched yet
+            except KafkaException:
                 continue
-            self._highs[part] = max(self._highs.get(part, 0), cached[1])
+            if cached[1] >= 0:  # else nothing is fetched yet
+                self._highs[part] = cached[1]
 
     def owns(self, partition: str) -> bool:
         """Whether the partition is of this shard."""
@@ -286,6 +361,7 @@ class KafkaReader:
         if not self._closed:
             self._closed = True
             self._watch.close()
+            self._ids.close()
             self._consumer.close()
 
 

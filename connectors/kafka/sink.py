@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from confluent_kafka import KafkaException, Producer
@@ -33,13 +33,15 @@ from connectors.enveloping import BASE64_KEY
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
 from connectors.kafka import preflight
 from connectors.kafka.cluster import CLIENT_LOG, Cluster
-from connectors.kafka.confluent import SchemaIds
 from connectors.kafka.decoding import bytes_of_key
 from connectors.kafka.failures import ClientErrors
 from connectors.kafka.preflight_transactions import transacting
 from connectors.kafka.publishing import Headers, Publisher, Records
 from connectors.kafka.settings import KafkaSettings, KafkaSinkSettings, client_properties
 from connectors.kafka.transactions import Transactions
+
+if TYPE_CHECKING:
+    from connectors.kafka.schema_ids import SchemaIds
 
 _STRUCTURED_HEADERS = [("content-type", f"{STRUCTURED_TYPE}; charset=UTF-8".encode())]
 
@@ -72,9 +74,9 @@ class KafkaSink:
         yield from preflight.publishing(
             self._settings.brokers, self._options, list(dict.fromkeys(named))
         )
-        registry = self._settings.schema_registry
-        if self._settings.publish_format == "confluent_json" and registry is not None:
-            with contextlib.closing(SchemaIds(registry)) as ids:
+        asked = _schema_ids(self._settings)
+        if asked is not None:
+            with contextlib.closing(asked) as ids:
                 for topic in dict.fromkeys(named):
                     yield _schema_check(ids, topic)
 
@@ -122,8 +124,7 @@ class KafkaSink:
             producer.close()
             raise
         self._producer, self._publisher = producer, publisher
-        if settings.publish_format == "confluent_json" and settings.schema_registry is not None:
-            self._ids = SchemaIds(settings.schema_registry)
+        self._ids = _schema_ids(settings)
         if settings.topic is not None:
             publisher.limit(settings.topic)
 
@@ -299,6 +300,15 @@ def _wire_keys(
                 hint="It holds half of a surrogate pair; mend it where it comes from.",
             )
     return wired, failures
+
+
+def _schema_ids(settings: KafkaSinkSettings | KafkaSettings) -> SchemaIds | None:
+    """Return what asks a registry for the ids of schemas, where they are written."""
+    if settings.publish_format != "confluent_json" or settings.schema_registry is None:
+        return None
+    from connectors.kafka.schema_ids import SchemaIds  # noqa: PLC0415 - an HTTP client
+
+    return SchemaIds(settings.schema_registry)
 
 
 def _schema_check(ids: SchemaIds, topic: str) -> Check:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer
@@ -23,15 +23,16 @@ from connectors.kafka.cluster import Cluster, connected_consumer, consumer_prope
 from connectors.kafka.failures import ClientErrors, topic_missing
 from connectors.kafka.positions import (
     Part,
+    Place,
     TopicChoice,
     Watermarks,
     begins_new,
     decode_position,
     encode_position,
-    resume,
 )
-from connectors.kafka.reader import KafkaReader
+from connectors.kafka.reader import KafkaReader, resumed
 from connectors.kafka.settings import KafkaSettings, KafkaSourceSettings, client_properties
+from connectors.kafka.topic_ids import TopicIds
 from connectors.kafka.transactions import ahead
 from connectors.kafka.watch import REFRESH, Watch
 from connectors.kafka.windows import ranges, survey
@@ -75,18 +76,25 @@ class KafkaSource:
 
         errors = ClientErrors(brokers)
         consumer = connect(errors, **{"enable.partition.eof": bounded})
+        topic_ids = TopicIds(settings.brokers, client_properties(settings.options))
         try:
             cluster = Cluster(consumer, errors, idle=True)
+            parts = self._parts(cluster, opening.shard)
+            # The ids before the offsets: what is read of an id then holds for no older topic.
+            found = topic_ids.of({part.topic for part in parts})
+            ids = {part: found.get(part.topic, "") for part in parts}
+            marks = {part: cluster.watermarks(part) for part in parts}
             if opening.window is None:
-                plan = self._beginnings(cluster, opening)
+                plan = self._beginnings(cluster, opening, marks, ids)
             else:
-                plan = self._bounds(cluster, opening, opening.window)
+                plan = _bounds(cluster, opening.positions, opening.window, marks, ids)
             watch = Watch(
                 lambda errors, on_commit: connect(errors, on_commit=on_commit),
                 errors,
                 self._choice,
                 opening.shard,
-                plan.starts,
+                {part: place.topic_id for part, place in plan.starts.items()},
+                ids=topic_ids,
                 look_for_new=not bounded,
                 refresh=self._refresh,
             )
@@ -94,6 +102,7 @@ class KafkaSource:
                 consumer,
                 errors,
                 watch,
+                topic_ids,
                 starts=plan.starts,
                 fresh=plan.fresh,
                 ends=plan.ends if bounded else None,
@@ -105,6 +114,7 @@ class KafkaSource:
             )
             watch.start()
         except BaseException:
+            topic_ids.close()
             consumer.close()
             raise
         return reader
@@ -118,12 +128,13 @@ class KafkaSource:
         consumer = connected_consumer(properties)
         try:
             cluster = Cluster(consumer, errors, idle=True)
-            return survey(consumer, cluster, self._marks(cluster, Shard()), window)
+            marks = {p: cluster.watermarks(p) for p in self._parts(cluster, Shard())}
+            return survey(consumer, cluster, marks, window)
         finally:
             consumer.close()
 
-    def _marks(self, cluster: Cluster, shard: Shard) -> dict[Part, Watermarks]:
-        """Return the shard's partitions and what they hold."""
+    def _parts(self, cluster: Cluster, shard: Shard) -> list[Part]:
+        """Return the shard's partitions."""
         found = cluster.parts(self._choice)
         if self._choice.names is None and not found:
             log.warning("kafka_no_topic_yet", pattern=str(self._choice))
@@ -132,79 +143,45 @@ class KafkaSource:
             if of_topic is None:
                 raise topic_missing(topic)
             parts += of_topic
-        return {part: cluster.watermarks(part) for part in self._choice.share(parts, shard)}
+        return self._choice.share(parts, shard)
 
-    def _bounds(self, cluster: Cluster, opening: Opening, window: Window) -> _Beginnings:
-        """Return where the window begins and ends."""
-        marks = self._marks(cluster, opening.shard)
-        found = ranges(cluster, marks, window, opening.positions)
-        return _Beginnings(
-            {part: each.begin for part, each in found.items()},
-            {p: each.begin for p, each in found.items() if p.name not in opening.positions},
-            {part: each.end for part, each in found.items() if each.begin < each.end},
-            {part: max(each) for part, each in found.items()},
-        )
-
-    def _beginnings(self, cluster: Cluster, opening: Opening) -> _Beginnings:
-        marks = self._marks(cluster, opening.shard)
-        own = list(marks)
-        starts: dict[Part, int] = {}
-        if opening.transaction is not None:
-            starts = self._ahead(cluster, opening, opening.transaction, marks)
-        for part in own:
-            stored = opening.positions.get(part.name)
-            if stored is not None and part not in starts:
-                starts[part] = self._resumed(part, stored, marks[part])
-        fresh = [part for part in own if part not in starts]
-        fresh_starts = self._fresh(cluster, fresh, own, marks, opening)
-        starts |= fresh_starts
-        highs = {part: mark.high for part, mark in marks.items()}
-        moved = {
-            part: at
-            for part, at in starts.items()
-            if part in fresh_starts or at != int(opening.positions.get(part.name, "-1"))
-        }
-        ends = {part: high for part, high in highs.items() if starts[part] < high}
-        return _Beginnings({part: starts[part] for part in own}, moved, ends, highs)
-
-    def _resumed(self, part: Part, stored: Position, available: Watermarks) -> int:
-        offset = decode_position(stored, part)
-        resumption = resume(part, offset, available, self._settings.on_offset_gone)
-        if resumption.moved:
-            log.warning(
-                "kafka_offset_gone", partition=part.name, gone=offset, next=resumption.offset
-            )
-        return resumption.offset
-
-    def _ahead(
+    def _beginnings(
         self,
         cluster: Cluster,
         opening: Opening,
-        scope: TransactionScope,
-        marks: dict[Part, Watermarks],
-    ) -> dict[Part, int]:
-        """Return where partitions begin whose transactions are further than the state store."""
-        found = ahead(cluster.committed(marks), opening.positions, scope.owner)
-        for part, offset in found.items():
-            log.warning(
-                "kafka_ahead_of_state",
-                partition=part.name,
-                offset=offset,
-                stored=opening.positions.get(part.name, "nothing"),
-                hint="Reading goes on where the last transaction ended. What the state store lacks"
-                " since then (history, dead letters) is lost with it.",
-            )
-        return {
-            part: self._resumed(part, encode_position(offset), marks[part])
-            for part, offset in found.items()
+        marks: Mapping[Part, Watermarks],
+        ids: Mapping[Part, str],
+    ) -> _Beginnings:
+        own = list(marks)
+        stored = {
+            part: decode_position(opening.positions[part.name], part)
+            for part in own
+            if part.name in opening.positions
         }
+        if opening.transaction is not None:
+            stored |= _ahead(cluster, opening.positions, opening.transaction, ids)
+        starts = {
+            part: resumed(part, place, marks[part], self._settings.on_offset_gone, ids[part])
+            for part, place in stored.items()
+        }
+        fresh = [part for part in own if part not in starts]
+        begins = self._fresh(cluster, fresh, own, marks, opening)
+        starts |= {part: Place(offset, ids[part]) for part, offset in begins.items()}
+        highs = {part: mark.high for part, mark in marks.items()}
+        moved = {
+            part: place
+            for part, place in starts.items()
+            if encode_position(*place) != opening.positions.get(part.name)
+        }
+        ends = {part: high for part, high in highs.items() if starts[part].offset < high}
+        return _Beginnings({part: starts[part] for part in own}, moved, ends, highs)
 
     def _fresh(
         self,
         cluster: Cluster,
         fresh: list[Part],
         own: list[Part],
-        marks: dict[Part, Watermarks],
+        marks: Mapping[Part, Watermarks],
         opening: Opening,
     ) -> dict[Part, int]:
         """Return where partitions begin that nothing is stored for."""
@@ -221,12 +198,50 @@ class KafkaSource:
 
 
 class _Beginnings(NamedTuple):
-    starts: dict[Part, int]
-    fresh: dict[Part, int]
+    starts: dict[Part, Place]
+    fresh: dict[Part, Place]
     """Those of `starts` that are not what is stored."""
     ends: dict[Part, int]
     """What is not caught up with, and where its end is now."""
     highs: dict[Part, int]
+
+
+def _ahead(
+    cluster: Cluster,
+    positions: Mapping[str, Position],
+    scope: TransactionScope,
+    ids: Mapping[Part, str],
+) -> dict[Part, Place]:
+    """Return the places of partitions whose transactions are further than the state store."""
+    found = ahead(cluster.committed(ids), positions, scope.owner, ids)
+    for part, place in found.items():
+        log.warning(
+            "kafka_ahead_of_state",
+            partition=part.name,
+            offset=place.offset,
+            stored=positions.get(part.name, "nothing"),
+            hint="Reading goes on where the last transaction ended. What the state store lacks"
+            " since then (history, dead letters) is lost with it.",
+        )
+    return found
+
+
+def _bounds(
+    cluster: Cluster,
+    positions: Mapping[str, Position],
+    window: Window,
+    marks: Mapping[Part, Watermarks],
+    ids: Mapping[Part, str],
+) -> _Beginnings:
+    """Return where the window begins and ends."""
+    found = ranges(cluster, marks, window, positions, ids)
+    starts = {part: Place(each.begin, ids[part]) for part, each in found.items()}
+    return _Beginnings(
+        starts,
+        {part: place for part, place in starts.items() if part.name not in positions},
+        {part: each.end for part, each in found.items() if each.begin < each.end},
+        {part: max(each) for part, each in found.items()},
+    )
 
 
 def _choice(name: str, settings: KafkaSourceSettings | KafkaSettings) -> TopicChoice:

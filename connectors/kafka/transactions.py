@@ -6,8 +6,8 @@ has to know. What can't be made good is fatal: another producer has this one's n
 again in a new process.
 
 A transaction is recognised afterwards by its name, which stands in the metadata of the offsets that it
-committed: `penstock:<owner>:<name>`. So the offsets of a group that others use too are no proof of
-anything.
+committed: `penstock:<owner>:<name>@<topic id>`. So the offsets of a group that others use too are no
+proof of anything, nor those of a topic that was made anew since.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from connectors.kafka.failures import (
     client_stopped,
     transactions_unavailable,
 )
-from connectors.kafka.positions import Part, part_of_name
+from connectors.kafka.positions import Part, Place, decode_position, part_of_name
 from connectors.kafka.publishing import Publisher, Records
 
 _TRY_SECONDS = 2.0
@@ -65,7 +65,7 @@ class Transactions:
         self._producer = producer
         self._publisher = publisher
         self._errors = errors
-        self._owner = scope.owner
+        self._mark = mark_of(scope.owner)
         self._journal: list[tuple[Records, frozenset[int]]] = []
         """What the open transaction holds: records, without those places that failed."""
         self._open = False
@@ -178,11 +178,14 @@ class Transactions:
 
     def commit(self, positions: Mapping[str, Position], name: str) -> None:
         """Commit the open transaction with positions; see `TransactionalSink.commit`."""
-        metadata = self._metadata(name)
         offsets = []
         for partition, position in positions.items():
             part = part_of_name(partition)
-            offsets.append(TopicPartition(part.topic, part.number, int(position), metadata))
+            place = decode_position(position, part)
+            metadata = f"{self._mark}{name}"
+            if place.topic_id:
+                metadata += f"@{place.topic_id}"
+            offsets.append(TopicPartition(part.topic, part.number, place.offset, metadata))
         deadline = time.monotonic() + self._patience
         while True:
             try:
@@ -213,14 +216,10 @@ class Transactions:
 
         Raises FatalError, RetryableError.
         """
-        prefix = self._metadata("")
         cluster = Cluster(self._consumer, ClientErrors(""), idle=True)
         found = cluster.committed(part_of_name(name) for name in partitions)
-        names = [metadata for _, metadata in found.values()]
-        return {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
-
-    def _metadata(self, name: str) -> str:
-        return f"{mark_of(self._owner)}{name}"
+        marked = [metadata for _, metadata in found.values() if metadata.startswith(self._mark)]
+        return {metadata.removeprefix(self._mark).partition("@")[0] for metadata in marked}
 
     def close(self) -> None:
         """Abort what is open, within 3 s, and disconnect."""
@@ -263,17 +262,33 @@ def mark_of(owner: str) -> str:
 
 
 def ahead(
-    committed: Mapping[Part, tuple[int, str]], stored: Mapping[str, Position], owner: str
-) -> dict[Part, int]:
-    """Return the offsets of this owner's transactions that are further than what is stored.
+    committed: Mapping[Part, tuple[int, str]],
+    stored: Mapping[str, Position],
+    owner: str,
+    ids: Mapping[Part, str],
+) -> dict[Part, Place]:
+    """Return the places of this owner's transactions that are further than what is stored.
 
-    That is so when the state store was lost, or put back to an older state.
+    That is so when the state store was lost, or put back to an older state. `ids` are those of the
+    topics that are there now: what was committed of them is further than what is stored of others.
     """
+    mark = mark_of(owner)
     found = {}
     for part, (offset, metadata) in committed.items():
+        if not metadata.startswith(mark):
+            continue
+        place = Place(offset, metadata.removeprefix(mark).partition("@")[2])
         known = stored.get(part.name)
-        if metadata.startswith(mark_of(owner)) and (known is None or int(known) < offset):
-            found[part] = offset
+        if known is None:
+            found[part] = place
+            continue
+        before = decode_position(known, part)
+        if before.is_elsewhere(place.topic_id):
+            is_further = place.topic_id == ids.get(part)
+        else:
+            is_further = before.offset < offset
+        if is_further:
+            found[part] = place
     return found
 
 

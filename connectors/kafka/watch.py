@@ -1,4 +1,4 @@
-"""The reader's thread: looks for new partitions, and commits positions for lag tools.
+"""The reader's thread: looks for new partitions and topics made anew, and commits positions for lag tools.
 
 Nothing here is on the events' road, and it has a client of its own. The reader's would not do: a
 consumer lets one thread in at a time, and what it asks a broker waits behind a fetch that waits
@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -18,7 +19,9 @@ from connectors.contracts import Shard
 from connectors.errors import FatalError
 from connectors.kafka.cluster import Cluster, log
 from connectors.kafka.failures import ClientErrors, topic_missing
-from connectors.kafka.positions import Part, TopicChoice, part_of_name
+from connectors.kafka.positions import Part, TopicChoice, Watermarks, part_of_name
+from connectors.kafka.topic_ids import TopicIds
+from connectors.threads import watched
 
 TICK = 1.0
 """Seconds between commits."""
@@ -27,16 +30,50 @@ REFRESH = 30.0
 """Seconds between looks at the cluster's topics."""
 
 WORRIED_REFRESH = 2.0
-"""The same while no broker answers, or a topic seems to be gone."""
+"""The same while no broker answers, or a topic seems to be gone or just made."""
 
 _PATIENCE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A partition has come, and begins at this offset."""
+
+    part: Part
+    offset: int
+    topic_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """A partition's topic is gone (with `topics_regex`; any other that is gone is fatal)."""
+
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Recreated:
+    """A partition's topic is another one by now, which holds this much."""
+
+    part: Part
+    topic_id: str
+    available: Watermarks
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """The id of a partition's topic was not known, and is this one."""
+
+    part: Part
+    topic_id: str
 
 
 class Watch:
     """Owns the thread and its client; `settle` and `close` are called by the reader.
 
     `connect` makes a client that reports to the errors and the function it is given. It is made
-    when it is first needed. `reader_errors` is told when the cluster answers again.
+    when it is first needed. `reader_errors` is told when the cluster answers again. `known` are the
+    reader's partitions, with the ids of their topics.
     """
 
     def __init__(
@@ -45,8 +82,9 @@ class Watch:
         reader_errors: ClientErrors,
         choice: TopicChoice,
         shard: Shard,
-        known: Iterable[Part],
+        known: Mapping[Part, str],
         *,
+        ids: TopicIds,
         look_for_new: bool,
         refresh: float = REFRESH,
     ) -> None:
@@ -55,20 +93,25 @@ class Watch:
         self._errors = ClientErrors("")
         self._choice = choice
         self._shard = shard
-        self._known = set(known)
+        self._known = dict(known)
+        """The partitions that are read, each with the id of its topic; "" where that is not known."""
+        self._past: set[str] = set()
+        """Ids of topics that are no more: a broker that lags behind may still tell them."""
+        self._ids = ids
         self._look_for_new = look_for_new
         self._refresh = refresh
         self._missed: set[str] = set()
+        self._unsure = False
         self._settled: dict[Part, int] = {}
         self._committed: dict[Part, int] = {}
         self._commit_failed = False
         self._stop = threading.Event()
         self._client: Consumer | None = None
-        self._thread = threading.Thread(target=self._run, name="kafka-watch", daemon=True)
-        self.arrived: deque[tuple[Part, int]] = deque()
-        """Partitions that have come, each with its first offset."""
-        self.departed: deque[Part] = deque()
-        """Partitions of topics that are gone (with `topics_regex`; others are fatal)."""
+        self._thread = threading.Thread(
+            target=watched("watching Kafka", self._run, self._fail), name="kafka-watch", daemon=True
+        )
+        self.news: deque[Arrived | Departed | Recreated | Identified] = deque()
+        """What was found, in order; the reader takes it out."""
         self.fatal: FatalError | None = None
 
     def owns(self, partition: str) -> bool:
@@ -83,6 +126,13 @@ class Watch:
         """Take positions that are settled; they are committed within `TICK`."""
         self._settled = {**self._settled, **offsets}
 
+    def knows(self, part: Part, topic_id: str) -> None:
+        """Take the id of a partition's topic, which the reader has found by itself."""
+        known = self._known.get(part)
+        if topic_id and known is not None and known != topic_id:
+            self._past.add(known)
+            self._known[part] = topic_id
+
     def close(self) -> None:
         """Have what is left committed and stop; waits for it, but not for a cluster that is away."""
         self._stop.set()
@@ -94,17 +144,21 @@ class Watch:
             looked = time.monotonic()
             while not self._stop.wait(min(TICK, self._refresh)):
                 self._commit()
-                worried = self._reader_errors.down or self._errors.down or bool(self._missed)
+                down = self._reader_errors.down or self._errors.down
+                worried = down or bool(self._missed) or self._unsure
                 pause = min(self._refresh, WORRIED_REFRESH) if worried else self._refresh
                 if time.monotonic() >= looked + pause:
                     self._look()
                     looked = time.monotonic()
             self._commit()
         except FatalError as error:
-            self.fatal = error
+            self._fail(error)
         finally:
             if self._client is not None:
                 self._client.close()  # waits for commits that are on their way
+
+    def _fail(self, error: FatalError) -> None:
+        self.fatal = error
 
     def _connected(self) -> Consumer:
         if self._client is None:
@@ -154,26 +208,59 @@ class Watch:
         cluster = Cluster(self._connected(), self._errors, _PATIENCE, idle=True)
         try:
             parts = cluster.parts(self._choice)
+            # The ids before the offsets: what is read of an id holds for no older topic.
+            there = self._choice.share(
+                (p for found in parts.values() for p in found or ()), self._shard
+            )
+            ids = self._ids.of({part.topic for part in there}, _PATIENCE)
             self._reader_errors.answered()
+            self._identify(cluster, there, ids)
             if self._look_for_new:
-                self._compare(cluster, parts)
+                self._compare(cluster, parts, there, ids)
         except FatalError as error:
             if not error.unreachable and not self._stop.is_set():
                 self.fatal = error
 
-    def _compare(self, cluster: Cluster, parts: Mapping[str, list[Part] | None]) -> None:
+    def _identify(self, cluster: Cluster, there: list[Part], ids: Mapping[str, str]) -> None:
+        """Find partitions that are of another topic than the one which was read."""
+        self._unsure = False
+        for part in there:
+            topic_id, known = ids.get(part.topic, ""), self._known.get(part)
+            if known is None or topic_id in ("", known) or topic_id in self._past:
+                continue
+            if known:
+                try:
+                    found = cluster.watermarks(part)
+                except FatalError as error:
+                    if error.code != "topic_missing":
+                        raise
+                    self._unsure = True  # it is being made, or deleted once more
+                    continue
+                self._past.add(known)
+                self.news.append(Recreated(part, topic_id, found))
+            else:
+                self.news.append(Identified(part, topic_id))
+            self._known[part] = topic_id
+
+    def _compare(
+        self,
+        cluster: Cluster,
+        parts: Mapping[str, list[Part] | None],
+        there: list[Part],
+        ids: Mapping[str, str],
+    ) -> None:
         missing = {name for name, found in parts.items() if found is None}
         for name in sorted(missing & self._missed):  # twice: it is no broker that just started
             self.fatal = topic_missing(name)
         self._missed = missing
-        there = [part for found in parts.values() for part in found or ()]
-        for part in self._choice.share(set(there) - self._known, self._shard):
+        for part in [part for part in there if part not in self._known]:
             low, _ = cluster.watermarks(part)
-            self._known.add(part)
-            self.arrived.append((part, low))
+            topic_id = ids.get(part.topic, "")
+            self._known[part] = topic_id
+            self.news.append(Arrived(part, low, topic_id))
             log.info("kafka_partition_new", partition=part.name, offset=low)
         if self._choice.names is None:
             for part in sorted(p for p in self._known if p.topic not in parts):
-                self._known.discard(part)
-                self.departed.append(part)
+                del self._known[part]
+                self.news.append(Departed(part))
                 log.warning("kafka_topic_gone", partition=part.name)

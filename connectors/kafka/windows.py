@@ -8,20 +8,17 @@ what lies outside of it is left out, event by event.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from connectors.batch import Batch, Position
+from connectors.batch import Position
 from connectors.contracts import Gap, Survey, Window
 from connectors.kafka.cluster import Cluster
 from connectors.kafka.decoding import seconds_of
 from connectors.kafka.failures import client_failed
 from connectors.kafka.positions import Part, Watermarks, decode_position, resume
-
-SLACK = 600.0
-"""Seconds by which a message may have come later, or earlier, than the time of its event says."""
+from connectors.windows import SLACK, shown
 
 _PATIENCE = 10.0
 
@@ -38,8 +35,9 @@ def ranges(
     marks: Mapping[Part, Watermarks],
     window: Window,
     positions: Mapping[str, Position],
+    ids: Mapping[Part, str],
 ) -> dict[Part, Range]:
-    """Return what is read of each partition, behind where it was left.
+    """Return what is read of each partition, behind where it was left; `ids` are their topics'.
 
     Raises FatalError `offset_gone` when that is not there any more: what was to come next is lost.
     """
@@ -50,9 +48,10 @@ def ranges(
         begin, end = begins[part], ends[part]
         stored = positions.get(part.name)
         if stored is not None:
-            begin = decode_position(stored, part)
-            if begin < end:
-                begin = resume(part, begin, mark, "fail").offset
+            place, topic_id = decode_position(stored, part), ids.get(part, "")
+            begin = place.offset
+            if begin < end or place.is_elsewhere(topic_id):
+                begin = resume(part, place, mark, "fail", topic_id).offset
         found[part] = Range(begin, end)
     return found
 
@@ -63,19 +62,6 @@ def offsets_at(
     """Return the first offset of each partition that is not before a time; its end if none is."""
     found = cluster.offsets_at(marks, max(0.0, seconds))
     return {part: min(found.get(part, mark.high), mark.high) for part, mark in marks.items()}
-
-
-def within(batch: Batch, window: Window) -> Batch:
-    """Return the events whose time lies in the window; those that have none are left out."""
-    since, until = window.since / 1000, window.until / 1000
-    times = batch.column("timestamp")
-    chosen = [k for k, at in enumerate(times) if at is not None and since <= at < until]
-    if len(chosen) == batch.size:
-        return batch
-    few = batch.pick(chosen)
-    few.after = batch.after
-    few.weight = batch.weight * few.size // batch.size
-    return few
 
 
 def survey(
@@ -106,7 +92,7 @@ def _gaps(
         first = firsts[part]
         until = window.until if first is None else min(window.until, int(first * 1000))
         if until > window.since:
-            left = "nothing is left of it" if first is None else f"it begins at {_shown(first)}"
+            left = "nothing is left of it" if first is None else f"it begins at {shown(first)}"
             reason = f"{part.name}: {marks[part].low:,} offsets were deleted by retention, {left}"
             yield Gap(window.since, until, reason)
 
@@ -129,8 +115,3 @@ def _first_time(consumer: Consumer, part: Part, low: int) -> float | None:
     except KafkaException as error:
         raise client_failed(error.args[0]) from error
     return seconds_of(messages)[0] if messages else None
-
-
-def _shown(seconds: float) -> str:
-    at = datetime.fromtimestamp(seconds, timezone.utc)
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -36,6 +36,11 @@ def reading(a_source, positions=None, *, shard=None, until_caught_up=False, tran
         reader.close()
 
 
+def offsets(positions):
+    """Return the positions without the ids of their topics."""
+    return {partition: position.partition("@")[0] for partition, position in positions.items()}
+
+
 class Read:
     """What a reader has handed over: events, raws, and the checkpoint after them."""
 
@@ -93,9 +98,10 @@ def wait_for(condition, what):
         time.sleep(0.02)
 
 
-def write(broker, topic, *values, partition=None, **message):
+def write(broker, topic, *values, partition=None, largest=1_000_000, **message):
     """Write values with a plain producer, all or nothing."""
-    producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 0})
+    options = {"linger.ms": 0, "message.max.bytes": largest}
+    producer = Producer({"bootstrap.servers": broker.bootstrap, **options})
     failed = []
     for value in values:
         producer.produce(

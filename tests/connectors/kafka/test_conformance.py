@@ -80,9 +80,13 @@ class SinkTopic:
     def make(self):
         return SINK_KAFKA.sink("out", self.settings)
 
-    def make_proxied(self):
+    def make_proxied(self, **config):
         brokers = self.kafka.proxied_bootstrap
-        return SINK_KAFKA.sink("out", SINK_KAFKA.settings(brokers=brokers, topic=self.topic))
+        settings = SINK_KAFKA.settings(brokers=brokers, topic=self.topic, **config)
+        return SINK_KAFKA.sink("out", settings)
+
+    def make_impatient(self):
+        return self.make_proxied(options={"delivery.timeout.ms": 1500})
 
     def arrived(self):
         messages = self.kafka.read_all(self.topic, 0)

@@ -8,6 +8,7 @@ from connectors.errors import FatalError
 from connectors.kafka.decoding import bytes_of_key
 from connectors.kafka.positions import (
     Part,
+    Place,
     TopicChoice,
     Watermarks,
     begins_new,
@@ -16,11 +17,22 @@ from connectors.kafka.positions import (
     resume,
 )
 
+TOPIC_ID = "AuaIVdWvSNyEtIL4fBzdOA"
+
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
 def test_positions_sort_as_text_as_their_offsets_do(a, b):
     assert (encode_position(a) < encode_position(b)) == (a < b)
-    assert decode_position(encode_position(a), Part("t", 0)) == a
+    assert decode_position(encode_position(a), Part("t", 0)) == Place(a)
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
+def test_a_position_with_its_topics_id_covers_its_own_event_and_no_later_one(a, b):
+    """An event's position has no id: nothing is made for each event."""
+    with_id = encode_position(a, TOPIC_ID)
+    assert decode_position(with_id, Part("t", 0)) == Place(a, TOPIC_ID)
+    assert (encode_position(b) <= with_id) == (b <= a)
+    assert (encode_position(b, TOPIC_ID) < with_id) == (b < a)
 
 
 def test_a_position_of_another_system_is_refused():
@@ -79,14 +91,40 @@ def test_a_partition_without_position_is_new_when_its_sisters_of_the_shard_have_
     [(5, "fail", 5), (10, "fail", 10), (3, "earliest", 5), (3, "latest", 10), (11, "earliest", 5)],
 )
 def test_reading_goes_on_where_it_was_or_as_on_offset_gone_says(offset, policy, goes_on_at):
-    found = resume(Part("orders", 2), offset, Watermarks(5, 10), policy)
+    found = resume(Part("orders", 2), Place(offset), Watermarks(5, 10), policy)
     assert found == (goes_on_at, goes_on_at != offset)
+
+
+@pytest.mark.parametrize(("policy", "goes_on_at"), [("earliest", 5), ("latest", 10)])
+@pytest.mark.parametrize("offset", [3, 5, 7, 10, 11])
+def test_a_position_of_an_older_topic_is_gone_whatever_its_offset(offset, policy, goes_on_at):
+    place = Place(offset, "an-older-id")
+    found = resume(Part("orders", 2), place, Watermarks(5, 10), policy, TOPIC_ID)
+    assert found == (goes_on_at, True)
+
+
+@pytest.mark.parametrize(
+    ("stored", "there"), [("", ""), ("", TOPIC_ID), (TOPIC_ID, ""), ("a", "a")]
+)
+def test_where_one_of_the_ids_is_not_known_offsets_alone_tell(stored, there):
+    place = Place(7, stored)
+    assert resume(Part("orders", 2), place, Watermarks(5, 10), "fail", there) == (7, False)
+
+
+def test_the_error_for_a_topic_made_anew_says_so_with_both_ids():
+    with pytest.raises(FatalError) as caught:
+        resume(Part("orders", 2), Place(7, "an-older-id"), Watermarks(5, 10), "fail", TOPIC_ID)
+    error = caught.value
+    assert error.code == "offset_gone"
+    for part in ("topic orders", "position 7", "5 to 10", "made anew", "an-older-id", TOPIC_ID):
+        assert part in error.message
+    assert "on_offset_gone" in error.hint
 
 
 @pytest.mark.parametrize(("offset", "why"), [(3, "2 offsets"), (11, "made anew")])
 def test_a_position_that_is_gone_is_named_with_what_is_available(offset, why):
     with pytest.raises(FatalError) as caught:
-        resume(Part("orders", 2), offset, Watermarks(5, 10), "fail")
+        resume(Part("orders", 2), Place(offset), Watermarks(5, 10), "fail")
     error = caught.value
     assert error.code == "offset_gone"
     for part in ("topic orders", "partition 2", f"position {offset}", "5 to 10", why):

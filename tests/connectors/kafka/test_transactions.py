@@ -10,7 +10,7 @@ import pytest
 from connectors.contracts import SinkOpening, TransactionalSink, TransactionScope
 from connectors.errors import FatalError
 from connectors.kafka import SINK_KAFKA
-from connectors.kafka.positions import Part
+from connectors.kafka.positions import Part, Place
 from connectors.kafka.publishing import Publisher
 from connectors.kafka.transactions import ahead
 from tests.connectors.kafka.driving import outgoing, read, reading, source, write
@@ -152,8 +152,26 @@ def test_a_source_begins_where_its_own_transactions_ended_and_at_no_others(kafka
 
 def test_only_what_is_further_and_our_own_counts():
     part, stored = Part("t", 0), {"t/0": f"{5:020d}"}
-    assert ahead({part: (7, "penstock:f/s:x")}, stored, "f/s") == {part: 7}
-    assert ahead({part: (7, "penstock:f/s:x")}, {}, "f/s") == {part: 7}
-    assert ahead({part: (5, "penstock:f/s:x")}, stored, "f/s") == {}
-    assert ahead({part: (7, "")}, stored, "f/s") == {}
-    assert ahead({part: (7, "penstock:f/s2:x")}, stored, "f/s") == {}
+    further = {part: Place(7)}
+    assert ahead({part: (7, "penstock:f/s:x")}, stored, "f/s", {}) == further
+    assert ahead({part: (7, "penstock:f/s:x")}, {}, "f/s", {}) == further
+    assert ahead({part: (5, "penstock:f/s:x")}, stored, "f/s", {}) == {}
+    assert ahead({part: (7, "")}, stored, "f/s", {}) == {}
+    assert ahead({part: (7, "penstock:f/s2:x")}, stored, "f/s", {}) == {}
+
+
+def test_what_was_committed_of_the_topic_that_is_there_is_further_than_what_is_stored_of_another():
+    part, stored = Part("t", 0), {"t/0": f"{5:020d}@old"}
+    of_new, of_old = (3, "penstock:f/s:x@new"), (7, "penstock:f/s:x@old")
+    assert ahead({part: of_new}, stored, "f/s", {part: "new"}) == {part: Place(3, "new")}
+    assert ahead({part: of_old}, stored, "f/s", {part: "new"}) == {part: Place(7, "old")}
+    assert ahead({part: of_old}, {"t/0": f"{5:020d}@new"}, "f/s", {part: "new"}) == {}
+
+
+def test_a_transaction_is_found_by_its_name_whatever_topic_its_positions_are_of(
+    kafka, scope, topics
+):
+    read_from, topic = topics
+    with transacting(kafka, scope, topic=topic) as sink:
+        sink.commit({f"{read_from}/0": f"{3:020d}@some/id+of22==", f"{read_from}/1": "1"}, "x")
+        assert sink.committed([f"{read_from}/0", f"{read_from}/1"]) == {"x"}
