@@ -36,6 +36,7 @@ from connectors.enveloping import (
     absent,
     attribute,
     event_times,
+    fill_keys,
     holds_event,
     json_types,
     own_extensions,
@@ -214,9 +215,7 @@ def _keys(batch: Batch) -> Column:
     keys: Column = [None] * batch.size
     if batch.state.format.is_fifo:
         keys = [m.get("Attributes", {}).get("MessageGroupId") for m in batch.state.messages]
-    for index, envelope in enumerate(batch.state.envelopes or ()):
-        if keys[index] is None and envelope and "partitionkey" in envelope:
-            keys[index] = str(envelope["partitionkey"])
+    fill_keys(keys, batch.state.envelopes)
     return keys
 
 

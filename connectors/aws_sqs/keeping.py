@@ -21,6 +21,7 @@ from connectors.aws_sqs.receiving import FIRST_DELAY, LONGEST_DELAY
 from connectors.aws_sqs.settings import SqsSource
 from connectors.errors import FatalError, PenstockError
 from connectors.progress import MessageId, Progress
+from connectors.threads import watched
 
 log = structlog.get_logger("penstock.sqs")
 
@@ -66,11 +67,16 @@ class Keepers:
         self._extending = Client(queue)
         self._deleting = [Client(queue) for _ in range(settings.receivers)]
         self._extender = threading.Thread(
-            target=self._extend, name=f"sqs-extend-{queue.name}", daemon=True
+            target=watched("keeping messages of SQS", self._extend, self._note),
+            name=f"sqs-extend-{queue.name}",
+            daemon=True,
         )
         self._deleters = [
             threading.Thread(
-                target=self._delete, args=(client,), name=f"sqs-delete-{queue.name}", daemon=True
+                target=watched("deleting messages of SQS", self._delete, self._note),
+                args=(client,),
+                name=f"sqs-delete-{queue.name}",
+                daemon=True,
             )
             for client in self._deleting
         ]

@@ -11,6 +11,7 @@ from connectors.aws_sqs.client import Client, Queue, depth
 from connectors.aws_sqs.in_flight import InFlight
 from connectors.aws_sqs.settings import SqsSource
 from connectors.errors import FatalError, PenstockError, RetryableError
+from connectors.threads import watched
 
 READ_AHEAD = 2000
 """Messages that wait to be handed over, at the most: two batches."""
@@ -53,7 +54,10 @@ class Receivers:
         self._running = count
         self._threads = [
             threading.Thread(
-                target=self._run, args=(client,), name=f"sqs-receive-{queue.name}", daemon=True
+                target=watched("receiving from SQS", self._run, self._fail),
+                args=(client,),
+                name=f"sqs-receive-{queue.name}",
+                daemon=True,
             )
             for client in self._clients
         ]
@@ -102,7 +106,7 @@ class Receivers:
                     if ended:
                         return
                 except FatalError as error:
-                    self.fatal = error
+                    self._fail(error)
                     return
                 except PenstockError as error:
                     if self._closing:
@@ -116,6 +120,9 @@ class Receivers:
             with self._in_flight.changed:
                 self._running -= 1
                 self._in_flight.changed.notify_all()
+
+    def _fail(self, error: FatalError) -> None:
+        self.fatal = error
 
     def _has_room(self) -> bool:
         """Wait until more may be received; False when closing."""

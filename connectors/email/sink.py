@@ -16,6 +16,8 @@ from connectors.rendering import context_of
 
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 _REMEMBERED = 1000
+_GOOD_BYE = 2.0
+"""Seconds that a server may take to answer it; what it was sent before, it has confirmed."""
 _IDLE = 60.0
 """Seconds after which a connection is made anew: servers close those that say nothing."""
 
@@ -206,6 +208,8 @@ class EmailSink:
         """Say good-bye to the server."""
         if self._server is not None:
             with contextlib.suppress(smtplib.SMTPException, OSError):
+                if self._server.sock is not None:
+                    self._server.sock.settimeout(_GOOD_BYE)
                 self._server.quit()
             self._drop()
 

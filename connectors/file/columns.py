@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-import orjson
-
 from connectors.batch import Batch, Column, Maker
 from connectors.cloudevents import Decoded, decode_structured
 from connectors.errors import PenstockError, PermanentError
@@ -50,9 +48,9 @@ class Columns:
             case "jsonl":
                 self.makers["raw"] = self._texts
             case "text":
-                self.makers |= {"data": self._strings, "raw": _encoded}
+                self.makers["data"] = self._strings
             case "csv":
-                self.makers |= {"data": self._rows, "raw": _encoded}
+                self.makers["data"] = self._rows
             case _:
                 self.makers |= self._of_cloudevents()
         if key is not None:
@@ -184,10 +182,6 @@ def _times(batch: Batch) -> Column:
             at = datetime.fromtimestamp(ms / 1000, timezone.utc)
             made[ms] = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return [made[ms] for ms in batch.column("file.seen")]
-
-
-def _encoded(batch: Batch) -> Column:
-    return [orjson.dumps(value) for value in batch.column("data")]
 
 
 _CORE = {"id", "source", "type", "time", "subject", "datacontenttype", "dataschema", "specversion"}

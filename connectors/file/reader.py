@@ -33,6 +33,7 @@ from connectors.file.places import (
 )
 from connectors.file.records import Records
 from connectors.file.settings import FileSourceSettings
+from connectors.threads import watched
 
 AHEAD = 6
 """Chunks that are read ahead."""
@@ -95,7 +96,9 @@ class FileReader:
         self._queue: deque[_Chunk] = deque()
         self._condition = threading.Condition()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="files", daemon=True)
+        self._thread = threading.Thread(
+            target=watched("reading files", self._run, self._fail), name="files", daemon=True
+        )
         self._thread.start()
 
     def poll(self, limit: int, timeout: float) -> Batch | None:

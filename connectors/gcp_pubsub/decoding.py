@@ -33,6 +33,7 @@ from connectors.enveloping import (
     absent,
     attribute,
     event_times,
+    fill_keys,
     holds_event,
     json_types,
     own_extensions,
@@ -91,6 +92,12 @@ def _open_envelopes(batch: Batch, raws: Column, *, bare: str) -> None:
             elif mode == "structured" and value is not None:
                 decoded = decode_structured(value)
                 envelopes[index], raws[index], wires[index] = decoded.attributes, decoded.raw, value
+            elif value is None and bare == "cloudevents":
+                raise PermanentError(
+                    "the message has no data, and none of a CloudEvent's attributes.",
+                    code="cloudevents_missing",
+                    hint="`format: auto` reads messages that are attributes alone as events without data.",
+                )
             elif mode == "batched":
                 raise PermanentError(
                     "the message holds a batch of CloudEvents.",
@@ -124,12 +131,8 @@ def published_at(message: Any) -> float:
 
 
 def _keys(batch: Batch) -> Column:
-    envelopes = batch.state.envelopes
     keys: Column = [each.message.ordering_key or None for each in batch.state.received]
-    if envelopes is not None and None in keys:
-        for index, envelope in enumerate(envelopes):
-            if keys[index] is None and envelope and "partitionkey" in envelope:
-                keys[index] = str(envelope["partitionkey"])
+    fill_keys(keys, batch.state.envelopes)
     return keys
 
 

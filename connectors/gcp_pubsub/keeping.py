@@ -22,6 +22,7 @@ from connectors.gcp_pubsub.client import (
 from connectors.gcp_pubsub.failures import outcome_of, translated
 from connectors.gcp_pubsub.leases import Leases
 from connectors.gcp_pubsub.pulling import FIRST_DELAY, LONGEST_DELAY, Puller, log
+from connectors.threads import watched
 
 _AT_ONCE = 2000
 """Ids in one request: it may hold 512 KiB, and an ack id takes about 200 bytes."""
@@ -44,7 +45,11 @@ class Keeper:
         self.status = ""
         self.fatal: FatalError | None = None
         name = f"pubsub-keep-{path.rpartition('/')[2]}"
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(
+            target=watched("acknowledging to Pub/Sub", self._run, self._fail),
+            name=name,
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Start the thread."""
@@ -76,8 +81,7 @@ class Keeper:
                 complete = False
                 known = translated(error, self._client.address, f"acknowledging on {self._path}")
                 if isinstance(known, FatalError):
-                    self.fatal = known
-                    self._puller.wake()
+                    self._fail(known)
                     return
                 self.status = known.message
             if complete:
@@ -87,6 +91,10 @@ class Keeper:
                 delay = min(2 * delay, LONGEST_DELAY)
                 self._work.set()
         self._finish()
+
+    def _fail(self, error: FatalError) -> None:
+        self.fatal = error
+        self._puller.wake()
 
     def _pause(self, seconds: float) -> None:
         """Wait, but not for longer than until closing."""

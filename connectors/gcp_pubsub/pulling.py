@@ -23,6 +23,7 @@ from connectors.gcp_pubsub.decoding import published_at
 from connectors.gcp_pubsub.failures import outcome_of, translated
 from connectors.gcp_pubsub.leases import Leases
 from connectors.gcp_pubsub.settings import PubsubSource
+from connectors.threads import watched
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("connectors.gcp_pubsub")
 
@@ -68,7 +69,9 @@ class Puller:
         self.status = ""
         self.last_published: float | None = None
         name = f"pubsub-pull-{settings.subscription}"
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(
+            target=watched("pulling from Pub/Sub", self._run, self._fail), name=name, daemon=True
+        )
 
     def start(self) -> None:
         """Start pulling."""
@@ -122,8 +125,7 @@ class Puller:
                 known = translated(error, self._client.address, f"the subscription {self._path}")
             self._open = False
             if isinstance(known, FatalError):
-                self.fatal = known
-                self.wake()
+                self._fail(known)
                 return
             if known is not None:
                 self.status = known.message
@@ -131,6 +133,10 @@ class Puller:
                 delay = FIRST_DELAY
             self._stop.wait(delay)
             delay = min(2 * delay, LONGEST_DELAY)
+
+    def _fail(self, error: FatalError) -> None:
+        self.fatal = error
+        self.wake()
 
     def _pull(self) -> None:
         ended = threading.Event()

@@ -17,6 +17,7 @@ import orjson
 from connectors.batch import Batch, Position
 from connectors.contracts import LANES, EndOfSource, Inbox, Lag, Opening, Taken
 from connectors.errors import PenstockError, RetryableError
+from connectors.threads import watched
 
 MOST, HEAVIEST = 4000, 64 << 20
 """Events, and bytes of them, that are read ahead."""
@@ -61,7 +62,9 @@ class InboxReader:
         self._closing = False
         self._condition = threading.Condition()
         self._looks = opening.until_caught_up
-        self._thread = threading.Thread(target=self._run, name="inbox", daemon=True)
+        self._thread = threading.Thread(
+            target=watched("reading the inbox", self._run, self._fail), name="inbox", daemon=True
+        )
         self._thread.start()
 
     def poll(self, limit: int, timeout: float) -> Batch | None:
@@ -114,11 +117,14 @@ class InboxReader:
         try:
             self._work()
         except PenstockError as error:
-            with self._condition:
-                self._failed = error
-                self._condition.notify_all()
+            self._fail(error)
         finally:
             self._inbox.close()
+
+    def _fail(self, error: PenstockError) -> None:
+        with self._condition:
+            self._failed = error
+            self._condition.notify_all()
 
     def _work(self) -> None:
         pause, forgotten = SOONEST, 0.0

@@ -12,10 +12,11 @@ pytest to be imported, so the kit is part of the package.
 
 from __future__ import annotations
 
+from connectors.testing.delivering import SinkUnderTest
 from connectors.testing.killing import Recipe
 from connectors.testing.leaks import no_leaks
 from connectors.testing.reading import SourceUnderTest
-from connectors.testing.sinks import SinkConformance, SinkUnderTest
+from connectors.testing.sinks import SinkConformance
 from connectors.testing.sources import SourceConformance
 from connectors.testing.troubles import TroubledNetwork
 from connectors.testing.waiting import expect, wait_until

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from connectors.batch import Batch, derived
 from connectors.errors import PermanentError
 
@@ -54,3 +56,15 @@ def test_an_event_that_can_not_be_read_takes_its_error_along():
     batch, _ = _batch(State([1, 2, 3]))
     batch.errors[2] = error = PermanentError("broken.", code="data_not_json", hint="")
     assert batch.pick([0, 2]).errors == {1: error}
+
+
+def test_the_texts_of_a_batch_take_no_more_memory_than_they_are_long():
+    batch = Batch(500, {"data": [{"number": number} for number in range(500)]}, after={})
+    tracemalloc.start()
+    try:
+        texts = batch.column("raw")
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert texts[7] == b'{"number":7}'
+    assert taken < 500 * 200

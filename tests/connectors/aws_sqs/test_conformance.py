@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from connectors.aws_sqs import client
 from connectors.testing import SinkConformance, SourceConformance
 from tests.connectors.aws_sqs.driving import add, sink, source
 
@@ -46,14 +47,23 @@ class TestFifoQueue(SourceConformance):
 
 
 class QueueWritten:
-    def __init__(self, server, *, fifo, written):
+    def __init__(self, server, proxy, shorten, *, fifo, written):
         self.server = server
+        self.proxy = proxy
+        self.shorten = shorten
         self.url = server.create_queue(fifo=fifo)
         self.written = written
         self.seen = []
 
     def make(self):
         return sink(self.url, format=self.written)
+
+    def make_proxied(self):
+        return sink(self.url, format=self.written, endpoint=f"http://{self.proxy.address}")
+
+    def make_impatient(self):
+        self.shorten(client, "TIMEOUT", 1.0)
+        return self.make_proxied()
 
     def arrived(self):
         self.seen += [json.loads(each["Body"]) for each in self.server.receive_all(self.url)]
@@ -67,11 +77,15 @@ class QueueWritten:
 
 class TestFifoSink(SinkConformance):
     @pytest.fixture(params=["json", "cloudevents_structured"])
-    def subject(self, request, elasticmq):
-        return QueueWritten(elasticmq, fifo=True, written=request.param)
+    def subject(self, request, elasticmq, proxies, monkeypatch):
+        proxy = proxies(elasticmq.address)
+        return QueueWritten(elasticmq, proxy, monkeypatch.setattr, fifo=True, written=request.param)
 
 
 class TestFifoSinkInBinaryMode(SinkConformance):
     @pytest.fixture
-    def subject(self, elasticmq):
-        return QueueWritten(elasticmq, fifo=True, written="cloudevents_binary")
+    def subject(self, elasticmq, proxies, monkeypatch):
+        proxy = proxies(elasticmq.address)
+        return QueueWritten(
+            elasticmq, proxy, monkeypatch.setattr, fifo=True, written="cloudevents_binary"
+        )

@@ -39,19 +39,27 @@ def opened():
 class IndexUnderTest:
     """Documents by the event's id, in the order of writing."""
 
-    def __init__(self, search):
+    def __init__(self, search, proxy):
         self.search, self.index = search, search.create_index()
+        self.proxy = proxy
         self.settings = SINK_ELASTICSEARCH.settings(
             urls=[search.url], index=self.index, id="{{ .id }}", batch_size=40
         )
 
-    def make(self):
-        sink = SINK_ELASTICSEARCH.sink("docs", self.settings)
+    def make(self, **changes):
+        settings = self.settings.model_copy(update=changes)
+        sink = SINK_ELASTICSEARCH.sink("docs", settings)
         opening = sink.open
         sink.open = lambda given: opening(
             SinkOpening(given.state, compile_template=compile_template)
         )
         return sink
+
+    def make_proxied(self, **changes):
+        return self.make(urls=[f"http://{self.proxy.address}"], **changes)
+
+    def make_impatient(self):
+        return self.make_proxied(timeout=1.0)
 
     def arrived(self):
         return list(self.search.documents(self.index).values())
@@ -62,8 +70,8 @@ class IndexUnderTest:
 
 class TestIndex(SinkConformance):
     @pytest.fixture
-    def subject(self, search):
-        return IndexUnderTest(search)
+    def subject(self, search, proxies):
+        return IndexUnderTest(search, proxies(f"127.0.0.1:{search.port}"))
 
 
 def test_a_document_that_does_not_fit_the_mapping_fails_alone(search, opened):

@@ -93,20 +93,27 @@ def opened(serve):
 
 
 class PostboxUnderTest:
-    def __init__(self, postbox, controller):
+    def __init__(self, postbox, controller, proxy):
         self.postbox = postbox
+        self.proxy = proxy
         given = {**MAIL, "to": ["a@example.com"], "subject": "s", "text": "{{ .id }}"}
         self.settings = SINK_EMAIL.settings.model_validate(
             {"host": "127.0.0.1", "port": controller.port, "security": "none", **given}
         )
 
-    def make(self):
-        sink = SINK_EMAIL.sink("mail", self.settings)
+    def make(self, **changes):
+        sink = SINK_EMAIL.sink("mail", self.settings.model_copy(update=changes))
         opening = sink.open
         sink.open = lambda given: opening(
             SinkOpening(given.state, compile_template=compile_template)
         )
         return sink
+
+    def make_proxied(self, **changes):
+        return self.make(port=self.proxy.port, **changes)
+
+    def make_impatient(self):
+        return self.make_proxied(timeout=1.0)
 
     def arrived(self):
         return [{"n": _number(mail)} for mail in self.postbox.mails]
@@ -123,9 +130,10 @@ def _number(mail):
 
 class TestEmail(SinkConformance):
     @pytest.fixture
-    def subject(self, serve):
+    def subject(self, serve, proxies):
         postbox = Postbox()
-        return PostboxUnderTest(postbox, serve(postbox))
+        server = serve(postbox)
+        return PostboxUnderTest(postbox, server, proxies(f"127.0.0.1:{server.port}"))
 
 
 def test_a_mail_is_what_the_templates_say(opened):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS = 20
+KILLS = min(60, int(os.environ.get("PENSTOCK_CHAOS_KILLS", "8")))
 ROOT = Path(__file__).parents[3]
 
 WRITER = """

@@ -68,9 +68,13 @@ class TopicUnderTest:
     def make(self):
         return SINK_GCP_PUBSUB.sink("out", self.settings)
 
-    def make_proxied(self):
-        settings = self.settings.model_copy(update={"endpoint": self.proxy.address})
+    def make_proxied(self, **config):
+        changes = {"endpoint": self.proxy.address, **config}
+        settings = self.settings.model_copy(update=changes)
         return SINK_GCP_PUBSUB.sink("out", settings)
+
+    def make_impatient(self):
+        return self.make_proxied(timeout=2.0)
 
     def arrived(self):
         messages = self.pubsub.messages(self.topic)

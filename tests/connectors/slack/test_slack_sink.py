@@ -50,8 +50,9 @@ def posted(slack):
 
 
 class ChannelUnderTest:
-    def __init__(self, slack):
+    def __init__(self, slack, proxy):
         self.slack = slack
+        self.proxy = proxy
         self.refused = set()
         slack.answer = self.answer
         self.posted = []
@@ -68,13 +69,19 @@ class ChannelUnderTest:
         self.posted.append({"n": number})
         return as_json({"ok": True})
 
-    def make(self):
-        sink = SINK_SLACK.sink("slack", self.settings)
+    def make(self, **changes):
+        sink = SINK_SLACK.sink("slack", self.settings.model_copy(update=changes))
         opening = sink.open
         sink.open = lambda given: opening(
             SinkOpening(given.state, compile_template=compile_template)
         )
         return sink
+
+    def make_proxied(self, **changes):
+        return self.make(api_url=f"http://{self.proxy.address}", **changes)
+
+    def make_impatient(self):
+        return self.make_proxied(timeout=1.0)
 
     def arrived(self):
         return self.posted
@@ -86,8 +93,8 @@ class ChannelUnderTest:
 
 class TestSlack(SinkConformance):
     @pytest.fixture
-    def subject(self, slack):
-        return ChannelUnderTest(slack)
+    def subject(self, slack, proxies):
+        return ChannelUnderTest(slack, proxies(f"127.0.0.1:{slack.port}"))
 
 
 def test_a_message_is_posted_to_the_channel_with_the_token(slack, opened):

@@ -68,17 +68,24 @@ class TestStdoutSink(SinkConformance):
 
 
 class WebhookUnderTest:
-    def __init__(self, server: Server):
+    def __init__(self, server: Server, proxy):
         self.server = server
+        self.proxy = proxy
         self.refused = frozenset()
         server.answer = lambda seen: Answer(422 if self.number(seen) in self.refused else 200)
 
     def number(self, seen):
         return json.loads(seen.body)["n"] if seen.body else None
 
-    def make(self):
-        settings = SINK_WEBHOOK.settings(url=self.server.url)
+    def make(self, **config):
+        settings = SINK_WEBHOOK.settings(**{"url": self.server.url, **config})
         return SINK_WEBHOOK.sink("hook", settings)
+
+    def make_proxied(self, **config):
+        return self.make(url=f"http://{self.proxy.address}", **config)
+
+    def make_impatient(self):
+        return self.make_proxied(timeout="1s")
 
     def arrived(self):
         with self.server.lock:
@@ -93,9 +100,9 @@ class WebhookUnderTest:
 
 class TestWebhookSink(SinkConformance):
     @pytest.fixture
-    def subject(self):
+    def subject(self, proxies):
         with serving() as server:
-            yield WebhookUnderTest(server)
+            yield WebhookUnderTest(server, proxies(f"127.0.0.1:{server.port}"))
 
 
 class Forgets(FileSink):
@@ -129,7 +136,7 @@ class Leaks(FileSink):
     ],
 )
 def test_a_broken_promise_is_found(tmp_path, monkeypatch, kind, check, message):
-    monkeypatch.setattr("connectors.testing.sinks.PATIENCE", 0.5)
+    monkeypatch.setattr("connectors.testing.delivering.PATIENCE", 0.5)
     subject = FileUnderTest(tmp_path)
     subject.make = lambda: kind("out", subject.settings)
     with pytest.raises(AssertionError, match=message):
