@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from backfill.originals import Chunk, Original
+from backfill.publishing import Publishing
 from backfill.report import SAMPLES, Comparison
 from backfill.samples import Json, is_wanted, keep_smallest, shown
 from backfill.shapes import Difference, Rules, shape_of
@@ -34,6 +35,8 @@ class Comparer:
     redact: Callable[[str], str]
     answered: Collection[str] = ()
     """Steps that are answered from history, which can't differ."""
+    publishing: Publishing | None = None
+    """Compares what is published, too."""
 
     def compare(self, executions: Executions, originals: Sequence[Original | None]) -> None:
         """Add what a batch comes to."""
@@ -88,7 +91,53 @@ class Comparer:
                 different.add(index)
                 if index not in otherwise:  # which says why
                     self._tell(executions, index, step, kind, found)
+        if self.publishing is not None:
+            group = dict(zip(indexes, places, strict=True))
+            changed = self._compare_published(
+                self.publishing,
+                executions,
+                chunk,
+                group,
+                different=different,
+                otherwise=otherwise,
+            )
+            different.update(changed)
         return different
+
+    def _compare_published(
+        self,
+        publishing: Publishing,
+        executions: Executions,
+        chunk: Chunk,
+        group: Mapping[int, int],
+        *,
+        different: Collection[int],
+        otherwise: Collection[int],
+    ) -> list[int]:
+        """Compare what is published of executions; return those of which something else is."""
+        counts = self.into.published_by
+        changed = []
+        compared = publishing.compare(executions, chunk, group, different, counts)
+        for step, index, then, now in compared:
+            kind, found = "different", []
+            if then is None:
+                kind = "new"
+            elif now is None:
+                kind = "missing"
+            else:
+                found = self.rules.of_published(step, then.document(), now.document())
+                kind = "different" if found else "identical"
+            counts(step)[kind] += 1
+            if kind == "identical":
+                continue
+            changed.append(index)
+            if index in otherwise:
+                continue
+            if not found:
+                left = ABSENT if then is None else then.document()
+                found = [Difference("", left, ABSENT if now is None else now.document())]
+            self._tell(executions, index, step, kind, found)
+        return changed
 
     def _of_step(self, step: str, then: Any, now: Any) -> tuple[str, list[Difference]]:
         """Return how a step's output compares, "" where it ran neither then nor now."""

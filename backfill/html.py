@@ -6,11 +6,11 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from backfill.report import KINDS, told_counts
+
 Json = Mapping[str, Any]
 
 _MODES = {"dry_run": "Dry run", "shadow": "Shadow run", "live": "Live backfill"}
-
-_KINDS = ("identical", "different", "missing", "new")
 
 _LEGEND = {
     "identical": "as recorded",
@@ -105,7 +105,7 @@ def _verdict(job: Json, report: Json) -> Iterator[str]:
         text = f"{failed:,} of {_ran(report):,} executions failed." if failed else "Nothing failed."
     else:
         counts = compared["executions"]
-        total = sum(counts[name] for name in _KINDS)
+        total = sum(counts[name] for name in KINDS)
         different = counts["different"] + counts["missing"]
         if different:
             kind = "bad"
@@ -128,17 +128,8 @@ def _verdict(job: Json, report: Json) -> Iterator[str]:
 
 def _cards(report: Json) -> Iterator[str]:
     yield '<div class="cards">'
-    for name, label in (
-        ("read", "events read"),
-        ("left_out", "left out by the filter"),
-        ("not_triggered", "not for this pipeline"),
-        ("done", "went through"),
-        ("failed", "failed"),
-        ("skipped", "skipped"),
-        ("reached_effect", "stopped at an effect"),
-    ):
-        if report[name] or name in {"read", "done", "failed"}:
-            yield f'<div class="card"><b>{report[name]:,}</b><span class="dim">{label}</span></div>'
+    for number, label in told_counts(report):
+        yield f'<div class="card"><b>{number:,}</b><span class="dim">{label}</span></div>'
     yield "</div>"
 
 
@@ -148,15 +139,18 @@ def _compared(compared: Json | None) -> Iterator[str]:
     counts = compared["executions"]
     yield "<h2>Compared with what is recorded</h2>"
     yield '<div class="dim">'
-    yield "".join(f'<span class="dot {name}"></span>{name}: {_LEGEND[name]}' for name in _KINDS)
+    yield "".join(f'<span class="dot {name}"></span>{name}: {_LEGEND[name]}' for name in KINDS)
     yield "</div>"
     yield '<table style="margin-top:10px"><thead><tr><th>Step</th><th></th>'
-    yield "".join(f'<th class="n">{name}</th>' for name in _KINDS)
+    yield "".join(f'<th class="n">{name}</th>' for name in KINDS)
     yield "</tr></thead><tbody>"
     yield _row("<b>executions</b>", counts)
     for step in compared["steps"]:
-        if any(step[name] for name in _KINDS):
+        if any(step[name] for name in KINDS):
             yield _row(f"<code>{_e(step['step'])}</code>", step)
+    for step in compared["published"]:
+        if any(step[name] for name in KINDS):
+            yield _row(f"<code>{_e(step['step'])}</code> publishes", step)
     yield "</tbody></table>"
     if counts["duplicate"]:
         yield (
@@ -172,13 +166,13 @@ def _compared(compared: Json | None) -> Iterator[str]:
 
 
 def _row(name: str, counts: Json) -> str:
-    total = sum(counts[kind] for kind in _KINDS)
+    total = sum(counts[kind] for kind in KINDS)
     bar = "".join(
         f'<i class="{kind}" style="flex:{counts[kind]}" title="{kind}: {counts[kind]:,}"></i>'
-        for kind in _KINDS
+        for kind in KINDS
         if counts[kind]
     )
-    cells = "".join(f'<td class="n">{counts[kind]:,}</td>' for kind in _KINDS)
+    cells = "".join(f'<td class="n">{counts[kind]:,}</td>' for kind in KINDS)
     return f'<tr><td>{name}</td><td title="{total:,}"><div class="bar">{bar}</div></td>{cells}</tr>'
 
 

@@ -98,7 +98,7 @@ class LiveJob:
     @property
     def read(self) -> int:
         """How many events were read so far."""
-        return 0 if self.reader is None else self.reader.counts.read
+        return self.job.events if self.reader is None else self.reader.counts.read
 
     def outcomes(self, committer: Committer) -> Outcomes:
         """Return what says of outcomes whose events they are, and which job's."""
@@ -125,9 +125,9 @@ class _Marked:
             settlement.history = replace(settlement.history, source=self.source.name)
         self.committer.settle(settlement)
 
-    def flush(self, owner: str, positions: Mapping[str, Position], pipeline: str) -> None:
+    def flush(self) -> None:
         """Store it at once."""
-        self.committer.flush(owner, positions, pipeline)
+        self.committer.flush()
 
     def _letter(self, letter: DeadLetter) -> DeadLetter:
         context = {**json.loads(letter.context), "backfill": self.job.id}

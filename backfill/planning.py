@@ -73,7 +73,7 @@ def prepare(plan: FlowPlan, request: BackfillRequest, other: FlowPlan | None = N
             code="unknown_pipeline",
             hint=did_you_mean(request.pipeline, pipelines, none="It has none."),
         )
-    source = _source(plan, request.source or pipeline.source)
+    source = _source(plan, request.source or pipeline.module)
     if request.concurrency is not None:
         steps = tuple(_slowed(step, request.concurrency) for step in pipeline.steps)
         pipeline = replace(pipeline, steps=steps)
@@ -105,7 +105,7 @@ def _as_if(plan: FlowPlan, other: FlowPlan) -> FlowPlan:
 
 
 def _source(plan: FlowPlan, name: str | None) -> SourcePlan:
-    sources = {source.name: source for source in plan.sources}
+    sources = {source.name: source for source in plan.source_modules}
     source = sources.get(name or "")
     if source is None:
         if name is None:

@@ -17,13 +17,14 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import orjson
 
 from backfill.order import Order
 from connectors.errors import FatalError, PenstockError, RetryableError
+from connectors.failpoints import fail_point
 from flows.runtime import exits
 from flows.runtime.halt import Halt
 
@@ -71,6 +72,8 @@ def run(order: Order, halt: Halt) -> int:
         job = store.backfills.get(order.job)
         if job is None:
             return exits.USAGE
+        if job.status in {"done", "cancelled"}:
+            return exits.DONE  # one that is over has no positions: it would do all of it again
         try:
             prepared = _prepared(order, job)
             _Process(order, job, prepared, store, halt).run()
@@ -115,6 +118,8 @@ class _Process:
         store, job = self._store, self._job
         if job.mode == "live":
             at_end, events = self._run_live()
+            if at_end:
+                return  # as it has told
         else:
             at_end, events = self._run_dry()
         wanted = store.backfills.wanted(job.id)
@@ -155,8 +160,9 @@ class _Process:
 
     def _run_live(self) -> tuple[bool, int]:
         from backfill.live import LiveJob, live_plan, live_report  # noqa: PLC0415 - the mode's own
+        from flows.runtime.orders import WorkerOrder  # noqa: PLC0415
         from flows.runtime.reporter import Reporter  # noqa: PLC0415
-        from flows.runtime.worker import WorkerOrder, run_worker  # noqa: PLC0415
+        from flows.runtime.worker import run_worker  # noqa: PLC0415
 
         store, job, prepared = self._store, self._job, self._prepared
         store.backfills.begin(job.id)
@@ -172,15 +178,18 @@ class _Process:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a file descriptor is asked for
             reporter = Reporter(nowhere.fileno(), self._halt)
             with _Pulse(self._order, job, self._halt, lambda: live.read):
-                run_worker(order, live_plan(prepared, job), self._halt, reporter, live)
+                run_worker(order, live_plan(prepared, job), self._halt, reporter, job=live)
             reporter.close(self._halt.error)
         if self._halt.error is not None:
             raise self._halt.error
         at_end = not self._halt.asked()
         report = live_report(store, job)
-        store.backfills.keep_report(job.id, report.document())
         if at_end:
-            store.backfills.forget_positions(job)
+            fail_point("backfill_before_end")
+            store.backfills.finish(job, report.read, report.document())
+            fail_point("backfill_after_end")
+        else:
+            store.backfills.keep_report(job.id, report.document())
         return at_end, report.read
 
 
@@ -212,14 +221,12 @@ class _Pulse:
         self._thread.join(5.0)
 
     def _run(self) -> None:
-        from flows.state.store import open_store  # noqa: PLC0415 - see main
+        from flows.state.store import reopen_store  # noqa: PLC0415 - see main
 
         told = time.monotonic()
-        store: Any = None
+        store = reopen_store(self._order.state)
         while not self._over.wait(LOOK_EVERY):
             try:
-                if store is None:
-                    store = open_store(self._order.state, create=False)
                 now = time.monotonic()
                 store.backfills.alive(self._job.id, now - told, self._events())
                 told = now
@@ -232,8 +239,7 @@ class _Pulse:
             except PenstockError as error:
                 self._halt.fail(error)
                 break
-        if store is not None:
-            store.close()
+        store.close()
 
 
 def _runs_elsewhere(job: Backfill) -> FatalError:

@@ -7,7 +7,7 @@ number is a sum and every sample is chosen by its id, so it does not depend on w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,20 @@ SAMPLES = 3
 
 MOST_GROUPS = 200
 """Kinds of failures, and of differences, that are told apart."""
+
+KINDS = ("identical", "different", "missing", "new")
+"""What comparing a step, or a whole execution, with the recorded one comes to."""
+
+_COUNTED = {
+    "read": "events read",
+    "left_out": "left out by the filter",
+    "not_triggered": "not for this pipeline",
+    "done": "went through",
+    "failed": "failed",
+    "skipped": "skipped",
+    "reached_effect": "stopped at an effect",
+}
+_ALWAYS_TOLD = {"read", "done", "failed"}
 
 
 @dataclass(slots=True)
@@ -51,12 +65,18 @@ class Comparison:
     """`identical`, `different`, `missing` (recorded, and not run now), `new` (run now, and not recorded);
     `duplicate`: recorded as one that was left out for its idempotency key, so there is nothing to compare."""
     steps: dict[str, Counter[str]] = field(default_factory=dict)
-    """Step → `identical`, `different`, `missing`, `new`."""
+    """Step → `identical`, `different`, `missing`, `new`: of its outputs."""
+    published: dict[str, Counter[str]] = field(default_factory=dict)
+    """Publish step → the same of the events that it publishes."""
     groups: dict[str, DifferenceGroup] = field(default_factory=dict)
     ungrouped: int = 0
     """Differences of more kinds than are told apart."""
     versions: set[str] = field(default_factory=set)
     """The versions of the flow that what is compared with was recorded by."""
+
+    def published_by(self, step: str) -> Counter[str]:
+        """Return the counts of a publish step."""
+        return self.published.setdefault(step, Counter())
 
     def add(self, step: str, kind: str, shape: list[str]) -> DifferenceGroup | None:
         """Count a difference; return its group, None where there are too many kinds."""
@@ -149,13 +169,18 @@ class Report:
         )
 
 
+def told_counts(document: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """Yield the counts that people are told of a report's document, each with what it counts."""
+    for name, label in _COUNTED.items():
+        if document[name] or name in _ALWAYS_TOLD:
+            yield document[name], label
+
+
 def _compared(found: Comparison) -> Json:
     return {
-        "executions": {name: found.executions[name] for name in _EXECUTIONS},
-        "steps": [
-            {"step": step, **{name: counts[name] for name in _STEPS}}
-            for step, counts in found.steps.items()
-        ],
+        "executions": {name: found.executions[name] for name in (*KINDS, "duplicate")},
+        "steps": _rows(found.steps),
+        "published": _rows(found.published),
         "groups": [
             {
                 "step": each.step,
@@ -176,10 +201,9 @@ def _compared(found: Comparison) -> Json:
 def _comparison(document: Mapping[str, Any]) -> Comparison:
     return Comparison(
         executions=Counter(document["executions"]),
-        steps={
-            each["step"]: Counter({name: each[name] for name in _STEPS})
-            for each in document["steps"]
-        },
+        steps=_counters(document["steps"]),
+        # A report that an older program has begun has none.
+        published=_counters(document.get("published", [])),
         groups={
             "\n".join([each["step"], each["kind"], *each["shape"]]): DifferenceGroup(
                 each["step"], each["kind"], each["shape"], each["count"], each["samples"]
@@ -191,8 +215,14 @@ def _comparison(document: Mapping[str, Any]) -> Comparison:
     )
 
 
-_STEPS = ("identical", "different", "missing", "new")
-_EXECUTIONS = (*_STEPS, "duplicate")
+def _rows(found: Mapping[str, Counter[str]]) -> list[Json]:
+    return [
+        {"step": step, **{name: counts[name] for name in KINDS}} for step, counts in found.items()
+    ]
+
+
+def _counters(rows: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
+    return {each["step"]: Counter({name: each[name] for name in KINDS}) for each in rows}
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:

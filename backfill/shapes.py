@@ -57,6 +57,14 @@ class Rules:
         """Return where a step's output differs from the recorded one."""
         return list(self._differences(step, left, right))
 
+    def of_published(self, step: str, left: Any, right: Any) -> list[Difference]:
+        """Return where an event that a step publishes differs from the one that it published then.
+
+        What is to be ignored in every step's output is ignored in the data, too.
+        """
+        found = self._differences(step, left, right)
+        return [each for each in found if not self._ignores("", each.place.removeprefix("data."))]
+
     def _differences(self, step: str, left: Any, right: Any) -> Iterator[Difference]:
         for path, one, other in each_difference(left, right):
             if self.tolerance and _close(one, other, self.tolerance):

@@ -1,6 +1,6 @@
 """Stands where a step would change something outside, or ask for something: nothing of it happens.
 
-What a publish step composes is composed, checked against its schema, and handed to a sink that is none.
+What a publish step composes is composed, checked against its schema, and handed over to nobody.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from connectors.batch import Column
 from connectors.contracts import Check, Outgoing, SinkOpening, SinkTraits
 from connectors.errors import PenstockError, PermanentError
 from flows.plan import StepPlan
-from transforms.contracts import StepType
+from transforms.contracts import StepEnvironment, StepType
 from transforms.executions import UNSET, Executions
 from transforms.registry import step_type
+from transforms.steps.publish import Composer
 
 
 @dataclass(slots=True)
@@ -25,19 +26,40 @@ class AtHand:
 
     report: Report
     originals: Sequence[Original | None] = field(default_factory=list)
+    ran: dict[str, set[int]] | None = None
+    """Publish step → the executions that it has composed an event of; None: nobody asks."""
+
+
+class HeldPublish:
+    """A publish step that composes its events, checks them, and hands none of them over."""
+
+    has_output = False
+
+    def __init__(self, plan: StepPlan, environment: StepEnvironment, at: AtHand) -> None:
+        self._compose = Composer(plan.settings, environment).compose
+        self._held_back = at.report.held_back
+        self._place = plan.place_in_pipeline
+        # Of one inside another step, indexes may be those of a loop.
+        self._ran = None if plan.within or at.ran is None else at.ran.setdefault(plan.name, set())
+
+    def run(self, executions: Executions, indexes: Sequence[int]) -> Column:
+        """Count the events that would have been published; what can't be sent fails."""
+        indexes, outgoing = self._compose(executions, indexes)
+        if outgoing is not None:
+            self._held_back[self._place] += len(outgoing)
+            if self._ran is not None:
+                self._ran.update(indexes)
+        return []
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class NoSink:
     """A sink that takes everything and keeps nothing; `connectors.contracts.Sink`."""
 
-    def __init__(self, traits: SinkTraits, at: AtHand, step: str = "") -> None:
+    def __init__(self, traits: SinkTraits) -> None:
         self.traits = traits
-        self._at = at
-        self._step = step
-
-    def of_step(self, step: str) -> NoSink:
-        """Return this sink as one publish step sees it."""
-        return NoSink(self.traits, self._at, step)
 
     def preflight(self, topics: Sequence[str]) -> Iterable[Check]:
         """There is nothing to reach."""
@@ -48,8 +70,8 @@ class NoSink:
         """There is nothing to open."""
 
     def deliver(self, events: Outgoing) -> Mapping[int, PenstockError]:
-        """Count the events that would have been published."""
-        self._at.report.held_back[self._step] += len(events)
+        """Keep nothing; no step hands anything over."""
+        del events
         return {}
 
     def settled_state(self) -> Mapping[str, str] | None:
@@ -141,7 +163,7 @@ class Silent:
 def is_held_back(plan: StepPlan, *, offline: bool) -> bool:
     """Whether a step is not run as a whole: it, or a step inside it, reaches outside.
 
-    Publish steps run: it is their sinks that are none. A `branch` runs, for the steps inside it are
+    Publish steps run, up to handing over. A `branch` runs, for the steps inside it are
     held back one by one: their outputs are recorded one by one too.
     """
     if plan.type == "step.publish":

@@ -13,10 +13,11 @@ from typing import Any
 
 from backfill.comparing import Comparer
 from backfill.originals import Originals
+from backfill.publishing import Publishing
 from backfill.report import Report
 from backfill.samples import Json, shown
 from backfill.shapes import Rules
-from backfill.suppressing import AtHand, HeldBack, NoSink, Silent, is_held_back
+from backfill.suppressing import AtHand, HeldBack, HeldPublish, NoSink, Silent, is_held_back
 from connectors.batch import Batch
 from connectors.contracts import Sink
 from connectors.errors import PenstockError
@@ -54,7 +55,10 @@ class Trial:
         self._originals = originals
         self._halt = halt
         self._offline = offline
-        self._at = AtHand(report)
+        self._publishing: Publishing | None = None
+        if originals is not None and report.comparison is not None:
+            self._publishing = Publishing(plan, pipeline, originals.store)
+        self._at = AtHand(report, ran=None if self._publishing is None else self._publishing.ran)
         self._asks = False
         """Whether any step may be answered from history."""
         self._answered: list[str] = []
@@ -63,7 +67,7 @@ class Trial:
             pipeline, steps=tuple(map(_tried_once, pipeline.steps)), idempotency=None, saga=None
         )
         sinks: dict[str, Sink] = {
-            name: NoSink(make_sink(plan.sink(name)).traits, self._at) for name in sinks_of(pipeline)
+            name: NoSink(make_sink(plan.sink(name)).traits) for name in sinks_of(pipeline)
         }
         (self._branch,) = assemble_branches(
             replace(plan, history=replace(plan.history, record="off")),
@@ -84,14 +88,12 @@ class Trial:
                 source.name,
                 plan.redact,
                 frozenset(self._answered),
+                self._publishing,
             )
 
     def _step(self, plan: StepPlan, environment: StepEnvironment) -> Step:
         if plan.type == "step.publish":
-            sink = environment.sinks[plan.settings.sink]
-            assert isinstance(sink, NoSink)  # noqa: S101 - made above
-            own: Sink = sink.of_step(plan.place_in_pipeline)
-            return make_step(plan, replace(environment, sinks={plan.settings.sink: own}))
+            return HeldPublish(plan, environment, self._at)
         if plan.type == "step.log":
             return Silent()
         if is_held_back(plan, offline=self._offline):
@@ -111,6 +113,8 @@ class Trial:
         if self._originals is not None and (self._comparer is not None or self._asks):
             originals = self._originals.of(batch)
         self._at.originals = originals
+        for ran in (self._at.ran or {}).values():
+            ran.clear()
         executions = self._branch.ingest(batch)
         self._branch.each(executions)
         if self._halt.error is not None:

@@ -14,17 +14,17 @@ from fnmatch import fnmatchcase
 
 from connectors.batch import Batch, Column
 from connectors.errors import FlowFileError, PermanentError
-from dlq.replay import Request, ask
 from dlq.selection import Selection
 from flows.plan import FlowPlan, PipelinePlan
 from flows.runtime.tenants import tenants
+from flows.spec.pipelines import Idempotency
 from flows.spec.problems import did_you_mean
 from flows.state.contracts import StateStore
 from flows.state.letter_filter import LetterFilter
 from flows.state.letters import dead_letter
-from flows.state.records import DeadLetter
+from flows.state.records import DeadLetter, ReplayLink
 from flows.state.replay_outcomes import TRIGGER_REQUESTED
-from flows.state.replays import Replay
+from flows.state.triggers import Start, Started
 from transforms.executions import Ended, Executions
 from transforms.expressions import compile_jq
 
@@ -33,6 +33,12 @@ EVENT_SOURCE = "/penstock/trigger"
 
 DEFAULT_TYPE = "penstock.trigger"
 """Their `type` where neither the caller nor the pipeline's trigger names one."""
+
+KEY_TTL = float(Idempotency.model_fields["ttl"].default)
+"""Seconds that an idempotency key of a start is remembered, where the pipeline's `idempotency.ttl` says nothing."""
+
+LONGEST_KEY = 512
+"""Characters that such a key may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +53,34 @@ class Wish:
     """The event's partition key."""
     subject: str | None = None
     id: str | None = None
+    idempotency_key: str | None = None
+    """The same key again starts nothing: it is answered with what was started first."""
 
 
-def trigger(store: StateStore, plan: FlowPlan, wish: Wish, *, by: str) -> Replay:
-    """Have an event run through a pipeline; return the replay that does it.
+def trigger(store: StateStore, plan: FlowPlan, wish: Wish, *, by: str) -> Started:
+    """Have an event run through a pipeline; return the execution, and the replay that does it.
 
-    Raises FlowFileError `unknown_pipeline`, `trigger_no_source`, `trigger_type`.
+    Raises FlowFileError `unknown_pipeline`, `trigger_type`, `trigger_key`; RetryableError.
     """
     pipeline = _found(plan, wish)
-    letter = _letter(plan, pipeline, wish)
-    store.letters.add([letter])
-    return ask(store, Request(Selection(LetterFilter(flow=plan.name, ids=(letter.id,))), by=by))
+    executions = _executions(pipeline, wish)
+    letter = _letter(plan, pipeline, executions)
+    selection = Selection(LetterFilter(flow=plan.name, ids=(letter.id,)))
+
+    def execution_of(replay: int) -> str:
+        executions.runs[0] = ReplayLink(replay, letter.id).run_of(letter.id)
+        return executions.execution_id(0)
+
+    return store.triggers.start(
+        Start(
+            letter,
+            by,
+            selection.text(),
+            execution_of,
+            key=wish.idempotency_key,
+            ttl=KEY_TTL if pipeline.idempotency is None else pipeline.idempotency.ttl,
+        )
+    )
 
 
 def _found(plan: FlowPlan, wish: Wish) -> PipelinePlan:
@@ -69,11 +92,12 @@ def _found(plan: FlowPlan, wish: Wish) -> PipelinePlan:
             code="unknown_pipeline",
             hint=did_you_mean(wish.pipeline, known),
         )
-    if pipeline.source is None:
+    key = wish.idempotency_key
+    if key is not None and not 0 < len(key) <= LONGEST_KEY:
         raise FlowFileError(
-            f"pipeline {pipeline.name} has no source, and so no worker that could run it.",
-            code="trigger_no_source",
-            hint="Give its trigger a source: source.schedule, or source.http for calls.",
+            f"an idempotency key has 1 to {LONGEST_KEY} characters, and this one {len(key)}.",
+            code="trigger_key",
+            hint="Name what is asked for, such as order_20260215_abc123; without one, leave it out.",
         )
     glob = pipeline.event_type
     if glob is not None and not fnmatchcase(_type_of(pipeline, wish), glob):
@@ -92,8 +116,8 @@ def _type_of(pipeline: PipelinePlan, wish: Wish) -> str:
     return DEFAULT_TYPE if glob is None or set(glob) & set("*?[") else glob
 
 
-def _letter(plan: FlowPlan, pipeline: PipelinePlan, wish: Wish) -> DeadLetter:
-    """Return the entry that is replayed: the event, which has not been run."""
+def _executions(pipeline: PipelinePlan, wish: Wish) -> Executions:
+    """Return the event, as one that has not been run."""
     now = datetime.now(timezone.utc)
     at = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     seconds = datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
@@ -120,9 +144,13 @@ def _letter(plan: FlowPlan, pipeline: PipelinePlan, wish: Wish) -> DeadLetter:
         code=TRIGGER_REQUESTED,
         hint="`penstock dlq replays` says how far it is.",
     )
-    executions = Executions(
+    return Executions(
         Batch(1, columns, after={}), pipeline.name, ended={0: Ended("failed", None, asked)}
     )
+
+
+def _letter(plan: FlowPlan, pipeline: PipelinePlan, executions: Executions) -> DeadLetter:
+    """Return the entry that is replayed."""
     program = compile_jq(pipeline.tenant) if pipeline.tenant else None
     (tenant,) = tenants(program, executions, [0])
     letter = dead_letter(
@@ -130,8 +158,8 @@ def _letter(plan: FlowPlan, pipeline: PipelinePlan, wish: Wish) -> DeadLetter:
         0,
         flow=plan.name,
         flow_version=plan.version_hash,
-        source_module=pipeline.source or "",
+        source_module=pipeline.source,
         tenant=tenant,
-        now=seconds,
+        now=executions.events.column("timestamp")[0],
     )
     return replace(letter, attempts=0)

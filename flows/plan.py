@@ -15,6 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
+from flows.by_hand import BY_HAND, BY_HAND_TYPE
 from flows.spec.check import CheckedFlow, read_flow
 from flows.spec.configs import ModuleNode, StepNode
 from flows.spec.model import Archive, FlowFile, Log, check_state_url
@@ -123,10 +124,11 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class PipelinePlan:
-    """One pipeline. Those without a source are not started by `run`."""
+    """One pipeline."""
 
     name: str
-    source: str | None
+    source: str
+    """The source module that starts it, or what stands for one (`flows.by_hand`)."""
     schema: str | None
     """`name` or `name@version`; see FlowPlan.schemas."""
     event_type: str | None
@@ -147,6 +149,11 @@ class PipelinePlan:
     saga: Saga | None = None
     """None where it has none, or one that is not enabled."""
     idempotency: Idempotency | None = field(default=None, repr=False)
+
+    @property
+    def module(self) -> str | None:
+        """The source module that starts it; None: it is started by hand or over the API."""
+        return None if self.source == BY_HAND else self.source
 
     @property
     def retries(self) -> bool:
@@ -214,6 +221,11 @@ class SourcePlan:
     """For how long its events are kept, and how much of them; None: it has no archive."""
 
     @property
+    def is_module(self) -> bool:
+        """Whether the flow file has it; else it stands for the source of pipelines without one."""
+        return self.name != BY_HAND
+
+    @property
     def transactional_sink(self) -> str | None:
         """The sink whose transactions hold this source's positions; None without exactly_once."""
         for pipeline in self.pipelines:
@@ -266,7 +278,8 @@ class FlowPlan:
     server: Server = field(repr=False)
     log: Log
     sources: tuple[SourcePlan, ...] = field(repr=False)
-    """Every source module; `pipelines` is empty for one that nothing is triggered by."""
+    """Every source module, `pipelines` being empty for one that nothing is triggered by; then, where there
+    are pipelines without a source, what stands for theirs."""
     sinks: tuple[SinkPlan, ...] = field(repr=False)
     pipelines: tuple[PipelinePlan, ...] = field(repr=False)
     schemas: SubjectVersions = field(repr=False)
@@ -281,8 +294,13 @@ class FlowPlan:
         """Return the first flow file's folder."""
         return self.files[0].resolve().parent
 
+    @property
+    def source_modules(self) -> list[SourcePlan]:
+        """Return the sources that the flow file has."""
+        return [source for source in self.sources if source.is_module]
+
     def source(self, name: str) -> SourcePlan:
-        """Return the source module `name`. Raises KeyError."""
+        """Return the source `name`. Raises KeyError."""
         return {source.name: source for source in self.sources}[name]
 
     def sink(self, name: str) -> SinkPlan:
@@ -322,17 +340,20 @@ def load_flow(paths: Sequence[Path], environ: Mapping[str, str] = os.environ) ->
         history=_history(model),
         server=server,
         log=model.log,
-        sources=tuple(
-            SourcePlan(
-                module.name,
-                _type(module),
-                module.settings,
-                tuple(each for each in pipelines if each.source == module.name),
-                module.node.place,
-                archives.get(module.name),
-            )
-            for module in modules.values()
-            if module.is_source
+        sources=(
+            *(
+                SourcePlan(
+                    module.name,
+                    _type(module),
+                    module.settings,
+                    tuple(each for each in pipelines if each.source == module.name),
+                    module.node.place,
+                    archives.get(module.name),
+                )
+                for module in modules.values()
+                if module.is_source
+            ),
+            *_by_hand(pipelines),
         ),
         sinks=tuple(
             SinkPlan(module.name, _type(module), module.settings, module.node.place)
@@ -349,6 +370,12 @@ def load_flow(paths: Sequence[Path], environ: Mapping[str, str] = os.environ) ->
         secrets=flow.problems.secrets,
         unbuilt=tuple(find_not_built(flow)),
     )
+
+
+def _by_hand(pipelines: Sequence[PipelinePlan]) -> list[SourcePlan]:
+    """Return what stands for the source of pipelines without one, where there are such."""
+    found = tuple(each for each in pipelines if each.module is None)
+    return [SourcePlan(BY_HAND, BY_HAND_TYPE, None, found, found[0].place)] if found else []
 
 
 def _schemas(flow: CheckedFlow) -> tuple[SchemaPlan, ...]:
@@ -418,7 +445,7 @@ def _pipeline(flow: CheckedFlow, name: str, model: Pipeline) -> PipelinePlan:
     assert pipelines is not None  # noqa: S101 - it has this one
     return PipelinePlan(
         name=name,
-        source=trigger.source if trigger else None,
+        source=BY_HAND if trigger is None or trigger.source is None else trigger.source,
         schema=trigger.schema_ if trigger else None,
         event_type=trigger.event_type if trigger else None,
         when=trigger.when if trigger else None,

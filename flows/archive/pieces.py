@@ -16,7 +16,7 @@ from functools import cache
 from connectors.batch import Batch, Column, Maker, Position
 from connectors.contracts import Window
 from connectors.errors import FatalError, PermanentError
-from flows.state.archive_bodies import digest_of, events_of
+from flows.state.archive_bodies import Archived, Part, digest_of, events_of
 from flows.state.records import ArchiveChunk
 
 ARCHIVE_DAMAGED = "archive_damaged"
@@ -52,6 +52,8 @@ class Wanted:
     owns: Callable[[str], bool]
     event_type: str | None = None
     """A glob; chunks that have no event of such a type are left unread."""
+    last: int | None = None
+    """The last chunk that is read; None: whatever there is."""
 
     @property
     def since(self) -> float:
@@ -98,32 +100,48 @@ def check_position(position: Position) -> Position:
 
 def open_piece(chunk: ArchiveChunk, number: int, wanted: Wanted) -> Piece | None:
     """Return what is wanted of a chunk; None for nothing. Raises FatalError `archive_damaged`."""
-    batch = checked_events(chunk, number)
+    found = checked_events(chunk, number)
+    batch, parts = found.batch, found.parts
+    if wanted.last is not None:
+        parts = tuple(part for part in parts if part.id <= wanted.last)
     own = wanted.partitions(number, chunk.count, chunk.partitions)
+    if not parts or not own:
+        return None
     _keep_what_positions_make(batch)
-    chosen = _chosen(batch, chunk, number, wanted, own)
-    places: Column = [place(number, index) for index in chosen]
+    # In a chunk that others were put into, events keep the places that they had.
+    places = [place(part.id, index) for part in parts for index in range(part.count)]
+    times = batch.column("timestamp")
+    if None in times:
+        archived = [part.archived_at for part in parts for _ in range(part.count)]
+        times = [then if at is None else at for at, then in zip(times, archived, strict=False)]
+    inside = wanted.since <= chunk.first_time and chunk.last_time < wanted.until
+    chosen = _chosen(batch, places, None if inside else times, wanted, own)
     if len(chosen) < batch.size:
         batch = batch.pick(chosen)
+        places = [places[index] for index in chosen]
     batch.columns["position"] = places
     batch.weight = sum(map(len, filter(None, batch.column("raw"))))
-    after = dict.fromkeys(own, place(number, chunk.count - 1))
-    return Piece(batch, after) if own else None
+    return Piece(batch, dict.fromkeys(own, place(parts[-1].id, parts[-1].count - 1)))
 
 
-def checked_events(chunk: ArchiveChunk, number: int) -> Batch:
-    """Return a chunk's events. Raises FatalError `archive_damaged`, which names it."""
+def checked_events(chunk: ArchiveChunk, number: int) -> Archived:
+    """Return a chunk's events, and what it was put together of: itself, where it was not.
+
+    Raises FatalError `archive_damaged`, which names it.
+    """
     why = ""
     if digest_of(chunk) != chunk.digest:
         why = "its checksum is another"
     else:
         try:
-            batch = events_of(chunk.body)
-            if batch.size == chunk.count:
-                return batch
-            why = f"it has {batch.size} events instead of {chunk.count}"
+            found = events_of(chunk.body)
         except PermanentError as error:
             why = error.message
+        else:
+            parts = found.parts or (Part(number, chunk.count, chunk.archived_at),)
+            if found.batch.size == chunk.count == sum(part.count for part in parts):
+                return Archived(found.batch, parts)
+            why = f"it has {found.batch.size} events instead of {chunk.count}"
     raise FatalError(
         f"chunk {number} of the archive of {chunk.source} is damaged: {why}.",
         code=ARCHIVE_DAMAGED,
@@ -135,23 +153,24 @@ def checked_events(chunk: ArchiveChunk, number: int) -> Batch:
 
 
 def _chosen(
-    batch: Batch, chunk: ArchiveChunk, number: int, wanted: Wanted, own: Sequence[str]
+    batch: Batch,
+    places: Sequence[Position],
+    times: Sequence[float] | None,
+    wanted: Wanted,
+    own: Sequence[str],
 ) -> Sequence[int]:
-    """Return the indexes of the events that are wanted."""
+    """Return the indexes of the events that are wanted; `times` is None if all are in the window."""
     since, until = wanted.since, wanted.until
-    chosen: Sequence[int] = range(batch.size)
-    if chunk.first_time < since or chunk.last_time >= until:
-        times = batch.column("timestamp")
-        if None in times:
-            times = [chunk.archived_at if at is None else at for at in times]
-        chosen = [index for index, at in enumerate(times) if since <= at < until]
-    if len(own) < len(json.loads(chunk.partitions)):
-        mine, partitions = set(own), batch.column("partition")
+    chosen: Sequence[int] = range(len(places))
+    if times is not None:
+        chosen = [index for index in chosen if since <= times[index] < until]
+    partitions = batch.column("partition")
+    mine = set(own)
+    if any(name not in mine for name in set(partitions)):
         chosen = [index for index in chosen if partitions[index] in mine]
-    begun = {name: at for name in own if (at := wanted.positions.get(name, "")) >= place(number, 0)}
+    begun = {name: at for name in own if (at := wanted.positions.get(name, "")) >= places[0]}
     if begun:
-        partitions = batch.column("partition")
-        chosen = [k for k in chosen if place(number, k) > begun.get(partitions[k], "")]
+        chosen = [k for k in chosen if places[k] > begun.get(partitions[k], "")]
     return chosen
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from connectors.batch import Batch, Position
 from connectors.contracts import EndOfSource, Lag
-from connectors.errors import FatalError, PenstockError, RetryableError
+from connectors.errors import FatalError, PenstockError, RetryableError, defect
 from flows.archive.pieces import ARCHIVE_DAMAGED, Piece, Wanted, are_alike, joined, open_piece
 from flows.runtime.backoff import Backoff
 from flows.state.archive_queries import DAMAGED, GIVEN_UP, NOT_ARCHIVED, ChunkPlace
@@ -24,6 +25,10 @@ TOGETHER, TOGETHER_BYTES = 1000, 1 << 20
 """Events, and bytes of them, up to which small chunks are handed over together."""
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 5.0
+
+
+class _PutTogetherError(Exception):
+    """A chunk is part of another one since the page that names it was read."""
 
 
 class ArchiveReader:
@@ -43,7 +48,8 @@ class ArchiveReader:
         self._store = store
         self._flow = flow
         self._source = source
-        self._wanted = wanted
+        self._wanted = replace(wanted, last=last)
+        self._read = dict(wanted.positions)
         self._last = last
         self._gone = gone
         self._pieces: queue.Queue[Piece | PenstockError | None] = queue.Queue(AHEAD)
@@ -104,6 +110,8 @@ class ArchiveReader:
                     return
         except PenstockError as error:
             end = error
+        except Exception as error:  # noqa: BLE001 - a defect must stop the worker, not the thread alone
+            end = defect("reading an archive", error)
         finally:
             self._store.close()
         self._put(end)
@@ -133,16 +141,22 @@ class ArchiveReader:
             yield joined(waiting)
 
     def _each(self) -> Iterator[Piece]:
-        after = self._retrying(self._first) - 1
+        # What was put together since, has the last one's number: that may be behind the end.
+        after = min(self._retrying(self._first), self._last) - 1
         while after < self._last:
             page = self._retrying(lambda after=after: self._page(after))  # type: ignore[misc]
             if not page:
                 return
             for found in page:
-                piece = self._piece_of(found)
+                try:
+                    piece = self._piece_of(found)
+                except _PutTogetherError:
+                    self._wanted = replace(self._wanted, positions=dict(self._read))
+                    break
+                after = found.id
                 if piece is not None:
+                    self._read.update(piece.after)
                     yield piece
-            after = page[-1].id
 
     def _first(self) -> int:
         """Return the first chunk to read, once all up to the last are there to be seen."""
@@ -177,6 +191,10 @@ class ArchiveReader:
             return None
         chunk = self._retrying(lambda: self._store.chunk(found.id))
         if chunk is None:
+            if self._retrying(
+                lambda: self._store.was_put_together(self._flow, self._source, found.id)
+            ):
+                raise _PutTogetherError
             raise self._forgotten(found.id)
         try:
             return open_piece(chunk, found.id, wanted)

@@ -18,6 +18,7 @@ from flows.state.chunk_store import ChunkFilter, ChunkRow
 from flows.state.contracts import StateStore
 from flows.state.history import ChunkView, decode_chunk
 from flows.state.letters import execution_id
+from flows.state.traces import Traces
 from transforms.executions import Executions
 
 _PREFIX = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f-]{0,27})?")
@@ -45,7 +46,12 @@ def find_execution(store: StateStore, flow: str, id_prefix: str) -> Recorded:
             " list` shows them.",
         )
     shapes = Shapes(store, flow)
-    found = _found(store, flow, prefix, shapes)
+    traces = store.waiting.traces(flow, prefix)
+    found = _found(store, flow, prefix, shapes, traces)
+    if not found:
+        # It may have moved on from where it was to where it had not been.
+        traces = Traces()
+        found = _found(store, flow, prefix, shapes, traces)
     if not found:
         raise FlowFileError(
             f"there is no execution {prefix!r} in flow {flow}.",
@@ -60,14 +66,17 @@ def find_execution(store: StateStore, flow: str, id_prefix: str) -> Recorded:
             code="execution_ambiguous",
             hint="Give more of the id.",
         )
-    return _with_more(found[0], store, flow)
+    return _with_more(found[0], store, flow, traces)
 
 
-def _found(store: StateStore, flow: str, prefix: str, shapes: Shapes) -> list[Recorded]:
+def _found(
+    store: StateStore, flow: str, prefix: str, shapes: Shapes, traces: Traces
+) -> list[Recorded]:
     """Return what the prefix fits; more than `_SEVERAL` are not looked for."""
     found: dict[str, Recorded] = {}
-    for parked in store.waiting.find(flow, store.pipelines(flow), prefix, _SEVERAL + 1):
-        found[parked.place.id] = of_parked(parked, flow, shapes)
+    if traces.parked:
+        for parked in store.waiting.find(flow, store.pipelines(flow), prefix, _SEVERAL + 1):
+            found[parked.place.id] = of_parked(parked, flow, shapes)
     if prefix in found:
         return [found[prefix]]
     for row, view, place, execution in _in_history(store, flow, prefix):
@@ -78,7 +87,7 @@ def _found(store: StateStore, flow: str, prefix: str, shapes: Shapes) -> list[Re
             found[execution] = replace(recorded, executions=one, index=0)
         if execution == prefix or len(found) > _SEVERAL:
             return list(found.values())
-    for letter in store.dead_letter(flow, prefix):
+    for letter in store.dead_letter(flow, prefix) if traces.letters else ():
         if letter.id not in found:
             found[letter.id] = of_letter(letter, shapes)
     return list(found.values())
@@ -153,14 +162,16 @@ def alone(executions: Executions, index: int) -> Executions:
     )
 
 
-def _with_more(recorded: Recorded, store: StateStore, flow: str) -> Recorded:
+def _with_more(recorded: Recorded, store: StateStore, flow: str, traces: Traces) -> Recorded:
     """Return it with its dead letter's tries, and its saga, where it has such."""
-    letters = [each for each in store.dead_letter(flow, recorded.id) if each.id == recorded.id]
+    known = store.dead_letter(flow, recorded.id) if traces.letters else []
+    letters = [each for each in known if each.id == recorded.id]
     if letters and recorded.letter is None:
         recorded = replace(recorded, letter=letters[0].id)
         if not recorded.tries and recorded.status == "failed":
             recorded = replace(recorded, tries=json.loads(letters[0].tries))
-    recorded = replace(recorded, signals=store.signals.of(flow, recorded.id))
+    if traces.signals:
+        recorded = replace(recorded, signals=store.signals.of(flow, recorded.id))
     if recorded.status not in {"failed", "waiting", "paused"}:
         return recorded  # a saga that is done is forgotten
     sagas = [saga for at, saga in store.sagas.find(flow, recorded.id) if at == flow]

@@ -1,13 +1,13 @@
 """Executions as they are recorded, for those who watch: found by looking, so nothing is done for nobody.
 
 An execution is seen when its batch is settled, which is when it is recorded: whole, step by step. What
-was more than can be watched is counted.
+was more than can be watched is counted. (What runs just now is told by workers: flows.runtime.happenings.)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,16 +41,18 @@ class Following:
     _seen: dict[int, float] = field(default_factory=dict)
     _began: float | None = None
 
-    def look(self, store: StateStore) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+    def look(
+        self, store: StateStore, wanted: Collection[str] = ()
+    ) -> tuple[list[tuple[str, dict[str, Any]]], int]:
         """Return the events (type, data) since the last look, oldest first.
 
-        And how many executions were too many to be told of. The first look returns nothing: it
-        begins then.
+        And how many executions were too many to be told of; of those `wanted`, by id, it is told
+        first. The first look returns nothing: it begins then.
         """
         now = time.time()
         since = now - _LATE if self._began is None else min(self._began, now - _LATE)
-        wanted = ChunkFilter(self.flow, self.pipeline, since=since)
-        rows = [row for row in store.chunks.page(wanted, 1000) if row.id not in self._seen]
+        new = ChunkFilter(self.flow, self.pipeline, since=since)
+        rows = [row for row in store.chunks.page(new, 1000) if row.id not in self._seen]
         self._seen = {id_: at for id_, at in self._seen.items() if at >= since - _LATE}
         self._seen |= {row.id: row.recorded_at for row in rows}
         if self._began is None:
@@ -63,11 +65,13 @@ class Following:
         bodies = store.chunks.bodies([row.id for row in chosen]) if chosen else {}
         shapes = Shapes(store, self.flow)
         for row in chosen:
-            if row.id in bodies and left:
+            if row.id in bodies and (left or wanted):
                 found = list(self._executions(row, bodies[row.id], shapes))
-                for recorded in found[:left]:
+                found.sort(key=lambda each: each.id not in wanted)
+                first = sum(each.id in wanted for each in found)
+                for recorded in found[: max(left, first)]:
                     told += [_told(recorded, each) for each in _shown(recorded)]
-                count += max(0, len(found) - left)
+                count += max(0, len(found) - max(left, first))
                 left = max(0, left - len(found))
             else:
                 count += row.count

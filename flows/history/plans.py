@@ -6,7 +6,7 @@ and settings of the steps it went through, whatever the flow file says by now. S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError
 from transforms.registry import step_type
 
 if TYPE_CHECKING:
-    from flows.plan import FlowPlan, StepPlan
+    from flows.plan import FlowPlan, PipelinePlan, SinkPlan, StepPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +53,45 @@ class PipelineShape:
     tenant: str | None = None
     """jq for whose an event is."""
     steps: tuple[StepShape, ...] = ()
+    sinks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Sink module → where and how it publishes, as far as that is kept: `sink`, `topic`, `format`."""
 
 
 def flow_document(plan: FlowPlan) -> dict[str, Any]:
     """Return what is kept of a flow, JSON-able."""
+    return _document(plan, plan.pipelines)
+
+
+def pipeline_shape(plan: FlowPlan, pipeline: PipelinePlan) -> PipelineShape:
+    """Return a pipeline as it would be kept; it need not be one of the plan's own."""
+    found = shape_of(_document(plan, [pipeline]), pipeline.name)
+    assert found is not None  # noqa: S101 - it is the one pipeline of the document
+    return found
+
+
+def _document(plan: FlowPlan, pipelines: Iterable[PipelinePlan]) -> dict[str, Any]:
     types = {source.name: source.type for source in plan.sources}
     return {
         "pipelines": {
             pipeline.name: {
-                "source_type": types.get(pipeline.source or ""),
+                "source_type": types.get(pipeline.source),
                 "tenant": pipeline.tenant,
+                "partition_by": pipeline.partition_by,
                 "steps": [_step_document(step, plan.redact) for step in pipeline.steps],
             }
-            for pipeline in plan.pipelines
-        }
+            for pipeline in pipelines
+        },
+        "sinks": {sink.name: _sink_document(sink, plan.redact) for sink in plan.sinks},
     }
+
+
+def _sink_document(sink: SinkPlan, redact: Callable[[str], str]) -> dict[str, Any]:
+    found = {"sink": sink.name}
+    for name, setting in (("topic", "topic"), ("format", "publish_format"), ("format", "format")):
+        value = getattr(sink.settings, setting, None)
+        if isinstance(value, str):
+            found.setdefault(name, redact(value))
+    return found
 
 
 def shape_of(document: Any, pipeline: str) -> PipelineShape | None:
@@ -76,7 +100,8 @@ def shape_of(document: Any, pipeline: str) -> PipelineShape | None:
     if found is None:
         return None
     steps = tuple(map(_step, found["steps"]))
-    return PipelineShape(pipeline, found["source_type"], found["tenant"], steps)
+    sinks = document.get("sinks", {})  # which an older program has not kept
+    return PipelineShape(pipeline, found["source_type"], found["tenant"], steps, sinks)
 
 
 def _step_document(step: StepPlan, redact: Callable[[str], str]) -> dict[str, Any]:

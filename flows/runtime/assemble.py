@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from connectors.contracts import Opening, Reader, Sink, SinkOpening, Source
 from connectors.errors import FatalError
 from connectors.registry import connector_type
+from flows.by_hand import ByHand
 from flows.runtime.branch import Branch
 from flows.runtime.compensating import Compensation
 from flows.runtime.halt import Halt
+from flows.runtime.happenings import Happenings, PipelineHappenings
 from flows.runtime.ingest import Ingest
 from flows.runtime.parking import Parking
 from flows.runtime.runners import RunnerMaker
@@ -35,10 +37,13 @@ if TYPE_CHECKING:
     from flows.plan import FlowPlan, PipelinePlan, SourcePlan, StepPlan
     from flows.runtime.exchange import Marks
     from flows.runtime.key_keeping import PipelineKeys
+    from flows.runtime.spread import DueHere
 
 
 def make_source(plan: SourcePlan) -> Source:
-    """Return the source of a module, not yet connected."""
+    """Return the source of a module, or what stands for one, not yet connected."""
+    if not plan.is_module:
+        return ByHand()
     found = connector_type(plan.type)
     assert found is not None  # noqa: S101 - the plan was checked when it was loaded
     assert found.source is not None  # noqa: S101 - `run` refuses types without a factory
@@ -147,13 +152,16 @@ def assemble_branches(
     keys: Mapping[str, PipelineKeys] = MappingProxyType({}),
     relay: Callable[[StepPlan], Callable[[], None]] | None = None,
     signals: Signalling | None = None,
+    due: Mapping[str, DueHere] = MappingProxyType({}),
+    happenings: Happenings | None = None,
     make: Callable[[StepPlan, StepEnvironment], Step] = make_step,
 ) -> list[Branch]:
     """Return the branches of the source's pipelines, their steps made; `opened` closes them.
 
-    `marks`: pipeline → what this process has settled for others, in a cluster; `parkings`:
-    pipeline → what waits of it; `sagas`: pipeline → its sagas, of each that has them; `keys`: pipeline → who
-    keeps its idempotency keys; `signals`: what operators ask of executions; `relay`: database step → what wakes the relay of its outbox, without
+    `marks`: pipeline → how far this process has settled its share, in a cluster, and `due`: what is due here
+    of each that is spread; `parkings`: pipeline → what waits of it here; `sagas`: pipeline → its sagas, of each that has them; `keys`: pipeline → who
+    keeps its idempotency keys; `signals`: what operators ask of executions; `happenings`: what is told of steps while somebody watches;
+    `relay`: database step → what wakes the relay of its outbox, without
     which publish steps deliver to `sinks` themselves. `make` makes the steps; tests of a flow put others in the place of those that reach outside.
     """
     common: dict[str, dict[str, Any]] = {}
@@ -172,11 +180,20 @@ def assemble_branches(
             sagas=sagas.get(each.name),
             keys=keys.get(each.name),
             relay=relay,
-            signals=signals if each.name in parkings else None,
+            signals=None if _is_spread(each, marks) else signals,
+            spread=_is_spread(each, marks),
+            happenings=None if happenings is None else happenings.of(each, source.type),
         )
         for each in source.pipelines
     ]
-    return [replace(branch, marks=marks.get(branch.name)) for branch in branches]
+    return [
+        replace(branch, marks=marks.get(branch.name), due=due.get(branch.name))
+        for branch in branches
+    ]
+
+
+def _is_spread(pipeline: PipelinePlan, marks: Mapping[str, Marks]) -> bool:
+    return bool(pipeline.partition_by) and pipeline.name in marks
 
 
 def _branch(
@@ -195,10 +212,21 @@ def _branch(
     keys: PipelineKeys | None,
     relay: Callable[[StepPlan], Callable[[], None]] | None,
     signals: Signalling | None,
+    spread: bool,
+    happenings: PipelineHappenings | None,
 ) -> Branch:
     limit = None if pipeline.timeout is None else TimeLimit(pipeline.timeout)
     maker = RunnerMaker(
-        plan, pipeline.name, sinks, halt, opened, make, common=common, limit=limit, relay=relay
+        plan,
+        pipeline.name,
+        sinks,
+        halt,
+        opened,
+        make,
+        common=common,
+        limit=limit,
+        relay=relay,
+        happenings=happenings,
     )
     validator = _validator(plan, pipeline.schema) if pipeline.schema else None
     used = {name: sinks[name] for name in sinks_of(pipeline, relayed=relay is None)}
@@ -215,6 +243,7 @@ def _branch(
         validator,
         reads_data=_reads_data(source, pipeline, used),
         parking=parking,
+        spread=spread,
         mask=data_masker(plan.history.redact, REDACTED),
     )
     if signals is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flows.runtime.exchange import Marks
     from flows.runtime.idempotency import OncePerKey
     from flows.runtime.idempotent_steps import StepKeys
+    from flows.runtime.spread import DueHere
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Branch:
     settle: Settle
     partition_by: Program | None = None
     marks: Marks | None = None
-    """What this process has settled of what others sent it; only in a cluster."""
+    """How far this process has settled its share; only in a cluster."""
+    due: DueHere | None = None
+    """What waits in this process of a pipeline that is spread; only in a cluster."""
     once: OncePerKey | None = None
     """Only of a pipeline with idempotency."""
     step_keys: StepKeys | None = None
@@ -56,6 +59,14 @@ class Branch:
         for runner in self.steps:
             yield from runner.every()
 
+    def under_way(self) -> Iterator[StepRunner]:
+        """Yield the innermost steps and compensations that run just now; from any thread."""
+        for runner in self.steps:
+            yield from runner.under_way()
+        if self.compensation is not None:
+            for runner in self.compensation.runners:
+                yield from runner.under_way()
+
     def measures(self) -> PipelineMeasures:
         """Return a copy of what was measured so far."""
         tally = self.settle.tally
@@ -72,15 +83,39 @@ class Branch:
         """Take one part of a batch through steps and settle: the far side of an exchange.
 
         Our own part is settled with the source's position; one that was sent here, at once, and with it
-        what of our own has been settled since.
+        all that has been settled since. So is what goes on at a pulse.
         """
         marks = self.marks
         assert marks is not None  # noqa: S101 - only clusters exchange
+        if isinstance(part, bytes) and not part:  # a pulse
+            self._go_on()
+            return
         executions = marks.fresh(part) if isinstance(part, Executions) else marks.received(part)
         self.settle.tally.active = executions.events.size - len(executions.ended)
+        self.ingest.line_up(executions)
         self.each(executions)
         marks.passed(executions.events.after)
         if isinstance(part, Executions):
             self.settle(executions)
         else:
-            self.settle.durably(executions, marks.owner, marks.since_start)
+            self.settle.durably(executions)
+
+    def run_here(self, executions: Executions) -> None:
+        """Take what is not spread through steps and settle, in a cluster.
+
+        In one go: what another pipeline settles at once, between a step that publishes and settle, would be
+        stored with a length of their common file that has this one's lines in it.
+        """
+        self.each(executions)
+        if self.marks is not None:
+            self.marks.passed(executions.events.after)
+        self.settle(executions)
+
+    def _go_on(self) -> None:
+        """Run what waits here and is due; it is stored at once."""
+        executions = None if self.due is None else self.due.take()
+        if executions is None:
+            return
+        self.settle.tally.active = executions.events.size - len(executions.ended)
+        self.each(executions)
+        self.settle.durably(executions)

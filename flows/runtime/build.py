@@ -20,8 +20,8 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from connectors.batch import Batch
 from flows.runtime.branch import Branch
-from flows.runtime.exchange import Exchange, Splitter
-from flows.runtime.intake import Intake, IntakeSource
+from flows.runtime.exchange import PULSE, Exchange, Splitter
+from flows.runtime.intake import Intake, IntakeSource, Item
 from transforms.executions import Executions
 from transforms.expressions import Program
 
@@ -39,8 +39,8 @@ def build_dataflow(
 ) -> Dataflow:
     """Return the dataflow of source `name`; step ids are `<pipeline>/<step>`.
 
-    In a cluster every process builds the same graph; one without an `intake` only takes part in
-    the exchanges.
+    In a cluster every process builds the same graph, with one operator for all steps of a pipeline;
+    one without an `intake` only takes part in the exchanges.
     """
     flow = Dataflow(_id(name))
     part = f"{name}/{cluster.process if cluster else 0:04}"
@@ -49,7 +49,10 @@ def build_dataflow(
     for branch in branches:
         stream = _ingest(batches, branch)
         if cluster is not None and branch.partition_by is not None:
-            _exchange(stream, branch, branch.partition_by, cluster)
+            _exchange(batches, stream, branch, branch.partition_by, cluster)
+        elif cluster is not None:
+            name = f"{_id(branch.name)}/run"
+            ends.append(op.flat_map_batch(name, stream, _swallow(branch.run_here)))
         else:
             ends.append(_steps(stream, branch))
     if ends:
@@ -57,16 +60,16 @@ def build_dataflow(
     return flow
 
 
-def _ingest(batches: Stream[Batch | Executions], branch: Branch) -> Stream[Executions]:
+def _ingest(batches: Stream[Item], branch: Branch) -> Stream[Executions]:
     ingest, name, tally = branch.ingest, branch.name, branch.settle.tally
 
-    def begin(items: list[Batch | Executions]) -> list[Executions]:
-        if type(items[0]) is Executions:  # what was parked comes alone, and is one pipeline's
-            begun = [
-                item for item in items if isinstance(item, Executions) and item.pipeline == name
-            ]
-        else:
-            begun = [ingest(item) for item in items if isinstance(item, Batch)]
+    def begin(items: list[Item]) -> list[Executions]:
+        begun = []
+        for item in items:
+            if isinstance(item, Batch):
+                begun.append(ingest(item))
+            elif isinstance(item, Executions) and item.pipeline == name:  # what was parked
+                begun.append(item)
         tally.active = sum(each.events.size - len(each.ended) for each in begun)
         return begun
 
@@ -74,7 +77,11 @@ def _ingest(batches: Stream[Batch | Executions], branch: Branch) -> Stream[Execu
 
 
 def _exchange(
-    stream: Stream[Executions], branch: Branch, program: Program, cluster: Cluster
+    batches: Stream[Item],
+    stream: Stream[Executions],
+    branch: Branch,
+    program: Program,
+    cluster: Cluster,
 ) -> None:
     prefix = _id(branch.name)
     splitter = Splitter(
@@ -84,8 +91,14 @@ def _exchange(
     def split(items: list[Executions]) -> list[tuple[str, Executions | bytes]]:
         return [part for executions in items for part in splitter(executions)]
 
+    def pulses(items: list[Item]) -> list[tuple[str, Executions | bytes]]:
+        beats = sum(isinstance(item, bytes) for item in items)
+        return [(str(process), PULSE) for process in range(cluster.of)] if beats else []
+
     parts = op.flat_map_batch(f"{prefix}/split", stream, split)
-    op.output(f"{prefix}/exchange", parts, Exchange(cluster.process, branch.run))
+    beats = op.flat_map_batch(f"{prefix}/pulse", batches, pulses)
+    both = op.merge(f"{prefix}/parts", parts, beats)
+    op.output(f"{prefix}/exchange", both, Exchange(cluster.process, branch.run))
 
 
 def _steps(stream: Stream[Executions], branch: Branch) -> Stream[Any]:

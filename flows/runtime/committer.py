@@ -12,19 +12,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from connectors.batch import Batch, Position
+from connectors.batch import Batch, Position, is_of_another
 from connectors.contracts import Lag
 from connectors.errors import FatalError, PenstockError, RetryableError
 from connectors.failpoints import fail_point
+from connectors.threads import watched
 from flows.runtime.backoff import Backoff
 from flows.runtime.halt import Halt
 from flows.state.archive_bodies import HeldBatch, archive_chunk, hold
 from flows.state.contracts import StateStore
 from flows.state.records import Counts, Lease, Settlement
+
+if TYPE_CHECKING:  # it loads Bytewax, which `penstock test` has no use for
+    from flows.runtime.exchange import Marks
 
 OUTSTANDING_BATCHES, OUTSTANDING_EVENTS, OUTSTANDING_BYTES = 32, 2000, 16 << 20
 """What may wait for the transaction before the dataflow does: two full batches (one being written,
@@ -48,8 +53,10 @@ PATIENCE = 20.0
 class _Unit:
     settlements: list[Settlement]
     positions: dict[str, Position] = field(default_factory=dict)
-    owner: str | None = None
-    """Whose positions they are, when not the source's: see `flush`."""
+    marks: dict[str, dict[str, Position]] | None = None
+    """Owner → how far it has settled its share, of what another process checkpoints: see `flush`."""
+    gone_back: list[str] = field(default_factory=list)
+    """Source partitions whose marks mean nothing any more: see `checkpoint`."""
     transaction: str = ""
     layout: str = ""
     is_prepared: bool = False
@@ -85,12 +92,15 @@ class Committer:
         archive_prune_after: float = float("inf"),
         look: Callable[[StateStore], None] = lambda _store: None,
         tell: Callable[[Sequence[Settlement]], None] | None = None,
+        marks: Collection[Marks] = (),
+        begins: Mapping[str, Position] | None = None,
     ) -> None:
         """`tell` is called with what is stored, before any of it can be acknowledged.
 
         It may raise RetryableError, and is called again then. `prune` is called every so many seconds,
         a little later while there is always something to store, and after so many bytes of history or
-        of archived events.
+        of archived events. `marks`: of each pipeline of a cluster. `begins`: the checkpoint that the source
+        begins behind, where there are marks, these or others.
         """
         self._open_store = open_store
         self._lease = lease
@@ -104,6 +114,8 @@ class Committer:
         self._recorded = self._archived = 0
         self._look = look
         self._tell = tell
+        self._marks = marks
+        self._known = None if begins is None else dict(begins)
         self._open = _Unit([])
         self._queue: list[_Unit] = []
         self._prepared: _Unit | None = None
@@ -115,7 +127,11 @@ class Committer:
         self._closing = False
         self._last_commit = time.time()
         self._condition = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._thread = threading.Thread(
+            target=watched("storing what was settled", self._run, halt.fail),
+            name="committer",
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Start the thread."""
@@ -150,12 +166,13 @@ class Committer:
         """Add one pipeline's outcome of the batch in flight."""
         self._open.settlements.append(settlement)
 
-    def archive(self, batch: Batch) -> None:
+    def archive(self, batch: Batch, *, with_arrivals: bool = False) -> None:
         """Have the batch in flight archived, in the transaction that its checkpoint is stored in.
 
-        Its columns are made here; they are encoded on the committer's thread.
+        Its columns are made here; they are encoded on the committer's thread. `with_arrivals`: so are the
+        messages that the events arrived as.
         """
-        self._open.to_archive.append(hold(batch))
+        self._open.to_archive.append(hold(batch, with_arrivals=with_arrivals))
 
     def checkpoint(self, positions: Mapping[str, Position]) -> None:
         """Close the batch in flight: what was settled, and where the source stands after it.
@@ -165,12 +182,32 @@ class Committer:
         unit, self._open = self._open, _Unit([])
         self._ticket += 1
         unit.positions.update(positions)
+        if self._known is not None:
+            self._mark(unit, self._known)
         with self._condition:
             while self._is_full() and not self._halt.error:
                 self._condition.wait(0.1)
             self._queue.append(unit)
             self._events += unit.events
             self._condition.notify_all()
+            if unit.gone_back:
+                self._wait_for(unit)
+
+    def _mark(self, unit: _Unit, known: dict[str, Position]) -> None:
+        """Look whether the source has gone back on purpose: a topic, say, was made anew.
+
+        What marks say of its partition is of other events then, and would hide new ones. They are forgotten
+        before any process marks what comes next: `checkpoint` waits for it.
+        """
+        positions = unit.positions
+        unit.gone_back = [
+            each
+            for each, at in positions.items()
+            if at < known.get(each, "") or is_of_another(known.get(each, ""), at)
+        ]
+        known.update(positions)
+        for marks in self._marks:
+            marks.checkpointed(positions)
 
     def _is_full(self) -> bool:
         return (
@@ -179,24 +216,26 @@ class Committer:
             or sum(unit.weight for unit in self._queue) >= OUTSTANDING_BYTES
         )
 
-    def flush(self, owner: str, positions: Mapping[str, Position], pipeline: str) -> None:
-        """Store what was settled so far of a pipeline, and `positions` as `owner`'s, and wait for it.
+    def flush(self) -> None:
+        """Store what was settled so far, with the marks of each pipeline, and wait for it.
 
-        For a batch that another process will checkpoint; nothing of it is acknowledged here. What
-        other pipelines have settled stays for the checkpoint of the batch in flight: it would come
-        again without that. Returns early on a halt with an error.
+        For a batch that another process will checkpoint; nothing of it is acknowledged here. Of the batch in
+        flight, which is checkpointed later, it stores what has been settled of it: a sink's state is of all
+        pipelines that share it, so none of them may be stored without the others. Their marks tell what
+        comes again. Returns early on a halt with an error.
         """
-        settled = self._open.settlements
-        unit = _Unit(
-            [each for each in settled if each.pipeline == pipeline], dict(positions), owner
-        )
-        self._open.settlements = [each for each in settled if each.pipeline != pipeline]
+        marks = {each.owner: each.take() for each in self._marks if each.unsaved}
+        unit = _Unit(self._open.settlements, marks=marks)
+        self._open.settlements = []
         with self._condition:
             self._queue.append(unit)
             self._events += unit.events
             self._condition.notify_all()
-            while unit in self._queue and not self._halt.error:
-                self._condition.wait(0.1)
+            self._wait_for(unit)
+
+    def _wait_for(self, unit: _Unit) -> None:
+        while unit in self._queue and not self._halt.error:
+            self._condition.wait(0.1)
 
     def prepare(self, positions: Mapping[str, Position], transaction: str, layout: str) -> bool:
         """Keep what was settled so far as the outcome of a transaction about to be committed.
@@ -213,8 +252,7 @@ class Committer:
             self._queue.append(unit)
             self._events += unit.events
             self._condition.notify_all()
-            while unit in self._queue and not self._halt.error:
-                self._condition.wait(0.1)
+            self._wait_for(unit)
         return not self._halt.error
 
     def settle_prepared(self) -> None:
@@ -259,8 +297,6 @@ class Committer:
             store.release_lease(self._lease)
         except PenstockError as error:
             self._halt.fail(error)
-        except Exception as error:  # noqa: BLE001 - a defect must stop the worker, not the thread alone
-            self._halt.broke("storing what was settled", error)
         finally:
             store.close()
             with self._condition:
@@ -293,8 +329,8 @@ class Committer:
         return self._recorded >= self._prune_after or self._archived >= self._archive_prune_after
 
     def _commit(self, store: StateStore, units: list[_Unit]) -> None:
-        """Store units in order, as many in one transaction as have the same owner."""
-        for (owner, transaction, is_prepared), group in groupby(units, key=_kind):
+        """Store units in order, as many in one transaction as are of the same kind."""
+        for (is_flush, transaction, is_prepared), group in groupby(units, key=_kind):
             together = list(group)
             for unit in together:
                 if unit.to_archive:
@@ -302,15 +338,11 @@ class Committer:
             if transaction and not is_prepared:
                 self._prepare(store, together[0])
                 continue
-            settlements = [each for unit in together for each in unit.settlements]
-            positions: dict[str, Position] = {}
-            for unit in together:
-                positions.update(unit.positions)
-            self._store(store, owner, settlements, positions, transaction)
+            positions = self._store(store, together)
             with self._condition:
                 del self._queue[: len(together)]
                 self._events -= sum(unit.events for unit in together)
-                if owner is None:
+                if not is_flush:
                     self._stored += len(together)
                     self._durable.update(positions)
                 self._last_commit = time.time()
@@ -325,18 +357,28 @@ class Committer:
         unit.settlements[0].archived += chunks
         unit.to_archive = []
 
-    def _store(
-        self,
-        store: StateStore,
-        owner: str | None,
-        settlements: list[Settlement],
-        positions: dict[str, Position],
-        transaction: str,
-    ) -> None:
-        source, lags = owner or self._source, self._lags()
+    def _store(self, store: StateStore, together: list[_Unit]) -> dict[str, Position]:
+        """Store units of one kind; return where the source stands after them."""
+        settlements = [each for unit in together for each in unit.settlements]
+        positions: dict[str, Position] = {}
+        marks: dict[str, dict[str, Position]] = {}
+        gone_back: list[str] = []
+        for unit in together:
+            positions.update(unit.positions)
+            gone_back += unit.gone_back
+            for owner, marked in (unit.marks or {}).items():
+                marks.setdefault(owner, {}).update(marked)
+        lags = self._lags()
         self._retrying(
             lambda: store.commit(
-                self._lease, source, settlements, positions, lags, prepared=transaction
+                self._lease,
+                self._source,
+                settlements,
+                positions,
+                lags,
+                prepared=together[0].transaction,
+                marks=marks,
+                gone_back=gone_back,
             )
         )
         for settled in settlements:
@@ -346,6 +388,7 @@ class Committer:
         if self._tell is not None:
             self._tell_elsewhere(store, settlements, self._tell)
         fail_point("after_checkpoint_before_acknowledge")
+        return positions
 
     def _prepare(self, store: StateStore, unit: _Unit) -> None:
         self._retrying(
@@ -406,8 +449,8 @@ class Committer:
                 return
 
 
-def _kind(unit: _Unit) -> tuple[str | None, str, bool]:
-    return unit.owner, unit.transaction, unit.is_prepared
+def _kind(unit: _Unit) -> tuple[bool, str, bool]:
+    return unit.marks is not None, unit.transaction, unit.is_prepared
 
 
 def _is_over(draining_since: float | None) -> bool:

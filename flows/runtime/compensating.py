@@ -48,6 +48,7 @@ class Compensation:
         self._places = plan.places
         self._order = plan.compensations()
         self._undoes = [steps[compensation.name] for compensation in self._order]
+        self.runners = runners
         self._runners = {runner.name: runner for runner in runners}
         self._sagas = sagas
         self._halt = halt

@@ -164,6 +164,9 @@ class LetterCopying:
                     self._wake.clear()
         except PenstockError as error:
             self._halt.fail(error)
+        except Exception:
+            # The flow goes on, as it does while the sink is away; `status` says that copies don't.
+            log.exception("copies of dead letters have stopped", flow=self._flow, sink=self.sink)
         finally:
             if self._closing_since is None and not self._halt.error:
                 self._away = "a defect has stopped it; see the log"

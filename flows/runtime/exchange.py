@@ -11,20 +11,26 @@ batch follows batch, so their order is kept.
 
 A process settles what it was sent in a transaction of its own, before the source's position is
 stored. So that a crash between the two repeats nothing, it stores how far it has come in the same
-transaction (`Marks`), and leaves out what comes again. What a process keeps for itself needs none
-of that: it is settled together with the source's position.
+transaction (`Marks`), and leaves out what comes again; another number of processes leaves it out too
+(`settled_before.py`). What a process keeps for itself is settled together with the source's position,
+or with what it is sent before that: pipelines may share a sink, and its state is of all of them. So
+each pipeline of a cluster has marks, also one that is not spread.
+
+What waits, waits behind the exchange, in the process that its key belongs to. Only processes that
+read have an input, so those send a pulse through the exchange a few times a second: at each, a
+process goes on with what is due there (`spread.py`).
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
-from connectors.batch import Batch, Column, Position
+from connectors.batch import Batch, Column, Position, is_of_another
 from transforms.executions import Ended, Executions
 from transforms.expressions import Program
 
@@ -46,6 +52,14 @@ CARRIED = (
 )
 """The columns that cross; `data` is decoded again over there, where there is a core for it."""
 
+PULSE: Final = b""
+"""The part with which a process is told to go on with what is due there."""
+
+
+def share_of(value: object, of: int) -> int:
+    """Return which of so many processes has the executions with this value of `partition_by`."""
+    return crc32(str(value).encode()) % of
+
 
 class Splitter:
     """Splits a batch's executions by key, one part per process; `own` keeps those that ended."""
@@ -66,8 +80,7 @@ class Splitter:
             if index in errors:
                 executions.end(index, Ended("failed", None, errors[index]))
             else:
-                turn = crc32(str(value).encode()) % self._of
-                parts.setdefault(turn, []).append(index)
+                parts.setdefault(share_of(value, self._of), []).append(index)
         if executions.ended:
             parts[self._own] = sorted([*parts.get(self._own, []), *executions.ended])
         return [
@@ -108,32 +121,66 @@ def _picked(
     )
 
 
-class Marks:
-    """How far this process had settled its share of the keys, per source partition, at the start.
+class OpenMarks:
+    """How far a share had been settled before a crash, of the partitions where that comes again.
 
-    Valid only for the process's own share of the keys: its `owner` name in the state store has
-    the number of processes and the key's expression in it, so another share begins without marks.
     What comes again lies behind the source's checkpoint (`begins`). A source that begins before
     it has gone back on purpose, as one does whose topic was made anew: its positions mean other
-    events now, and the partition's mark means nothing any more.
+    events now, and the partition's mark means nothing any more. Where checkpoints say what the
+    partition is (`connectors.batch.is_of_another`), that tells it, whatever is read of it first.
+    """
+
+    def __init__(self, positions: Mapping[str, Position], begins: Mapping[str, Position]) -> None:
+        self._begins = {
+            partition: begin
+            for partition, begin in begins.items()
+            if not is_of_another(begin, positions.get(partition, ""))
+        }
+        self._marks = {
+            partition: at
+            for partition, at in positions.items()
+            if at > self._begins.get(partition, "")
+        }
+
+    def __bool__(self) -> bool:
+        return bool(self._marks)
+
+    def covering(self, partition: str, at: Position) -> Position | None:
+        """Return the mark if what is at `at` was settled before; a mark that it does not cover is forgotten."""
+        mark = self._marks.get(partition)
+        if mark is None or self._begins.get(partition, "") < at <= mark:
+            return mark
+        del self._marks[partition]
+        return None
+
+    def forget_others(self, after: Mapping[str, Position]) -> None:
+        """Forget the marks of partitions that were made anew."""
+        for partition, at in after.items():
+            if is_of_another(self._marks.get(partition, ""), at):
+                del self._marks[partition]
+
+
+class Marks:
+    """How far this process has settled its share of a pipeline's keys, per source partition.
+
+    Valid only for the process's own share of the keys: its `owner` name in the state store has
+    the number of processes and the key's expression in it (`settled_before.share_name`).
     """
 
     def __init__(
         self, owner: str, positions: Mapping[str, Position], begins: Mapping[str, Position]
     ) -> None:
         self.owner = owner
-        self.since_start: dict[str, Position] = {}
-        """Source partition → how far this process has settled its share since it started."""
-        self._begins = begins
-        self._positions = {
-            partition: at for partition, at in positions.items() if at > begins.get(partition, "")
-        }
+        self.unsaved: dict[str, Position] = {}
+        """Source partition → how far this process has settled its share, where that is not stored yet."""
+        self._before = OpenMarks(positions, begins)
 
     def received(self, part: bytes) -> Executions:
         """Return a part that another process sent, without what was settled here before."""
         # Our own process wrote it: the cluster's sockets are bound to 127.0.0.1.
         pipeline, columns, after, keys, started, meta = pickle.loads(part)  # noqa: S301
-        if self._positions:
+        if self._before:
+            self._before.forget_others(after)
             fresh = self._fresh(columns["partition"], columns["position"])
             columns = {name: [column[k] for k in fresh] for name, column in columns.items()}
             keys = None if keys is None else [keys[k] for k in fresh]
@@ -152,33 +199,41 @@ class Marks:
         That may be, where each process reads some of the partitions: what another sends is stored
         at once, and with it what of our own is in the same files.
         """
-        if not self._positions:
+        if not self._before:
             return own
         events = own.events
+        self._before.forget_others(events.after)
         chosen = self._fresh(events.column("partition"), events.column("position"))
         after = {partition: self._furthest(partition, at) for partition, at in events.after.items()}
         return _picked(own, chosen, events.columns, after)
 
     def passed(self, after: Mapping[str, Position]) -> None:
-        """Remember how far we are with what is settled next."""
-        self.since_start.update(after)
+        """Remember how far we are with what is settled next: no less far than before a crash."""
+        self._before.forget_others(after)
+        for partition, at in after.items():
+            self.unsaved[partition] = self._furthest(partition, at)
+
+    def take(self) -> dict[str, Position]:
+        """Return what is not stored yet, to be stored now."""
+        taken, self.unsaved = self.unsaved, {}
+        return taken
+
+    def checkpointed(self, partitions: Iterable[str]) -> None:
+        """Forget how far we are in these: what is stored next is stored behind their checkpoint."""
+        for partition in partitions:
+            self.unsaved.pop(partition, None)
 
     def _furthest(self, partition: str, at: Position) -> Position:
         """Return how far we are once a batch up to `at` is settled: a repeat is behind our mark."""
-        mark = self._positions.get(partition, "")
-        return mark if self._begins.get(partition, "") < at < mark else at
+        return self._before.covering(partition, at) or at
 
     def _fresh(self, partitions: Column, positions: Column) -> list[int]:
         """Return the places of what was not settled before; forget the marks that are passed."""
-        marks = self._positions
-        fresh = []
-        for place, (partition, at) in enumerate(zip(partitions, positions, strict=True)):
-            mark = marks.get(partition)
-            if mark is not None and self._begins.get(partition, "") < at <= mark:
-                continue
-            marks.pop(partition, None)
-            fresh.append(place)
-        return fresh
+        return [
+            place
+            for place, (partition, at) in enumerate(zip(partitions, positions, strict=True))
+            if self._before.covering(partition, at) is None
+        ]
 
 
 class Exchange(FixedPartitionedSink[Any, None]):

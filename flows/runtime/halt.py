@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import traceback
-from pathlib import Path
 
-from connectors.errors import FatalError, PenstockError
+from connectors.errors import PenstockError
 
 
 class Halt:
@@ -33,18 +31,6 @@ class Halt:
             if self._error is None:
                 self._error = error
         self._asked.set()
-
-    def broke(self, part: str, error: Exception) -> None:
-        """Stop at once because of a defect in `part`: its thread ends, and must not end alone."""
-        frames = traceback.extract_tb(error.__traceback__)[-3:]
-        where = ", ".join(f"{Path(each.filename).name}:{each.lineno}" for each in frames)
-        self.fail(
-            FatalError(
-                f"{part} broke: {type(error).__name__}: {error} ({where}).",
-                code="internal_error",
-                hint="This is a defect; please report it. What was not settled comes again.",
-            )
-        )
 
     @property
     def error(self) -> PenstockError | None:

@@ -18,6 +18,7 @@ from transforms.expressions import Program, compile_jq
 if TYPE_CHECKING:
     from flows.plan import PipelinePlan
     from flows.runtime.parking import Parking
+    from flows.runtime.settled_before import SettledBefore
 
 _NOT_TRIGGERED = Ended("not_triggered")
 _PARKED, _BEHIND = Ended("parked"), Wait(0)
@@ -38,7 +39,9 @@ class Ingest:
         reads_data: bool,
         parking: Parking,
         mask: Callable[[Any], Any] | None = None,
+        spread: bool = False,
     ) -> None:
+        """`spread`: executions go on in other processes, and are lined up there: see `line_up`."""
         self._pipeline = plan.name
         self._flow = flow
         self._validator = validator
@@ -53,16 +56,26 @@ class Ingest:
         self._order = plan.order
         self._parks = plan.parks
         self._parking = parking
+        self._spread = spread
         self.run = ""
         """Part of its executions' ids: which job they are of; "" for live ones."""
+        self.settled_before: SettledBefore | None = None
+        """What a cluster had settled before a crash, and comes again."""
 
     def __call__(self, batch: Batch) -> Executions:
         """Return the executions; what goes no further is in their `ended` already."""
         executions = self._admitted(batch)
+        if self.settled_before:
+            self.settled_before(executions)
+        if not self._spread:
+            self.line_up(executions)
+        return executions
+
+    def line_up(self, executions: Executions) -> None:
+        """Say what order is kept by, and park what comes behind an execution that waits here."""
         if self._parks or len(self._parking):
             self.keep_lanes(executions)
             self._hold_back(executions)
-        return executions
 
     def replayed(self, batch: Batch) -> Executions:
         """Return the executions of dead letters' events; none waits behind another yet."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Literal
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
@@ -19,10 +19,12 @@ from connectors.batch import Batch, Position
 from connectors.contracts import EndOfSource, Reader
 from connectors.errors import PenstockError, RetryableError
 from flows.runtime.committer import Committer
+from flows.runtime.exchange import PULSE
 from flows.runtime.halt import Halt
 from flows.runtime.replaying import Replaying
 from flows.runtime.resuming import Resumer
 from flows.runtime.signals import Signalling
+from flows.runtime.spread import PULSE_EVERY, WaitingElsewhere
 from flows.runtime.transactions import TransactionRun
 from transforms.executions import Executions
 
@@ -33,12 +35,15 @@ per event grows again, since a batch no longer fits the caches."""
 POLL = 0.1
 """Seconds that an idle intake waits for a first event before it looks at its other duties."""
 
-
 SHARED_POLL = timedelta(milliseconds=2)
 """Between looks of an intake whose thread also does other processes' share of the work."""
 
 
-class Intake(StatefulSourcePartition["Batch | Executions", None]):
+Item = Batch | Executions | bytes
+"""What an intake hands over: new events, what was parked, or a pulse for the processes of a cluster."""
+
+
+class Intake(StatefulSourcePartition["Item", None]):
     """One reader, read batch by batch; see the module's text for the order of things."""
 
     def __init__(
@@ -52,12 +57,14 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         only_replays: bool = False,
         transactions: TransactionRun | None = None,
         signals: Signalling | None = None,
+        elsewhere: WaitingElsewhere | None = None,
         shares_thread: bool = False,
-        archives: bool = False,
+        archives: Literal["", "events", "messages"] = "",
     ) -> None:
         """`only_replays`: it ends when no replay, retried saga or signal waits any more, whatever else does.
 
-        `archives`: new events are archived together with their checkpoint.
+        `archives`: new events are archived together with their checkpoint; "messages": with what they
+        arrived as. `elsewhere`: what waits of pipelines that are spread over a cluster.
         """
         self._reader = reader
         self._committer = committer
@@ -72,14 +79,15 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         self._at_end = False
         self.status = ""
         """What it waits for, or ""; read by the reporter."""
-        self._timeout = 0.0 if shares_thread else POLL
+        self._elsewhere = elsewhere
+        self._timeout = 0.0 if shares_thread else POLL if elsewhere is None else PULSE_EVERY
         self._idle = False
         self._archives = archives
         self._to_archive: Batch | None = None
         self._emitted: dict[str, Position] | None = None
         self._sealed: dict[str, Position] | None = None
 
-    def next_batch(self) -> list[Batch | Executions]:
+    def next_batch(self) -> list[Item]:
         """Checkpoint what is through, acknowledge what is durable, hand over what has come."""
         halt = self._halt
         if halt.error:
@@ -87,6 +95,9 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         self.finish_epoch()
         if halt.asked():
             raise StopIteration
+        if self._elsewhere is not None and self._elsewhere.is_due():
+            # An epoch of its own: what goes on is stored at once, and nothing of a batch is open now.
+            return [PULSE]
         # Asked once: what comes in the meantime must not be parked within an open transaction.
         replays = self._replaying is not None and self._replaying.have_come()
         asked = self._signals is not None and self._signals.have_come()
@@ -114,7 +125,9 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
                         raise StopIteration
                     return []
             elif self._must_wait():
-                halt.wait(POLL / 2)
+                self._idle = True
+                if self._timeout:
+                    halt.wait(POLL / 2)
                 return []
             else:
                 batch = self._reader.poll(BATCH, self._timeout)
@@ -130,6 +143,8 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         if batch is None:
             return []
         self._emit(batch.after, batch)
+        if self._elsewhere is not None:
+            self._elsewhere.read(batch.size)
         if self._archives and batch.size:
             self._to_archive = batch
         return [batch] if batch.size else []
@@ -144,7 +159,7 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         """Return parked executions that are due, in turns with new events."""
         resumer = self._resumer
         if resumer is None or not resumer.waiting():
-            self.status = ""
+            self.status = "" if self._elsewhere is None else self._elsewhere.full()
             return None
         if self._resumed_last and not self._at_end and not resumer.full():
             self._resumed_last = False
@@ -154,7 +169,7 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         except RetryableError as error:  # as the committer does, wait for the state store
             self.status = f"state store: {error.message}"
             return None
-        self.status = resumer.full()
+        self.status = self._full()
         self._resumed_last = resumed is not None
         return resumed
 
@@ -164,7 +179,12 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
             if not self._is_unfinished():
                 raise EndOfSource
             return True
-        return self._resumer is not None and bool(self._resumer.full())
+        return bool(self._full())
+
+    def _full(self) -> str:
+        """Return why no new event may be read just now; "" when it may."""
+        why = "" if self._resumer is None else self._resumer.full()
+        return why or ("" if self._elsewhere is None else self._elsewhere.full())
 
     def _is_unfinished(self) -> bool:
         """Whether something waits that must be through before the end."""
@@ -174,7 +194,9 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
             if self._signals is not None and self._signals.unfinished():
                 return True
             return self._replaying is not None and self._replaying.unfinished()
-        return self._resumer is not None and self._resumer.unfinished()
+        if self._resumer is not None and self._resumer.unfinished():
+            return True
+        return self._elsewhere is not None and self._elsewhere.unfinished()
 
     def next_awake(self) -> datetime | None:
         """Return when to ask again: at once, or shortly where waiting would hold up an exchange."""
@@ -191,7 +213,8 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
         """Checkpoint the sealed epoch and acknowledge what the committer has made durable."""
         if self._sealed is not None:
             if self._to_archive is not None:
-                self._committer.archive(self._to_archive)
+                messages = self._archives == "messages"
+                self._committer.archive(self._to_archive, with_arrivals=messages)
                 self._to_archive = None
             if self._transactions is None:
                 self._committer.checkpoint(self._sealed)
@@ -219,7 +242,7 @@ class Intake(StatefulSourcePartition["Batch | Executions", None]):
             self._reader.acknowledge(durable)
 
 
-class IntakeSource(FixedPartitionedSource["Batch | Executions", None]):
+class IntakeSource(FixedPartitionedSource["Item", None]):
     """Bytewax's source: one partition, which is the shard's intake, or none."""
 
     def __init__(self, intake: Intake | None, name: str) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from connectors.errors import FatalError, PenstockError
+from connectors.threads import watched
 from flows.runtime.halt import Halt
 from flows.runtime.waiting_for_store import until_it_answers
 from flows.state.idempotency import KeyStore
@@ -97,7 +98,11 @@ class KeyKeeper:
 
     def _prolong_from_now_on(self) -> None:
         if self._thread is None and self._held:
-            self._thread = threading.Thread(target=self._prolong, name="key-leases", daemon=True)
+            self._thread = threading.Thread(
+                target=watched("prolonging keys", self._prolong, self._halt.fail),
+                name="key-leases",
+                daemon=True,
+            )
             self._thread.start()
 
     def _prolong(self) -> None:

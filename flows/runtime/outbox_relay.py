@@ -22,6 +22,7 @@ import structlog
 from connectors.contracts import Attribute, Outgoing, Sink
 from connectors.errors import FatalError, PenstockError, RetryableError
 from connectors.failpoints import fail_point
+from connectors.threads import watched
 from flows.runtime.backoff import Backoff
 from flows.runtime.halt import Halt
 from flows.runtime.outbox_letters import OutboxLetters, Refused
@@ -92,7 +93,11 @@ class OutboxRelay:
         self._closing = threading.Event()
         self._drained = threading.Event()
         self._drains = False
-        self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
+        self._thread = threading.Thread(
+            target=watched("the relay of an outbox", self._run, halt.fail),
+            name="outbox-relay",
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Begin to publish."""
@@ -144,8 +149,6 @@ class OutboxRelay:
                     self._tell()
                     if not moved:
                         self._idle()
-        except Exception as error:  # noqa: BLE001 - a defect must stop the worker, not the thread alone
-            self._halt.broke("the relay of an outbox", error)
         finally:
             self._disconnect()
             self._letters.close()

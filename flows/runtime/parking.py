@@ -67,6 +67,10 @@ class Parking:
         self._running.discard(place.id)
         self._add(place)
 
+    def all_stored(self) -> None:
+        """Let all go on that is due: what was told so far is durable, whatever its ticket."""
+        self._stored_with.clear()
+
     def _add(self, place: ParkedPlace) -> None:
         known = place.id in self._places
         self._places[place.id] = place

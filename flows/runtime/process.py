@@ -6,6 +6,7 @@ through a pipe, has no use for. So rich is hidden before anything is imported.
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
@@ -15,6 +16,9 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sys.modules["rich"] = None  # type: ignore[assignment]  # importing it raises ImportError now
+    gc.set_threshold(100_000, 10, 10)  # what is imported stays
     from flows.runtime.worker import main
 
-    sys.exit(main(sys.argv[1]))
+    code = main(sys.argv[1])
+    gc.freeze()  # nobody needs the garbage of a process at its end
+    sys.exit(code)

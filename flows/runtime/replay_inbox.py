@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from connectors.errors import PenstockError, RetryableError
+from connectors.threads import watched
 from flows.plan import PipelinePlan
 from flows.runtime.halt import Halt
 from flows.state.contracts import StateStore
@@ -86,7 +87,11 @@ class ReplayInbox:
         self._closing = False
         self.is_empty = False
         """Whether the last look found nothing, also nothing that is held back by a rate."""
-        self._thread = threading.Thread(target=self._run, name="replays", daemon=True)
+        self._thread = threading.Thread(
+            target=watched("the inbox of replays", self._run, halt.fail),
+            name="replays",
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Start the thread."""
@@ -137,8 +142,6 @@ class ReplayInbox:
                 self._wake.clear()
         except PenstockError as error:
             self._halt.fail(error)
-        except Exception as error:  # noqa: BLE001 - a defect must stop the worker, not the thread alone
-            self._halt.broke("the inbox of replays", error)
         finally:
             if store is not None:
                 store.close()

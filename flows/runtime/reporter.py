@@ -8,18 +8,28 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from connectors.contracts import Reader
+from connectors.contracts import Reader, SlotReading
 from connectors.errors import PenstockError
+from connectors.threads import watched
 from flows.runtime.branch import Branch
 from flows.runtime.committer import Committer
 from flows.runtime.copying import LetterCopying
 from flows.runtime.depths import DeadLetterDepths
 from flows.runtime.halt import Halt
+from flows.runtime.happenings import Happenings
 from flows.runtime.intake import Intake
 from flows.runtime.measures import Measures
 from flows.runtime.outboxes import Outboxes
-from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report, State
+from flows.runtime.reports import (
+    ErrorReport,
+    Failure,
+    PipelineCounts,
+    Report,
+    State,
+    encode_happenings,
+)
 from flows.runtime.resources import cpu_seconds, resident_bytes
+from flows.runtime.under_way import UnderWay, under_way
 
 REPORT_EVERY = 0.5
 """Seconds."""
@@ -28,7 +38,10 @@ REPORT_EVERY = 0.5
 class Reporter:
     """Tells the supervisor how things are, on a thread of its own: also when all else waits."""
 
-    def __init__(self, fd: int, halt: Halt) -> None:
+    def __init__(self, fd: int, halt: Halt, is_watched: Callable[[], bool] = lambda: False) -> None:
+        """`is_watched`: whether somebody wants to see what steps do just now."""
+        self.happenings = Happenings()
+        self._is_watched = is_watched
         self.state: State = "starting"
         self.status = ""
         self.redact: Callable[[str], str] = str
@@ -36,6 +49,7 @@ class Reporter:
         self._fd = fd
         self._halt = halt
         self._reader: Reader | None = None
+        self._slots: SlotReading | None = None
         self._intake: Intake | None = None
         self._committer: Committer | None = None
         self._branches: list[Branch] = []
@@ -46,8 +60,11 @@ class Reporter:
         self._outboxes: Outboxes | None = None
         self._copying: Sequence[LetterCopying] = ()
         self._wake = threading.Event()
+        self.happenings.wake = self._wake.set
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+        self._thread = threading.Thread(
+            target=watched("reporting", self._run, halt.fail), name="reporter", daemon=True
+        )
         self._thread.start()
 
     def watch(
@@ -68,6 +85,7 @@ class Reporter:
         self._outboxes = outboxes
         self._source = source
         self._reader, self._intake = reader, intake
+        self._slots = reader if isinstance(reader, SlotReading) else None
         self._committer, self._branches = committer, branches
         self.state = "running"
 
@@ -82,11 +100,21 @@ class Reporter:
     def _run(self) -> None:
         while not self._closed:
             self._send(None)
-            self._wake.wait(REPORT_EVERY)
+            due = time.monotonic() + REPORT_EVERY
+            if self.happenings.on != self._is_watched():
+                self.happenings.turn(on=not self.happenings.on)
+            while not self._closed and (left := due - time.monotonic()) > 0:
+                self._wake.wait(left)
+                self._wake.clear()
+                self._write(encode_happenings(self.happenings.take()))
 
     def _send(self, error: PenstockError | None) -> None:
+        self._write(self._report(error).encode())
+
+    def _write(self, line: bytes) -> None:
         try:
-            os.write(self._fd, self._report(error).encode())
+            while line:
+                line = line[os.write(self._fd, line) :]
         except BrokenPipeError:
             self._halt.ask()  # the supervisor is gone: drain
 
@@ -99,9 +127,6 @@ class Reporter:
         parked: dict[str, int] = {}
         active: dict[str, int] = {}
         measures = Measures(cpu_seconds=cpu_seconds())
-        waits = [self.status]
-        if self._intake is not None:
-            waits += [self._intake.status, self._intake.transaction_status]
         for branch in self._branches:
             tally = branch.settle.tally
             counts[branch.name] = PipelineCounts(
@@ -122,22 +147,10 @@ class Reporter:
             parked[branch.name] = len(branch.settle.parking)
             active[branch.name] = tally.active
             measures.pipelines[branch.name] = branch.measures()
-            waits.extend(runner.status for runner in branch.steps)
-            if branch.compensation is not None:
-                waits.append(branch.compensation.status)
-            waits.extend(each.status for each in (branch.once, branch.step_keys) if each)
-        waits.extend(copying.status for copying in self._copying)
-        if self._committer is not None:
-            waits.append(self._committer.status)
-        if self._reader is not None:
-            waits.append(self._reader.status())
-        outbox: dict[str, int] = {}
-        if self._outboxes is not None:
-            waits.append(self._outboxes.status)
-            outbox = self._outboxes.depths()
+        outbox = {} if self._outboxes is None else self._outboxes.depths()
         return Report(
             state=state,
-            status=self.redact("; ".join(wait for wait in waits if wait)),
+            status=self.waits_for(),
             pipelines=counts,
             parked=parked,
             dead_letters=self._depths.found if self._depths is not None else {},
@@ -148,9 +161,35 @@ class Reporter:
             connectors=self._connectors(),
             active=active,
             stalled=self._stalled(any(active.values())),
+            slots=dict(self._slots.slots()) if self._slots is not None else {},
             memory=resident_bytes(),
             measures=measures,
         )
+
+    def waits_for(self) -> str:
+        """Return what the worker waits for, or ""; from any thread."""
+        waits = [self.status]
+        if self.state == "starting" and self._halt.asked():
+            waits.append("it had not started yet")
+        if self._intake is not None:
+            waits += [self._intake.status, self._intake.transaction_status]
+        for branch in self._branches:
+            waits.extend(runner.status for runner in branch.steps)
+            if branch.compensation is not None:
+                waits.append(branch.compensation.status)
+            waits.extend(each.status for each in (branch.once, branch.step_keys) if each)
+        waits.extend(copying.status for copying in self._copying)
+        if self._committer is not None:
+            waits.append(self._committer.status)
+        if self._reader is not None:
+            waits.append(self._reader.status())
+        if self._outboxes is not None:
+            waits.append(self._outboxes.status)
+        return self.redact("; ".join(wait for wait in waits if wait))
+
+    def under_way(self) -> list[UnderWay]:
+        """Return the steps that run just now; from any thread."""
+        return under_way(self._branches)
 
     def _connectors(self) -> dict[str, str]:
         """Return what the source, each sink and each step with a circuit breaker wait for."""

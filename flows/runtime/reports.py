@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import orjson
 
-from connectors.contracts import Lag
+from connectors.contracts import Lag, SlotHealth
+from flows.runtime.happenings import Happening
 from flows.runtime.measures import Measures
 
 State = Literal["starting", "standby", "running", "draining", "stopped"]
@@ -79,6 +80,8 @@ class Report:
     """Pipeline → executions of the batch that is in its steps."""
     stalled: float = 0.0
     """Seconds since the last checkpoint while something waits for one; else 0."""
+    slots: dict[str, SlotHealth] = field(default_factory=dict)
+    """Source partition → how its replication slot is, for sources that read such."""
     memory: int | None = None
     """Bytes that the process holds; None where the system doesn't tell."""
     measures: Measures = field(default_factory=Measures)
@@ -105,9 +108,25 @@ class Report:
             connectors=data["connectors"],
             active=data["active"],
             stalled=data["stalled"],
+            slots={k: SlotHealth(**v) for k, v in data["slots"].items()},
             memory=data["memory"],
             measures=Measures.decode(data["measures"]),
         )
+
+
+_HAPPENED = b'{"happened":'
+
+
+def encode_happenings(found: Sequence[Happening]) -> bytes:
+    """Return as one line what happened, told between two reports; b"" where nothing did."""
+    return _HAPPENED + orjson.dumps(found) + b"}\n" if found else b""
+
+
+def decode_happenings(line: bytes) -> list[Happening] | None:
+    """Return what happened; None for a line that is a report. Raises ValueError for a torn one."""
+    if not line.startswith(_HAPPENED):
+        return None
+    return [(kind, about) for kind, about in orjson.loads(line)["happened"]]
 
 
 def sum_lags(lags: Iterable[Lag]) -> Lag:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from flows.archive.compacting import compact
 from flows.spec.pipelines import DeadLetters
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ COPIES_FORGOTTEN: Final = "dead_letter_copies_forgotten"
 
 
 def pruner(plan: FlowPlan) -> Callable[[StateStore], None]:
-    """Return a function that deletes dead letters, their copies, history and archived events past their retention."""
+    """Return a function that deletes dead letters, their copies, history and archived events past their retention.
+
+    Of what is left of archives, it puts small chunks together.
+    """
 
     def prune(store: StateStore) -> None:
         now = time.time()
@@ -43,6 +47,13 @@ def pruner(plan: FlowPlan) -> Callable[[StateStore], None]:
                     source.name,
                     before=now - source.archive.retention if source.archive.retention else None,
                     max_bytes=source.archive.max_size,
+                )
+                compact(
+                    store.archive,
+                    plan.name,
+                    source.name,
+                    retention=source.archive.retention,
+                    now=now,
                 )
         _forget_copies(plan, store, now)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from connectors.batch import Batch, Change, Column
 from connectors.cloudevents import decode_structured, split_structured
+from connectors.enveloping import epoch_seconds
 from connectors.errors import PermanentError
 from flows.state.records import DeadLetter
 
@@ -19,8 +18,6 @@ _NOT_EXTENSIONS = {*_CONTEXT, "specversion", "data_base64"}
 
 _NOTHING_KEPT = frozenset({"row_undecodable"})
 """Codes of errors of a source that could read nothing of an event: without an edit it fails again."""
-
-_FRACTION = re.compile(r"\.(\d+)")
 
 
 def revived(letters: Sequence[DeadLetter], edited: Sequence[str | None]) -> Batch:
@@ -84,7 +81,7 @@ def _row(letter: DeadLetter, edit: str | None) -> tuple[dict[str, Any], Permanen
         "key": letter.key if letter.key is not None else attributes.get("partitionkey"),
         "partition": letter.partition,
         "position": letter.position,
-        "timestamp": _seconds(row["time"], letter.first_failed_at),
+        "timestamp": epoch_seconds(str(row["time"]), letter.first_failed_at),
         "extensions": {k: v for k, v in attributes.items() if k not in _NOT_EXTENSIONS},
         "change": change,
         "wire": letter.wire,
@@ -113,16 +110,3 @@ def _as_it_was(letter: DeadLetter) -> PermanentError:
         hint=letter.error_hint,
         **json.loads(letter.context),
     )
-
-
-def _seconds(time: Any, fallback: float) -> float:
-    """Return an RFC 3339 time in seconds since the epoch."""
-    text = str(time)
-    text = text[:-1] + "+00:00" if text[-1:] in {"Z", "z"} else text
-    # Python 3.10 reads fractions of three or six digits only.
-    text = _FRACTION.sub(lambda match: "." + match[1][:6].ljust(6, "0"), text)
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return fallback
-    return (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectors.contracts import Sink, SinkOpening
 from flows.runtime.halt import Halt
+from flows.runtime.happenings import PipelineHappenings
 from flows.runtime.late_sink import LateSink
 from flows.runtime.signals import Boundary
 from flows.runtime.sinks import evaluator, make_sink, renderer
@@ -47,6 +48,8 @@ class RunnerMaker:
     limit: TimeLimit | None = None
     signals: Boundary | None = None
     """What operators' signals do to executions between two steps."""
+    happenings: PipelineHappenings | None = None
+    """What its steps tell of while somebody watches."""
     common: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Step module → what the steps of this worker that use it have in common."""
     relay: Callable[[StepPlan], Callable[[], None]] | None = None
@@ -79,7 +82,7 @@ class RunnerMaker:
     ) -> list[StepRunner]:
         """Return runners of what undoes the pipeline's `steps`: each reads all their outputs."""
         readable = tuple(dict.fromkeys(name for runner in steps for name in runner.outputs))
-        plain = replace(self, around=_nothing, limit=None, signals=None)
+        plain = replace(self, around=_nothing, limit=None, signals=None, happenings=None)
         return [plain.runner(each, {}, readable) for each in pipeline.compensations()]
 
     def runner(
@@ -132,6 +135,7 @@ class RunnerMaker:
             limit=None if environment.relayed else self.limit,
             redact=self.plan.redact,
             signals=None if step.within or environment.relayed else self.signals,
+            happenings=None if step.within or environment.relayed else self.happenings,
         )
 
     def _late(self, name: str) -> Sink:

@@ -228,7 +228,7 @@ class Sagas:
         saga = executions.sagas[index] = Saga(
             id=executions.execution_id(index) if before is None else before.place.id,
             pipeline=executions.pipeline,
-            source=self._plan.source or "",
+            source=self._plan.source,
             partition=batch.column("partition")[index] or "",
             lane=None if executions.lanes is None else executions.lanes[index],
             event_id=batch.column("id")[index] or "",

@@ -10,7 +10,7 @@ from operator import itemgetter
 from random import Random
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from connectors.batch import Column, Position
+from connectors.batch import Column
 from connectors.contracts import Sink
 from connectors.errors import FatalError, PenstockError
 from connectors.failpoints import fail_point
@@ -75,8 +75,8 @@ class Outcomes(Protocol):
     def ticket(self) -> int:
         """The number of the batch in flight; see `Committer.ticket`."""
 
-    def flush(self, owner: str, positions: Mapping[str, Position], pipeline: str) -> None:
-        """Store what was taken of a pipeline, with positions of `owner`; see `Committer.flush`."""
+    def flush(self) -> None:
+        """Store all that was taken; see `Committer.flush`."""
 
 
 class Settle:
@@ -229,21 +229,19 @@ class Settle:
             settlement.parked.append(parked)
             parking.park(parked.place, ticket)
 
-    def durably(
-        self, executions: Executions, owner: str, positions: Mapping[str, Position]
-    ) -> None:
+    def durably(self, executions: Executions) -> None:
         """Settle and wait until it is stored: for a batch that another process will checkpoint.
 
-        `positions` are stored with it as those of `owner`. An error that stops the
-        worker is raised: Bytewax then ends this process in mid-epoch, no process can checkpoint
+        An error that stops the worker is raised: Bytewax then ends this process in mid-epoch, no process can checkpoint
         that epoch, and the supervisor starts the whole cluster again.
         """
         self(executions)
         if not self._halt.error:
-            self._committer.flush(owner, positions, self._plan.name)
+            self._committer.flush()
         error = self._halt.error
         if error is not None:
             raise error
+        self.parking.all_stored()
 
     def _leaves_no_letter(
         self, executions: Executions, index: int, error: PenstockError | None

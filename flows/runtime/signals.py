@@ -12,7 +12,7 @@ has it obeyed again and never forgotten.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 from connectors.errors import PermanentError
@@ -32,6 +32,8 @@ CANCELLED: Final = "execution_cancelled"
 SKIPPED: Final = "step_skipped"
 """Of a step that one has skipped."""
 
+_OUT_OF_REACH = "its pipeline is spread over several processes by partition_by: ask while the flow runs with one."
+
 _MILLISECONDS = (1 << 48) - 1
 """What an execution's id begins with."""
 
@@ -45,8 +47,14 @@ class Signalling:
         parkings: Mapping[str, Parking],
         committer: Committer,
         owns: Callable[[str], bool],
+        *,
+        spread: Collection[str] = (),
     ) -> None:
-        """`owns` says whose source partitions are this worker's."""
+        """`owns` says whose source partitions are this worker's.
+
+        `spread`: pipelines of which executions wait in any process of a cluster, out of reach.
+        """
+        self._spread = spread
         self._inbox = inbox
         self._parkings = parkings
         self._committer = committer
@@ -95,7 +103,9 @@ class Signalling:
                 return None
             if not self._owns(signal.partition):
                 return None  # another worker's
-            return _outcome(signal, signal.pipeline or "", "refused", "it has ended.")
+            name = signal.pipeline or ""
+            why = _OUT_OF_REACH if name in self._spread else "it has ended."
+            return _outcome(signal, name, "refused", why)
         parking, now, ticket = self._parkings[name], time.time(), self._committer.ticket
         execution = signal.execution
         match signal.action:

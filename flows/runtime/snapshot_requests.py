@@ -12,11 +12,12 @@ from contextlib import ExitStack
 
 from connectors.contracts import Reader, SnapshotReport, SnapshotRequest, Snapshotting
 from connectors.errors import PenstockError, RetryableError
+from connectors.threads import watched
 from flows.plan import FlowPlan
 from flows.runtime.halt import Halt
 from flows.state.contracts import StateStore
 from flows.state.snapshot_store import OPEN, Snapshot, Snapshots, Status
-from flows.state.store import open_store
+from flows.state.store import reopen_store
 
 EVERY = 1.0
 """Seconds between looks."""
@@ -28,7 +29,12 @@ def ask_for_snapshots(
     """Start a thread for this reader if it is one that can; `opened` closes it."""
     if isinstance(reader, Snapshotting):
         asking = SnapshotRequests(
-            plan.name, source, reader, lambda: open_store(plan.state_url), halt, redact=plan.redact
+            plan.name,
+            source,
+            reader,
+            lambda: reopen_store(plan.state_url),
+            halt,
+            redact=plan.redact,
         )
         asking.start()
         opened.callback(asking.close)
@@ -54,7 +60,11 @@ class SnapshotRequests:
         self._halt = halt
         self._redact = redact
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+        self._thread = threading.Thread(
+            target=watched("following snapshots", self._run, halt.fail),
+            name="snapshots",
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Start the thread."""

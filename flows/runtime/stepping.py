@@ -20,6 +20,7 @@ from connectors.errors import (
 from flows.runtime.backoff import Backoff
 from flows.runtime.classifying import Classifier, classifier_of
 from flows.runtime.halt import Halt
+from flows.runtime.happenings import PipelineHappenings
 from flows.runtime.measures import StepMeter
 from flows.runtime.retrying import delay_before
 from flows.runtime.signals import Boundary
@@ -64,11 +65,13 @@ class StepRunner:
         limit: TimeLimit | None = None,
         redact: Callable[[str], str] = str,
         signals: Boundary | None = None,
+        happenings: PipelineHappenings | None = None,
     ) -> None:
         """`last`: no step of the pipeline follows; `around`: what keeps record of its effects.
 
         `once`: what lets it act once per key; `limit`: the pipeline's `timeout`. `redact` masks the
         flow's secrets in errors. `signals`: what operators ask of executions that come to it.
+        `happenings`: what it tells of itself while somebody watches.
         """
         kind = step_type(plan.type)
         assert kind is not None  # noqa: S101 - the plan was checked when it was loaded
@@ -87,6 +90,8 @@ class StepRunner:
             and all(runner.may_be_threaded or not runner.reaches_out for runner in inner)
         )
         self.meter = StepMeter()
+        self.running = 0
+        """Executions that the step is at just now; read by other threads."""
         self._waiting = ""
         self._inner = inner
         self._halt = halt
@@ -101,6 +106,7 @@ class StepRunner:
         self._limit = limit
         self._redact = redact
         self._signals = signals
+        self._happenings = happenings
         self._retry = plan.retry if plan.retry and plan.retry.max_attempts > 1 else None
         self._classifier = classifier_of(plan.retry)
         # What a sink can't take is delivered again until it can, not parked: it keeps the order itself.
@@ -120,6 +126,14 @@ class StepRunner:
         yield self
         for runner in self._inner:
             yield from runner.every()
+
+    def under_way(self) -> Iterator[StepRunner]:
+        """Yield the innermost steps that run just now; from any thread."""
+        inner = [each for runner in self._inner for each in runner.under_way()]
+        if inner:
+            yield from inner
+        elif self.running:
+            yield self
 
     def __call__(self, executions: Executions) -> bool:
         """Run the step for every execution that has come this far and is not held back by `if`.
@@ -141,6 +155,9 @@ class StepRunner:
         if not indexes:
             self.meter.ran(failed, failed=failed, retried=0, skipped=skipped, seconds=0.0)
             return True
+        watched = self._happenings
+        if watched is not None and watched.all.on:
+            watched.begins(self.plan, executions, indexes)
         if executions.lanes is None or not self._takes_turns:
             outputs = self._run(executions, indexes)
         else:
@@ -157,6 +174,8 @@ class StepRunner:
         seconds = perf_counter() - started
         if self._noted:
             executions.took[self.name] = (time() - seconds, seconds)
+        if watched is not None and watched.all.on:
+            watched.ends(self.plan, executions, indexes, seconds)
         self.meter.ran(count, failed=failed, retried=retried, skipped=skipped, seconds=seconds)
         return not self._halt.error
 
@@ -174,6 +193,7 @@ class StepRunner:
     def _try(self, executions: Executions, indexes: Sequence[int]) -> Column:
         """Run it. An exception that a step let through is a bug of the step: its events fail."""
         outputs: Column
+        self.running = len(indexes)
         try:
             outputs = self.step.run(executions, indexes)
         except Exception as error:  # noqa: BLE001 - settled as dead letters with the stack
@@ -186,6 +206,7 @@ class StepRunner:
             for index in indexes:
                 executions.failures[index] = bug
             outputs = [UNSET] * len(indexes)
+        self.running = 0
         if executions.failures:
             self._mask(executions, indexes)
             if self._classifier is not None:

@@ -22,18 +22,29 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
+from connectors.errors import FatalError
 from flows.plan import FlowPlan
 from flows.runtime import exits
 from flows.runtime.assemble import make_source, sinks_of
+from flows.runtime.happenings import Happening
 from flows.runtime.logs import Level
 from flows.runtime.measures import Measures
-from flows.runtime.reports import ErrorReport, Failure, PipelineCounts, Report
-from flows.runtime.worker import WorkerOrder
+from flows.runtime.orders import DRAIN_TIMEOUT, WorkerOrder
+from flows.runtime.reports import (
+    ErrorReport,
+    Failure,
+    PipelineCounts,
+    Report,
+    decode_happenings,
+)
 
 FIRST_DELAY, LONGEST_DELAY, HEALTHY_AFTER = 0.2, 30.0, 60.0
 """Seconds: backoff before a dead worker is started again, and when it counts as well again.
 One that had settled something counts as well at once: only a worker that dies without getting
 anywhere waits longer each time."""
+
+OVERDUE = 1.5
+"""Seconds that a worker has beyond that to end by itself, before it is killed: code in C may hold it."""
 
 TICK = 0.25
 """Seconds between looks at the clock."""
@@ -50,8 +61,8 @@ class RunOptions:
     """Instead of the flow file's."""
     only_replays: frozenset[str] = frozenset()
     """Sources whose replays of dead letters are run to their end; nothing else is, nothing is read."""
-    drain_timeout: float = 30.0
-    """Seconds a drain may take before workers are killed; what was in flight comes again."""
+    drain_timeout: float = DRAIN_TIMEOUT
+    """Seconds a drain may take before workers give up what is in flight; it comes again."""
 
 
 @dataclass(slots=True)
@@ -143,8 +154,17 @@ class Supervisor:
         options: RunOptions,
         watcher: Watcher,
         observe: Callable[[Sequence[WorkerView]], None] | None = None,
+        *,
+        happened: Callable[[Sequence[Happening]], None] | None = None,
+        watch_fd: int = -1,
     ) -> None:
-        """`observe` sees the workers as `watcher.tick` does; it must not wait for anything."""
+        """`observe` sees the workers as `watcher.tick` does; it must not wait for anything.
+
+        Nor must `happened`, which is told what steps do while somebody watches (`watch_fd`: a
+        `WatchFlag`'s).
+        """
+        self._happened = happened
+        self._watch_fd = watch_fd
         self._options = options
         self._watcher = watcher
         self._observe = observe
@@ -226,9 +246,18 @@ class Supervisor:
                 slot.process.terminate()
 
     def _enforce_drain(self) -> None:
-        since = self._stopping_since
-        if since is not None and time.monotonic() - since > self._options.drain_timeout:
-            self._kill_all()
+        """Kill workers that should have ended by themselves long since."""
+        since, limit = self._stopping_since, self._options.drain_timeout + OVERDUE
+        if since is None or time.monotonic() - since <= limit:
+            return
+        late = [slot for slot in self._slots if slot.process is not None]
+        self._kill_all()
+        self._read_rest()
+        for slot in late:
+            report = slot.view.report
+            if report.state != "stopped" and report.error is None and self._code is None:
+                self._code = exits.UNREACHABLE
+                self._watcher.error(_did_not_end(slot.view, limit))
 
     def _kill_all(self) -> None:
         for slot in self._slots:
@@ -267,7 +296,7 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         read_end, write_end = os.pipe()
-        order = replace(slot.order, report_fd=write_end)
+        order = replace(slot.order, report_fd=write_end, watch_fd=self._watch_fd)
         # A terminal sends Ctrl-C to the workers too, and one that is still importing would die of
         # it with a traceback: it is blocked until the worker ignores it (process.py). The drain is our signal.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -276,7 +305,7 @@ class Supervisor:
                 [sys.executable, "-m", "flows.runtime.process", order.encode()],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=[write_end],
+                pass_fds=[write_end, *([self._watch_fd] if self._watch_fd >= 0 else [])],
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -315,6 +344,11 @@ class Supervisor:
 
     def _report(self, slot: _Slot, line: bytes) -> None:
         try:
+            happened = decode_happenings(line)
+            if happened is not None:
+                if self._happened is not None:
+                    self._happened(happened)
+                return
             report = Report.decode(line)
         except (ValueError, KeyError, TypeError):
             return  # torn by the death of its worker; the next process reports anew
@@ -388,6 +422,16 @@ def _code_of(error: ErrorReport) -> int:
     return exits.UNREACHABLE if error.unreachable else exits.FATAL
 
 
+def _did_not_end(worker: WorkerView, seconds: float) -> ErrorReport:
+    error = FatalError(
+        f"worker {worker.index} of {worker.source} did not end within {seconds:g} s, and was killed.",
+        code="drain_timeout",
+        hint="What was in flight is not settled: its events come again at the next start."
+        " `--drain-timeout` gives a stop more time.",
+    )
+    return ErrorReport(error.code, error.message, error.hint, unreachable=True)
+
+
 def plan_workers(files: Sequence[Path], plan: FlowPlan, options: RunOptions) -> list[WorkerOrder]:
     """Return one order per worker: each source's partitions shared out over `options.workers`.
 
@@ -406,7 +450,8 @@ def plan_workers(files: Sequence[Path], plan: FlowPlan, options: RunOptions) -> 
             users.setdefault(sink, []).append(source.name)
     for source in sources:
         partitioned = make_source(source).traits.partitioned
-        clustered = options.workers > 1 and any(p.partition_by for p in source.pipelines)
+        spread = source.is_module and any(p.partition_by for p in source.pipelines)
+        clustered = options.workers > 1 and spread
         for number in range(options.workers if partitioned or clustered else 1):
             writers = {}
             for name in used[source.name]:
@@ -424,6 +469,7 @@ def plan_workers(files: Sequence[Path], plan: FlowPlan, options: RunOptions) -> 
                     until_caught_up=options.until_caught_up,
                     log_format=options.log_format,
                     log_level=options.log_level,
+                    drain_timeout=options.drain_timeout,
                     addresses=["127.0.0.1:0"] * options.workers if clustered else [],
                     process=number if clustered else 0,
                     reads=partitioned or number == 0,

@@ -11,12 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal
-from zlib import crc32
 
 import orjson
 import structlog
@@ -26,7 +24,7 @@ from connectors.batch import Position
 from connectors.contracts import Lag, Opening, Reader, Shard, Sink
 from connectors.errors import FatalError, FlowFileError, PenstockError, RetryableError
 from flows.history.plans import flow_document
-from flows.plan import FlowPlan, load_flow
+from flows.plan import FlowPlan, SourcePlan, load_flow
 from flows.runtime import exits
 from flows.runtime.abandoned import undo_abandoned
 from flows.runtime.assemble import (
@@ -41,12 +39,13 @@ from flows.runtime.committer import LEASE_TTL, Committer
 from flows.runtime.copying import LetterCopying, writers_of
 from flows.runtime.copying_setup import open_copying
 from flows.runtime.depths import DeadLetterDepths
-from flows.runtime.exchange import Marks
+from flows.runtime.draining import GRACE, Drain
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
 from flows.runtime.jobs import Job
 from flows.runtime.key_keeping import open_keys, teller
-from flows.runtime.logs import Level, set_up_logging
+from flows.runtime.logs import set_up_logging
+from flows.runtime.orders import WorkerOrder
 from flows.runtime.outboxes import open_outboxes
 from flows.runtime.parking import Parking
 from flows.runtime.replay_inbox import ReplayInbox
@@ -56,14 +55,17 @@ from flows.runtime.resuming import Resumer
 from flows.runtime.retention import archived_at_most, pruner, recorded_at_most
 from flows.runtime.saga_keeping import open_sagas
 from flows.runtime.saga_retries import SagaRetries
+from flows.runtime.settled_before import marks_of, partitions_formerly, settled_before
 from flows.runtime.signal_inbox import SignalInbox
 from flows.runtime.signals import Signalling
 from flows.runtime.sinks import key_maker, renderer, value_renderer
 from flows.runtime.snapshot_requests import ask_for_snapshots
+from flows.runtime.spread_setup import shut_out, spread_parkings
 from flows.runtime.takeover import takeover_of
 from flows.runtime.transactions import scope_of
 from flows.runtime.tuning import die_with_supervisor, spare_the_collector, tune_memory
 from flows.runtime.unread import Unread
+from flows.runtime.watched import is_watched
 from flows.state.backfills import is_job
 from flows.state.contracts import StateStore
 from flows.state.records import Lease
@@ -72,50 +74,21 @@ from flows.state.store import open_store, reopen_store
 log = structlog.get_logger("penstock.worker")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerOrder:
-    """What a supervisor asks of a worker."""
-
-    files: list[str]
-    source: str
-    holder: str
-    """Names the supervisor: a worker that it starts again takes its own lease over at once."""
-    report_fd: int
-    index: int = 0
-    of: int = 1
-    shards: list[str] = field(default_factory=list)
-    """The shards of all workers of the run; what any other has left is undone. Empty: this one."""
-    writers: dict[str, str] = field(default_factory=dict)
-    """Sink module → this worker's label, for sinks that several workers write through."""
-    until_caught_up: bool = False
-    log_format: Literal["console", "json"] = "json"
-    log_level: Level | None = None
-    """Instead of the flow file's."""
-    addresses: list[str] = field(default_factory=list)
-    """host:port of every process of the cluster, this one's at `process`; empty without one."""
-    process: int = 0
-    reads: bool = True
-    """It has a share of the source; without, it only takes part in a cluster's exchanges."""
-    only_replays: bool = False
-    """It runs replays of dead letters, and sagas that are retried, to their end; it reads nothing."""
-
-    @property
-    def shard(self) -> str:
-        """The lease's name of this share."""
-        return f"{self.source}/{self.process if self.addresses else self.index}"
-
-    def encode(self) -> str:
-        """Return the order as a command-line argument."""
-        return orjson.dumps(asdict(self)).decode()
-
-
 def run_worker(
-    order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporter, job: Job | None = None
+    order: WorkerOrder,
+    plan: FlowPlan,
+    halt: Halt,
+    reporter: Reporter,
+    *,
+    job: Job | None = None,
+    drain: Drain | None = None,
 ) -> None:
     """Run the shard until it ends, is asked to stop or fails; the reason is in `halt`.
 
-    `job`: what is run instead of the live source. Raises PenstockError for what fails before the dataflow runs.
+    `job`: what is run instead of the live source; `drain`: what limits a stop, where anything does. Raises
+    PenstockError for what fails before the dataflow runs.
     """
+    drain = drain or Drain(halt, reporter)
     source_plan = plan.source(order.source)
     with ExitStack() as opened:
         store = open_store(plan.state_url)
@@ -131,6 +104,14 @@ def run_worker(
             lease = _take_lease(order, plan, store, halt, reporter)
             if lease is None:
                 return
+            is_first = order.index == 0 and order.process == 0
+            if is_first:
+                if not shut_out(
+                    source_plan, store, lease, holder=order.holder, ttl=LEASE_TTL, wait=wait
+                ):
+                    return
+                passed = store.checkpoints(plan.name, source_plan.name)
+                store.marks.forget_passed(lease, source_plan.name, passed)
             if takeover and source_plan.transactional_sink:
                 sink = takeover.own(lease)
                 opened.callback(sink.close)
@@ -141,15 +122,20 @@ def run_worker(
             store.chunks.save_version(
                 plan.name, plan.version_hash, flow_document(plan), time.time()
             )
-            if order.index == 0 and order.process == 0 and not order.only_replays and job is None:
+            if is_first and not order.only_replays and job is None:
                 archived = source_plan.archive is not None
                 store.archive.run_with(
                     plan.name, source_plan.name, archived=archived, now=time.time()
                 )
             positions = store.checkpoints(plan.name, source_plan.name)
-            marks = _marks(order, plan, store, positions)
+            at = Cluster(order.process, len(order.addresses))
+            marked = store.marks.of(plan.name, source_plan.name)
+            marks = marks_of(source_plan, marked, at, positions)
+            formerly = partitions_formerly(store, plan.name)
+            before_crash = settled_before(source_plan, marked, at, positions, formerly)
             parkings = _parkings(order, plan, store.last_turn(plan.name))
             places = store.parked_places(plan.name, source_plan.name)
+            spread = spread_parkings(plan, source_plan, store, places, at)
             sink_states = store.sink_states(plan.name, lease.shard)
             signals = SignalInbox(
                 plan.name, source_plan.name, store.signals.open(plan.name, source_plan.name)
@@ -163,7 +149,7 @@ def run_worker(
 
         keys = open_keys(plan, source_plan, halt, opened)
         # The first worker counts for all: dead letters are the pipeline's, whoever made them.
-        first = order.index == 0 and order.process == 0 and job is None
+        first = is_first and job is None
         depths = DeadLetterDepths(plan, source_plan.pipelines if first else ())
         committer = Committer(
             lambda: reopen_store(plan.state_url),
@@ -176,9 +162,12 @@ def run_worker(
             archive_prune_after=archived_at_most(source_plan),
             tell=teller(keys),
             look=depths.look,
+            marks=marks.values(),
+            begins=positions if marked or marks else None,
         )
         committer.start()
         opened.callback(committer.close)
+        drain.stores_by(partial(committer.close, GRACE))
         sinks = open_sinks_when_free(
             lambda opened: open_sinks(
                 plan, source_plan, sink_states, order.writers, opened, before=before
@@ -219,6 +208,7 @@ def run_worker(
                 parkings,
                 committer,
                 lambda part: reader is not None and _owns(order, reader, part),
+                spread=spread.parkings,
             )
         sagas = open_sagas(plan, source_plan, lease, halt, opened)
         branches = assemble_branches(
@@ -229,14 +219,17 @@ def run_worker(
             halt=halt,
             opened=opened,
             marks=marks,
-            parkings=parkings,
+            parkings={**parkings, **spread.parkings},
             sagas=sagas,
             keys=keys,
             relay=outboxes.waker,
             signals=signalling,
+            due=spread.due(committer, halt, opened),
+            happenings=reporter.happenings if job is None else None,
         )
-        if job is not None:
-            for branch in branches:
+        for branch in branches:
+            branch.ingest.settled_before = before_crash.get(branch.name)
+            if job is not None:
                 branch.ingest.run = job.run
         intake: Intake | None = None
         if order.reads:
@@ -291,12 +284,16 @@ def run_worker(
                 halt,
                 resumer=resumer,
                 replaying=Replaying(source_plan.pipelines, branches, parkings, committer, inbox),
-                only_replays=order.only_replays,
+                # Without a source there is nothing but what was asked for: with that it is at its end.
+                only_replays=order.only_replays
+                or (order.until_caught_up and not source_plan.is_module),
                 transactions=transactions,
                 signals=signalling,
+                elsewhere=spread.elsewhere(order.source, committer, opened, readers=order.of),
                 shares_thread=shares_thread,
-                archives=source_plan.archive is not None,
+                archives=_archives(source_plan),
             )
+            drain.lets_go_by(partial(_let_go, intake, reader))
         outboxes.start()
         reporter.watch(
             order.source,
@@ -315,13 +312,23 @@ def run_worker(
         except BaseException:  # Bytewax turns what an operator raises into an error of its own
             if not halt.error:
                 raise
+        drain.begin_to_end()
         _finish(intake, committer, halt)
+        drain.is_stored()
         outboxes.drain()
+
+
+def _archives(source: SourcePlan) -> Literal["", "events", "messages"]:
+    """Return what is archived of a source: the messages too, where copies of dead letters are made of them."""
+    if source.archive is None:
+        return ""
+    copied = any(pipeline.dead_letter.sink is not None for pipeline in source.pipelines)
+    return "messages" if copied else "events"
 
 
 def _open_reader(order: WorkerOrder, plan: FlowPlan, positions: Mapping[str, Position]) -> Reader:
     source = plan.source(order.source)
-    if order.only_replays:
+    if order.only_replays or (order.until_caught_up and not source.is_module):
         return Unread()
     opening = Opening(
         shard=Shard(order.index, order.of),
@@ -373,20 +380,6 @@ def _inbox(
     )
 
 
-def _marks(
-    order: WorkerOrder, plan: FlowPlan, store: StateStore, begins: Mapping[str, Position]
-) -> dict[str, Marks]:
-    """Return pipeline → what this process of a cluster has settled of its share of the keys."""
-    found = {}
-    for pipeline in plan.source(order.source).pipelines:
-        if order.addresses and pipeline.partition_by:
-            share = f"{order.process}/{len(order.addresses)}"
-            key = crc32(pipeline.partition_by.encode())
-            owner = f"{order.source}@{pipeline.name}:{share}:{key:08x}"
-            found[pipeline.name] = Marks(owner, store.checkpoints(plan.name, owner), begins)
-    return found
-
-
 def _parkings(order: WorkerOrder, plan: FlowPlan, last_turn: int) -> dict[str, Parking]:
     """Return a parking, empty yet, for each pipeline but those that are spread over a cluster."""
     return {
@@ -417,6 +410,12 @@ def _finish(intake: Intake | None, committer: Committer, halt: Halt) -> None:
     committer.close()
     if intake is not None:
         intake.acknowledge()
+
+
+def _let_go(intake: Intake, reader: Reader) -> None:
+    """Acknowledge what is durable, and give back what is not: others may have it at once."""
+    intake.acknowledge()
+    reader.close()
 
 
 def _standing_by(
@@ -544,15 +543,16 @@ def main(argument: str) -> int:
         die_with_supervisor()
         tune_memory()
     halt = Halt()
-    signal.signal(signal.SIGTERM, lambda *_: halt.ask())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's terminal sends it to us too
-    reporter = Reporter(order.report_fd, halt)
+    reporter = Reporter(order.report_fd, halt, is_watched(order.watch_fd))
+    drain = Drain(halt, reporter, order.drain_timeout)
+    drain.listen(exit_code)
     error: PenstockError | None
     try:
         plan = load_flow([Path(name) for name in order.files])
         reporter.redact = plan.redact
         set_up_logging(order.log_level or plan.log.level, order.log_format, plan.redact)
-        run_worker(order, plan, halt, reporter)
+        run_worker(order, plan, halt, reporter, drain=drain)
         error = halt.error
     except PenstockError as raised:
         error = halt.error or raised

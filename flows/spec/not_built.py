@@ -67,22 +67,29 @@ def _pipelines(flow: CheckedFlow) -> Iterator[Use]:
         node = entry.value
         if not isinstance(node, Mapping):
             continue
-        if not _is_empty(node.get("partition_by")) and _retries(node):
-            yield _at(node, "partition_by", "partition_by with retry")
-        if not _is_empty(node.get("partition_by")) and _keeps_keys(flow, pipeline, node):
-            yield _at(node, "partition_by", "partition_by with idempotency")
+        trigger = node.mapping("trigger")
+        if not _is_empty(node.get("partition_by")) and (
+            trigger is None or _is_empty(trigger.get("source"))
+        ):
+            yield _at(node, "partition_by", "partition_by of a pipeline without a source")
+        if not _is_empty(node.get("partition_by")) and _holds_partitions(flow, pipeline, node):
+            yield _at(node, "order", "partition_by with order: partition")
         saga = node.mapping("saga")
         enabled = saga is not None and _is_true(saga.get("enabled"))
         if enabled and not _is_empty(node.get("partition_by")):
             yield _at(node, "partition_by", "partition_by with saga")
 
 
-def _keeps_keys(flow: CheckedFlow, pipeline: str, node: Mapping) -> bool:
-    """Whether executions may have to wait for a key, which a pipeline that is spread can't yet."""
-    if not _is_empty(node.get("idempotency")):
+def _holds_partitions(flow: CheckedFlow, pipeline: str, node: Mapping) -> bool:
+    """Whether executions may have to wait that hold back a partition, of which other processes have parts."""
+    order = node.text("order")
+    if order is None or order.value != "partition":
+        return False
+    if _retries(node) or not _is_empty(node.get("idempotency")):
         return True
-    steps = [step for step in flow.configs.every_step() if step.pipeline == pipeline]
-    return any(getattr(step.settings, "idempotent", False) for step in steps)
+    steps = [step.settings for step in flow.configs.every_step() if step.pipeline == pipeline]
+    may_wait = ("idempotent", "may_hold")
+    return any(getattr(settings, name, False) for settings in steps for name in may_wait)
 
 
 def _retries(pipeline: Mapping) -> bool:
@@ -91,19 +98,10 @@ def _retries(pipeline: Mapping) -> bool:
 
 
 def _steps(flow: CheckedFlow) -> Iterator[Use]:
-    pipelines = flow.tree.mapping("pipelines")
-    spread = {
-        name
-        for name, entry in (pipelines.entries.items() if pipelines else ())
-        if isinstance(entry.value, Mapping) and not _is_empty(entry.value.get("partition_by"))
-    }
     for step in flow.configs.every_step():
         if step.kind is not None and step.kind.make is None:
             key = "type" if step.node.get("type") is not None else "use"
             yield _at(step.node, key, step.type, of_value=True)
-        if getattr(step.settings, "may_hold", False) and step.pipeline in spread:
-            what = "partition_by with a circuit_breaker that has events wait"
-            yield _at(step.config, "circuit_breaker", what)
         yield from _in_config(step)
 
 

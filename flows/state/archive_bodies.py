@@ -11,13 +11,14 @@ would be missing from a window and nobody would know.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
 from connectors.batch import Batch, Column
 from connectors.errors import PermanentError
+from flows.state.copies import pack_arrival
 from flows.state.errors import error_row
 from flows.state.history import (
     VERSION,
@@ -51,6 +52,16 @@ _WITHOUT_EXECUTIONS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What one batch has brought, in a chunk that several were put together to."""
+
+    id: int
+    """The number of the chunk that it was."""
+    count: int
+    archived_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class HeldBatch:
     """What is archived of a batch, made on the thread that the batch belongs to.
 
@@ -68,8 +79,11 @@ class HeldBatch:
     errors: Mapping[int, PermanentError]
 
 
-def hold(batch: Batch) -> HeldBatch:
-    """Return what is archived of a batch."""
+def hold(batch: Batch, *, with_arrivals: bool = False) -> HeldBatch:
+    """Return what is archived of a batch.
+
+    `with_arrivals`: with the messages that its events arrived as, for copies of dead letters.
+    """
     raws, partitions, types = (batch.column(name) for name in ("raw", "partition", "type"))
     times = batch.column("timestamp")
     columns, makers = columns_of(batch)
@@ -77,14 +91,23 @@ def hold(batch: Batch) -> HeldBatch:
         wires = batch.column("wire")
         if any(wire is not None for wire in wires):
             columns["wire"] = wires
+    if with_arrivals or "arrival" in batch.columns:
+        arrivals = batch.column("arrival")
+        if any(arrival is not None for arrival in arrivals):
+            columns["arrival"] = list(map(pack_arrival, arrivals))
     errors = dict(batch.errors)
     return HeldBatch(
         batch.size, batch.weight, raws, columns, makers, partitions, types, times, errors
     )
 
 
-def archive_chunk(held: HeldBatch, source: str, now: float) -> ArchiveChunk:
-    """Return a batch as a chunk of the archive of `source`; `now` is in seconds since the epoch."""
+def archive_chunk(
+    held: HeldBatch, source: str, now: float, parts: Sequence[Part] = ()
+) -> ArchiveChunk:
+    """Return a batch as a chunk of the archive of `source`; `now` is in seconds since the epoch.
+
+    `parts`: the chunks that it was, where it was several.
+    """
     try:
         first, last = min(held.times), max(held.times)
     except TypeError:  # some have none
@@ -100,14 +123,14 @@ def archive_chunk(held: HeldBatch, source: str, now: float) -> ArchiveChunk:
         partitions=json.dumps(sorted(set(held.partitions))),
         types=storable("\n".join(sorted(types))) if len(types) <= MOST_TYPES else None,
         digest=b"",
-        body=_body(held),
+        body=_body(held, parts),
     )
     return replace(chunk, digest=digest_of(chunk))
 
 
 def digest_of(chunk: ArchiveChunk) -> bytes:
     """Return the digest that the chunk must have."""
-    found = (
+    found: tuple[Any, ...] = (
         chunk.source,
         chunk.first_time,
         chunk.last_time,
@@ -116,20 +139,31 @@ def digest_of(chunk: ArchiveChunk) -> bytes:
         chunk.partitions,
         chunk.types,
     )
+    if chunk.first_id is not None:
+        found = (*found, chunk.first_id)
     digest = blake2b(repr(found).encode(), digest_size=16)
     digest.update(chunk.body)
     return digest.digest()
 
 
-def events_of(body: bytes) -> Batch:
-    """Return the events of a body, with the columns that their source had given.
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """What is read of a body."""
 
-    Raises PermanentError `history_unreadable`.
-    """
-    return decode_chunk(body).executions.events
+    batch: Batch
+    """The events, with the columns that their source had given."""
+    parts: tuple[Part, ...]
+    """The chunks that they were, where they were several."""
 
 
-def _body(held: HeldBatch) -> bytes:
+def events_of(body: bytes) -> Archived:
+    """Return the events of a body. Raises PermanentError `history_unreadable`."""
+    found = decode_chunk(body).executions
+    parts = tuple(Part(*part) for part in found.base_meta.get("parts", ()))
+    return Archived(found.events, parts)
+
+
+def _body(held: HeldBatch, put_together: Sequence[Part]) -> bytes:
     sections: list[list[int]] = []
     parts: list[bytes] = []
 
@@ -156,4 +190,6 @@ def _body(held: HeldBatch) -> bytes:
         "errors": [(index, error_row(error)) for index, error in held.errors.items()],
         "sections": sections,
     }
+    if put_together:
+        header["meta"] = {"parts": [astuple(part) for part in put_together]}
     return compress(b"\n".join([header_text(header), *parts, b""]))

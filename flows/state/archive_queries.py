@@ -45,6 +45,7 @@ class ChunkPlace:
     partitions: str
     types: str | None
     state: int
+    first_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def minus(flow: str, source: str, chunks: int, events: int, size: int) -> Row:
         "began_at": None,
         "forgotten_id": 0,
         "forgotten_until": None,
+        "compacted_id": None,
     }
 
 
@@ -118,7 +120,7 @@ def adding(upsert: Any) -> Any:
         return case((or_(old.is_(None), fresh > old), fresh), else_=old)
 
     added = {name: table[name] + new.excluded[name] for name in ("chunks", "events", "bytes")}
-    furthest = {name: greater(name) for name in ("forgotten_id", "forgotten_until")}
+    furthest = {name: greater(name) for name in ("forgotten_id", "forgotten_until", "compacted_id")}
     return new.on_conflict_do_update(
         index_elements=["flow", "source", "shard"], set_=added | furthest
     )
@@ -138,7 +140,11 @@ def _of_window() -> list[Any]:
 
 PAGE: Select[Any] = (
     select(*PLACE_COLUMNS)
-    .where(*_of_window(), _at.id > bindparam("after"), _at.id <= bindparam("last"))
+    .where(
+        *_of_window(),
+        _at.id > bindparam("after"),
+        or_(_at.id <= bindparam("last"), _at.first_id <= bindparam("last")),
+    )
     .order_by(_at.id)
     .limit(ROWS)
 )
@@ -153,6 +159,18 @@ EVERY: Select[Any] = (
     .order_by(_at.id)
     .limit(ROWS)
 )
+
+HOLDING: Select[Any] = (
+    select(_at.id)
+    .where(
+        _at.flow == bindparam("flow"),
+        _at.source == bindparam("source"),
+        _at.id >= bindparam("number"),
+        _at.first_id <= bindparam("number"),
+    )
+    .limit(1)
+)
+"""The chunk that another was put into."""
 
 MISSING: Select[Any] = select(*PLACE_COLUMNS).where(*_of_window(), _at.state > 0).order_by(_at.id)
 

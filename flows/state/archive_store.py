@@ -14,12 +14,14 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from flows.state.archive_compaction import ArchiveCompaction
 from flows.state.archive_queries import (
     ADD_CHUNK,
     CHUNK_COLUMNS,
     DAMAGED,
     EVERY,
     GIVEN_UP,
+    HOLDING,
     MISSING,
     NOT_ARCHIVED,
     OLDEST,
@@ -81,6 +83,7 @@ class ArchiveStore:
                 "began_at": chunk.first_time,
                 "forgotten_id": 0,
                 "forgotten_until": None,
+                "compacted_id": None,
             }
             for chunk in chunks
         ]
@@ -182,6 +185,14 @@ class ArchiveStore:
             return None
         row = dict(rows[0]._mapping)  # noqa: SLF001 - its public name
         return ArchiveChunk(**row | {"digest": bytes(row["digest"]), "body": bytes(row["body"])})
+
+    def was_put_together(self, flow: str, source: str, number: int) -> bool:
+        """Whether a chunk that is not there any more is part of another one now."""
+        return bool(self._rows(HOLDING, flow=flow, source=source, number=number))
+
+    def compaction(self, flow: str, source: str) -> ArchiveCompaction:
+        """Return what puts small chunks of a source together, on the same connection."""
+        return ArchiveCompaction(self._database, flow, source)
 
     def totals(self, flow: str, source: str | None = None) -> list[ArchiveTotals]:
         """Return what each source's archive holds: those that ever held anything."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import orjson
 import zstandard
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from connectors.batch import Position
 from flows.state.database import Database, transaction
@@ -228,13 +228,22 @@ class Backfills:
         rows = self._rows(query)
         return (int(rows[0][0]), int(rows[0][1]), int(rows[0][2])) if rows else (0, 0, 0)
 
-    def forget_positions(self, job: Backfill) -> None:
-        """Forget a job's checkpoints: it is over, and nobody is to take them for a source's."""
+    def finish(self, job: Backfill, events: int, report: Any) -> None:
+        """Tell that a live job is through, and forget its checkpoints, which are no source's.
+
+        In one transaction: a job that has no positions and is not through would begin anew.
+        """
         at = checkpoints.c
-        statement = delete(checkpoints).where(
-            at.flow == bindparam("of_flow"), at.source == bindparam("of_source")
-        )
-        self._write(statement, {"of_flow": job.flow, "of_source": job.owner})
+        forgetting = delete(checkpoints).where(at.flow == job.flow, at.source == job.owner)
+        done = update(backfills).where(backfills.c.id == job.id)
+        row = {"status": "done", "events": events, "ended_at": time.time(), "error": None}
+
+        def work(connection: Connection) -> None:
+            with transaction(connection):
+                connection.execute(done.values(report=_packed(report), **row))
+                connection.execute(forgetting)
+
+        self._database.run(work)
 
     def _change(self, number: int, *, seconds: float = 0.0, **values: Any) -> None:
         statement = (
@@ -244,10 +253,10 @@ class Backfills:
         )
         self._write(statement)
 
-    def _write(self, statement: Any, values: Mapping[str, Any] | None = None) -> None:
+    def _write(self, statement: Any) -> None:
         def work(connection: Connection) -> None:
             with transaction(connection):
-                connection.execute(statement, values)
+                connection.execute(statement)
 
         self._database.run(work)
 

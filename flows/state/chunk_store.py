@@ -7,9 +7,9 @@ range of an index, and so few rows are looked at, whatever there is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -21,6 +21,7 @@ from sqlalchemy import (
     Float,
     Select,
     bindparam,
+    func,
     literal_column,
     or_,
     select,
@@ -30,9 +31,6 @@ from sqlalchemy import (
 from flows.state.database import Database, transaction
 from flows.state.queries import upsert_of
 from flows.state.tables import flow_versions, history_chunks
-
-_SPANS = 33
-"""Spans that chunks have: up to 2**32 seconds, since an event may have no sensible time."""
 
 _UNKNOWN_SPAN = 99
 """Of chunks that were recorded before there were spans."""
@@ -95,9 +93,12 @@ class Chunks:
 
     def around(self, flow: str, first: float, last: float) -> list[ChunkRow]:
         """Return the chunks whose events' times reach into [first, last], in seconds; newest first."""
+        spans = tuple(row[0] for row in self._rows(_SPANS_OF, {"flow": flow}))
+        if not spans:
+            return []
         values = {"flow": flow, "start": first - _NEAR, "end": last + _NEAR}
-        ids = [row[0] for row in self._rows(_around(), values)]
-        return sorted(self._by_id(ids), key=lambda row: (row.recorded_at, row.id), reverse=True)
+        found = [ChunkRow(*row) for row in self._rows(_around(spans), values)]
+        return sorted(found, key=lambda row: (row.recorded_at, row.id), reverse=True)
 
     def page(
         self, wanted: ChunkFilter, limit: int, before: tuple[float, int] | None = None
@@ -155,6 +156,15 @@ class Chunks:
         rows = self._rows(select(at.body).where(at.flow == flow, at.version == version))
         return orjson.loads(zstandard.ZstdDecompressor().decompress(rows[0][0])) if rows else None
 
+    def versions(self, flow: str) -> Iterator[Any]:
+        """Yield what `save_version` has kept of each version, the newest first."""
+        at = flow_versions.c
+        query = select(at.version).where(at.flow == flow).order_by(at.recorded_at.desc())
+        for (version,) in self._rows(query):
+            document = self.version(flow, version)
+            if document is not None:
+                yield document
+
     def newest_version(self, flow: str) -> str | None:
         """Return the version of a flow that a worker was started with last."""
         at = flow_versions.c
@@ -173,14 +183,30 @@ class Chunks:
         return self._database.run(lambda connection: connection.execute(query, values).all())
 
 
-@cache
-def _around() -> CompoundSelect[Any]:
-    """Return what finds chunks around [:start, :end]; made once, since it has a part per span."""
+def _spans_of() -> Select[Any]:
+    """Return what finds the spans that chunks of a flow have: one seek in the index for each.
+
+    Few have any: a statement with a part for each that could be takes PostgreSQL longer to plan than to run.
+    """
+    at = history_chunks.c
+    of_flow = at.flow == bindparam("flow")
+    spans = select(func.min(at.span).label("span")).where(of_flow).cte("spans", recursive=True)
+    following = select(func.min(at.span)).where(of_flow, at.span > spans.c.span).scalar_subquery()
+    spans = spans.union_all(select(following).where(spans.c.span.is_not(None)))
+    return select(spans.c.span).where(spans.c.span.is_not(None)).order_by(spans.c.span)
+
+
+_SPANS_OF = _spans_of()
+
+
+@lru_cache(maxsize=64)
+def _around(spans: tuple[int, ...]) -> CompoundSelect[Any]:
+    """Return what finds chunks of these spans around [:start, :end]; made once for each that are there."""
     at = history_chunks.c
     start, end = bindparam("start", type_=Float), bindparam("end", type_=Float)
     return union_all(
         *(
-            select(at.id).where(
+            select(*_SHOWN).where(
                 at.flow == bindparam("flow"),
                 at.span == span,
                 at.last_time >= start,
@@ -188,7 +214,7 @@ def _around() -> CompoundSelect[Any]:
                 # Not those whose span is not known: they may end at any time.
                 *([at.last_time <= end + 2.0**span] if span != _UNKNOWN_SPAN else []),
             )
-            for span in (*range(_SPANS), _UNKNOWN_SPAN)
+            for span in spans
         )
     )
 

@@ -7,6 +7,7 @@ thread, but for `open` and `close`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from connectors.batch import Position
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
     from flows.state.inbox import InboxStore
     from flows.state.kept_keys import StateShelf
     from flows.state.letter_store import Letters
+    from flows.state.marks import MarkStore
     from flows.state.prepared import PreparedOutcomes
     from flows.state.replays import Replays
     from flows.state.saga_store import SagaStore
     from flows.state.schema_store import SchemaStore
     from flows.state.signals import Signals
     from flows.state.snapshot_store import Snapshots
+    from flows.state.triggers import Triggers
     from flows.state.waiting import Waiting
 
 
@@ -64,6 +67,10 @@ class StateStore(Protocol):
     """The rows of the schema registry."""
     snapshots: Snapshots
     """Snapshots that were asked for of sources that run."""
+    marks: MarkStore
+    """How far processes of clusters have settled their shares."""
+    triggers: Triggers
+    """What is started by hand, and the keys by which it is started once."""
     inbox: InboxStore
     """What a server has taken in for sources, and what came of it."""
 
@@ -84,6 +91,9 @@ class StateStore(Protocol):
 
     def release_lease(self, lease: Lease) -> None:
         """Give it back, so that a standby takes over at once."""
+
+    def shards(self, flow: str, source: str) -> list[str]:
+        """Return the shards of a source that workers have ever had the lease of."""
 
     def checkpoints(self, flow: str, source: str) -> dict[str, Position]:
         """Return source partition → position after the last settled event."""
@@ -109,10 +119,13 @@ class StateStore(Protocol):
         lags: Mapping[str, Lag],
         *,
         prepared: str = "",
+        marks: Mapping[str, Mapping[str, Position]] = MappingProxyType({}),
+        gone_back: Sequence[str] = (),
     ) -> None:
         """Store settlements and checkpoint in one transaction.
 
-        `prepared`: what was prepared under that name is forgotten: this is it.
+        `prepared`: what was prepared under that name is forgotten: this is it. `marks`: owner → how far
+        its share is settled now. `gone_back`: source partitions of which all marks are forgotten.
 
         Raises FatalError `lease_lost` (and stores nothing) when `lease.fence` is not the newest:
         another worker has taken over. After a RetryableError it may or may not be stored: call

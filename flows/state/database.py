@@ -21,7 +21,7 @@ from sqlalchemy import __version__ as sqlalchemy_version
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from connectors.errors import FatalError
+from connectors.errors import FatalError, FlowFileError
 from flows.state.failures import Stage, translate
 
 BUSY_TIMEOUT = 5.0
@@ -63,9 +63,7 @@ class Database:
 
     def another(self) -> Database:
         """Return the same database on a connection of its own, for another thread."""
-        other = Database(self._url, create=False)
-        other.opened()
-        return other
+        return reopen(self._url)
 
     def opened(self) -> None:
         """Tell that it has worked once: from now on a lost server is waited for."""
@@ -133,6 +131,16 @@ def patient(connection: Connection) -> Iterator[None]:
     connection.exec_driver_sql(setting.format(int(BUSY_TIMEOUT * 1000)))
 
 
+def reopen(url: str) -> Database:
+    """Return a database that this process has worked with, on a connection of its own.
+
+    It connects when it is first asked; a server that is away then is waited for, as one that is lost.
+    """
+    database = Database(url, create=False)
+    database.opened()
+    return database
+
+
 def _read_url(url: str) -> URL:
     """Return the URL's parts. Raises ArgumentError, ValueError."""
     parsed = make_url(url)
@@ -159,8 +167,8 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _bad_url(message: str) -> FatalError:
-    return FatalError(
+def _bad_url(message: str) -> FlowFileError:
+    return FlowFileError(
         message,
         code="state_url",
         hint="Write sqlite:///relative.db, sqlite:////absolute.db or"

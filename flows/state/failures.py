@@ -96,7 +96,9 @@ _TLS = ("certificate", "does not support SSL")
 
 def translate(error: DBAPIError, label: str, stage: Stage) -> PenstockError:
     """Return the error an operator sees. `label` is the database's URL without a password."""
-    text = " ".join(str(error.orig).split()).rstrip(".")
+    # libpq asks "Is the server running on that host …?" on a line of its own: our hint does.
+    said = [line for line in str(error.orig).splitlines() if not line.rstrip().endswith("?")]
+    text = " ".join(" ".join(said).split()).rstrip(".")
     if isinstance(error.orig, sqlite3.Error):
         return _sqlite(text, label)
     state = getattr(error.orig, "sqlstate", None)

@@ -140,6 +140,15 @@ def _add_snapshots(connection: Connection) -> None:
     tables.snapshots.create(connection, checkfirst=True)
 
 
+def _add_trigger_keys(connection: Connection) -> None:
+    tables.trigger_keys.create(connection, checkfirst=True)
+
+
+def _add_compaction(connection: Connection) -> None:
+    _add_columns(connection, tables.archive_chunks, "first_id")
+    _add_columns(connection, tables.archive_totals, "compacted_id")
+
+
 STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_parked,
     _add_replays,
@@ -161,6 +170,8 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _add_signals,
     _add_backfills,
     _add_snapshots,
+    _add_trigger_keys,
+    _add_compaction,
 )
 """STEPS[0] leads from the first version to the second, and so on."""
 

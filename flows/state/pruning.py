@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Delete, and_, delete, func, select
+from sqlalchemy import Connection, Delete, and_, delete, func, select, tuple_
 
 from flows.state.database import Database, transaction
 from flows.state.signals import old_signals
@@ -17,6 +17,7 @@ from flows.state.tables import (
     replays,
     sagas,
     server_now,
+    trigger_keys,
 )
 
 ROWS = 200
@@ -39,6 +40,7 @@ def prune(
     Sagas are kept as long as the dead letters they belong to; those that somebody has to see to, always.
     """
     deleted = delete_all(database, _free_keys(flow))
+    deleted += delete_all(database, _old_trigger_keys(flow))
     for pipeline, before in dead_letters_before.items():
         deleted += delete_all(database, _old_letters(flow, pipeline, before))
         deleted += delete_all(database, _old_sagas(flow, pipeline, before))
@@ -93,10 +95,23 @@ def _free_keys(flow: str) -> Delete:
     return delete(idempotency_keys).where(expired, table.digest.in_(some.scalar_subquery()))
 
 
+def _old_trigger_keys(flow: str) -> Delete:
+    table = trigger_keys.c
+    expired = and_(table.flow == flow, table.expires_at < server_now() - FREE_FOR)
+    some = select(table.pipeline, table.key).where(expired).limit(ROWS)
+    return delete(trigger_keys).where(expired, tuple_(table.pipeline, table.key).in_(some))
+
+
 def _delete_replays(database: Database, flow: str, before: float) -> int:
-    """Delete what is known of replays that ended before; the replay itself when nothing is left."""
+    """Delete what is known of replays that ended before; the replay itself when nothing is left.
+
+    Not of those that a key stands for, which is answered with them.
+    """
     table = replays.c
-    old = select(table.id).where(table.flow == flow, table.finished_at < before)
+    named = select(trigger_keys.c.replay).where(trigger_keys.c.flow == flow)
+    old = select(table.id).where(
+        table.flow == flow, table.finished_at < before, table.id.not_in(named)
+    )
     total = 0
     for number in database.run(lambda connection: list(connection.execute(old).scalars())):
         entries = replay_entries.c

@@ -68,6 +68,8 @@ class Queries:
         leases.c.flow == bindparam("of_flow"), leases.c.shard == bindparam("of_shard")
     )
 
+    shards = select(leases.c.shard).where(leases.c.flow == bindparam("flow"))
+
     _held = and_(
         leases.c.flow == bindparam("of_flow"),
         leases.c.shard == bindparam("of_shard"),

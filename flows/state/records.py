@@ -115,6 +115,8 @@ class ArchiveChunk:
     digest: bytes
     """Of the body and of all that chunks are chosen by."""
     body: bytes
+    first_id: int | None = None
+    """The first of the chunks that it was put together of; None for one of a single batch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,26 +8,27 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection
 
 from connectors.batch import Position
 from connectors.contracts import Lag
-from connectors.errors import FatalError, RetryableError
 from connectors.failpoints import fail_point
 from flows.state.archive_store import ArchiveStore
 from flows.state.backfills import Backfills
 from flows.state.chunk_store import Chunks
 from flows.state.contracts import StateStore
 from flows.state.copy_store import LetterCopies, copy_row
-from flows.state.database import Database, transaction
+from flows.state.database import Database, reopen, transaction
 from flows.state.idempotency import record_keys
 from flows.state.inbox import InboxStore, answer_row
 from flows.state.kept_keys import StateShelf
 from flows.state.leases import lease_lost, of_lease, under
 from flows.state.letter_store import Letters
 from flows.state.many import Many
+from flows.state.marks import MarkStore, forget_marks, forgotten
 from flows.state.migrations import prepare
 from flows.state.prepared import PreparedOutcomes, forget_prepared
 from flows.state.pruning import prune
@@ -61,6 +62,7 @@ from flows.state.saga_store import SagaStore, compensation_row, saga_row
 from flows.state.schema_store import SchemaStore
 from flows.state.signals import Signals, record_signals
 from flows.state.snapshot_store import Snapshots
+from flows.state.triggers import Triggers
 from flows.state.waiting import Waiting
 
 _NO_LAG = Lag()
@@ -69,9 +71,9 @@ _NO_LAG = Lag()
 def open_store(url: str, *, create: bool = True) -> StateStore:
     """Open the state at `url`, and make or migrate its tables; without `create`, neither.
 
-    `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://…`. Raises FatalError with
-    `state_*` codes (`unreachable` where the server does not answer), RetryableError when another
-    process keeps it locked.
+    `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://…`. Raises FlowFileError for
+    another URL, FatalError with `state_*` codes (`unreachable` where the server does not answer),
+    RetryableError when another process keeps it locked.
     """
     database = Database(url, create=create)
     try:
@@ -84,16 +86,8 @@ def open_store(url: str, *, create: bool = True) -> StateStore:
 
 
 def reopen_store(url: str) -> StateStore:
-    """Open, on a thread of its own, the state that this process has open: one that is away is waited for.
-
-    Raises as `open_store`, but RetryableError where the server does not answer.
-    """
-    try:
-        return open_store(url)
-    except FatalError as error:
-        if error.unreachable:
-            raise RetryableError(error.message, code=error.code, hint=error.hint) from error
-        raise
+    """Return the state that this process has open, for another thread; see `flows.state.database.reopen`."""
+    return SqlStateStore(reopen(url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +99,8 @@ class _Commit:
     settlements: list[Settlement]
     checkpoint: dict[str, Position]
     prepared: str
+    marks: dict[str, dict[str, Position]]
+    gone_back: list[str]
     token: str
 
 
@@ -127,6 +123,8 @@ class SqlStateStore:
         self.signals = Signals(database)
         self.backfills = Backfills(database)
         self.snapshots = Snapshots(database)
+        self.triggers = Triggers(database)
+        self.marks = MarkStore(database)
         self._unanswered: _Commit | None = None
 
     def kept_keys(self, flow: str | None) -> StateShelf:
@@ -158,6 +156,11 @@ class SqlStateStore:
         """Give it back, so that a standby takes over at once; nothing if it is another's."""
         self._change_lease(self._queries.release, lease)
 
+    def shards(self, flow: str, source: str) -> list[str]:
+        """Return the shards of a source that workers have ever had the lease of."""
+        found = self._all(self._queries.shards, flow=flow)
+        return sorted(shard for (shard,) in found if shard.rpartition("/")[0] == source)
+
     def _change_lease(self, statement: Any, lease: Lease, **more: Any) -> bool:
         values = {**of_lease(lease), **more}
 
@@ -179,16 +182,30 @@ class SqlStateStore:
         lags: Mapping[str, Lag],
         *,
         prepared: str = "",
+        marks: Mapping[str, Mapping[str, Position]] = MappingProxyType({}),
+        gone_back: Sequence[str] = (),
     ) -> None:
         """Store settlements and checkpoint in one transaction.
 
-        `prepared`: what was prepared under that name is forgotten: this is it.
+        `prepared`: what was prepared under that name is forgotten: this is it. `marks`: owner → how far
+        its share is settled now. `gone_back`: source partitions of which all marks are forgotten.
 
         After a RetryableError it is unknown whether they are stored. Called again with the same
         settlements and checkpoint, it finds out and stores them if they are not: counts are never
         added twice. Raises FatalError `lease_lost` when another holder has taken over.
         """
-        commit = self._named(lease, source, settlements, checkpoint, prepared)
+        commit = self._named(
+            _Commit(
+                lease,
+                source,
+                list(settlements),
+                dict(checkpoint),
+                prepared,
+                {owner: dict(positions) for owner, positions in marks.items()},
+                list(gone_back),
+                token=os.urandom(8).hex(),
+            )
+        )
         rows = self._rows(commit, lags)
         self._unanswered = commit
         stored = self._database.run(lambda connection: self._store(connection, commit, rows))
@@ -196,17 +213,8 @@ class SqlStateStore:
         if not stored:
             raise lease_lost(lease)
 
-    def _named(
-        self,
-        lease: Lease,
-        source: str,
-        settlements: Sequence[Settlement],
-        checkpoint: Mapping[str, Position],
-        prepared: str,
-    ) -> _Commit:
+    def _named(self, commit: _Commit) -> _Commit:
         """Return the commit, under its old name if it is the one that got no answer."""
-        token = os.urandom(8).hex()
-        commit = _Commit(lease, source, list(settlements), dict(checkpoint), prepared, token)
         before = self._unanswered
         if before is not None and before == replace(commit, token=before.token):
             return before
@@ -258,6 +266,7 @@ class SqlStateStore:
         refailed.sort(key=itemgetter("id"))
         queries = self._queries
         rows = [
+            (forget_marks, forgotten(flow, commit.source, commit.gone_back)),
             (
                 queries.save_checkpoint,
                 [
@@ -265,6 +274,11 @@ class SqlStateStore:
                         flow, commit.source, place, lag=lags.get(place[0], _NO_LAG), now=now
                     )
                     for place in commit.checkpoint.items()
+                ]
+                + [
+                    checkpoint_row(flow, owner, place, lag=_NO_LAG, now=now)
+                    for owner, positions in commit.marks.items()
+                    for place in positions.items()
                 ],
             ),
             (queries.add_totals, totals),

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from connectors.batch import Position
 from connectors.contracts import Attribute, Check, Outgoing, SinkOpening, SinkTraits
 from connectors.errors import PenstockError
 from flows.runtime.halt import Halt
@@ -124,7 +123,7 @@ class Settled:
         """Keep one batch's outcome."""
         self.dead_letters += settlement.dead_letters
 
-    def flush(self, owner: str, positions: Mapping[str, Position], pipeline: str) -> None:
+    def flush(self) -> None:
         """There is nothing to wait for."""
 
 

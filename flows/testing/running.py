@@ -137,7 +137,7 @@ class _Run:
         """Place of a step → the events it ran for."""
 
     def run(self, case: Case) -> Happened:
-        known = [source for source in self._plan.sources if source.name == self._pipeline.source]
+        known = [source for source in self._plan.sources if source.name == self._pipeline.module]
         source = known[0] if known else None
         batch = batch_of(case.inputs, source)
         settled, halt = Settled(), PatientHalt()
@@ -181,7 +181,7 @@ class _Run:
 
     def _sink(self, plan: SinkPlan) -> Sink:
         traits = _TRAITS
-        if self._pipeline.source and all(
+        if self._pipeline.module and all(
             s.type == "step.publish" for s in self._pipeline.everything_run()
         ):
             # Whether a pipeline that only passes on reads its data depends on where that goes. For

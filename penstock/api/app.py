@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from connectors.errors import PenstockError
 from connectors.settings import Settings
 from penstock.api.access import Access
+from penstock.api.bodies import read_body
 from penstock.api.calls import Backend, Call, Route
 from penstock.api.errors import ApiError, problem_response
 from penstock.api.hooks import Hooks
@@ -142,16 +143,13 @@ class Api:
         )
 
     async def _body(self, request: Request) -> Any:
-        try:
-            return await asyncio.wait_for(_json(request), self._patience)
-        except asyncio.TimeoutError:
-            raise ApiError(
-                f"the body did not come within {self._patience:g} seconds.",
-                code="body_too_slow",
-                status=408,
-                hint="Nothing was done.",
-                headers={"connection": "close"},
-            ) from None
+        body = await read_body(
+            request,
+            longest=LARGEST_BODY,
+            seconds=self._patience,
+            too_large="Nothing that this API takes is so large.",
+        )
+        return _parsed(body, request)
 
     async def _ask(self, work: Callable[[Stores], Any]) -> Any:
         """Return what `work` returns on one of the threads that may wait for the state store.
@@ -192,22 +190,11 @@ def _bug(error: Exception) -> ApiError:
     )
 
 
-async def _json(request: Request) -> Any:
-    """Return the parsed body, {} when there is none."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_BODY:
-            raise ApiError(
-                f"the body is larger than {LARGEST_BODY >> 20} MiB.",
-                code="body_too_large",
-                status=413,
-                hint="Nothing that this API takes is so large.",
-                headers={"connection": "close"},
-            )
+def _parsed(body: bytes, request: Request) -> Any:
+    """Return the body's value, {} when there is none."""
     if not body:
         return {}
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (
         kind in BODY_TYPES and is_registry(request.scope["path"])
     ):
@@ -218,7 +205,7 @@ async def _json(request: Request) -> Any:
             hint="Send JSON with `Content-Type: application/json`.",
         )
     try:
-        return orjson.loads(bytes(body))
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ApiError(
             f"the body is not JSON: {error.msg}.",

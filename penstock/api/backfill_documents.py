@@ -129,7 +129,9 @@ class ComparisonDocument(Settings):
     executions: dict[str, int]
     """identical, different, missing, new, and duplicate: recorded as such, and not compared."""
     steps: list[ComparedStepDocument]
-    """Step by step."""
+    """Step by step: their outputs."""
+    published: list[ComparedStepDocument]
+    """Publish step by publish step: the events, with key, topic and attributes."""
     groups: list[DifferenceGroupDocument]
     """What differs, the most frequent first."""
     ungrouped: int

@@ -510,6 +510,15 @@ class ReplayDocument(Settings):
     """When it was over."""
 
 
+class StartedDocument(ReplayDocument):
+    """An execution that was started by hand, with the replay that runs it."""
+
+    execution_id: str
+    """The execution's id, which is known before it runs."""
+    repeated: bool
+    """Whether its idempotency key had been used before: nothing was started now."""
+
+
 class ReplaysDocument(Settings):
     """A page of replays, newest first."""
 

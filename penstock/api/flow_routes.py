@@ -44,7 +44,7 @@ async def list_flows(call: Call) -> Json:
         "penstock": version("penstock"),
         "state": plan.redact(make_url(plan.state_url).render_as_string(hide_password=True)),
         "ready": not any(live.trouble(worker) for worker in live.workers),
-        "sources": [source.name for source in plan.sources],
+        "sources": [source.name for source in plan.source_modules],
         "sinks": [sink.name for sink in plan.sinks],
         "pipelines": [pipeline.name for pipeline in plan.pipelines],
     }
@@ -113,7 +113,7 @@ async def list_sources(call: Call) -> Json:
     stored = await call.ask(read)
     live = backend.live
     shown = []
-    for source in backend.plan.sources:
+    for source in backend.plan.source_modules:
         if not source.pipelines:
             continue
         workers = live.of_source(source.name)
@@ -175,11 +175,11 @@ def find_pipeline(backend: Backend, name: str) -> PipelinePlan:
 
 
 def _pipeline(backend: Backend, plan: PipelinePlan, rates: dict[str, Rate]) -> Json:
-    live, source = backend.live, plan.source or ""
+    live, source = backend.live, plan.source
     counts = live.counts(source, plan.name)
     return {
         "name": plan.name,
-        "source": plan.source,
+        "source": plan.module,
         "state": backend.plan.redact(_state(live.of_source(source))),
         "counts": {
             "received": counts.received,

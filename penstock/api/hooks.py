@@ -36,6 +36,7 @@ from connectors.http.signatures import Verifier, verifier_of
 from flows.plan import FlowPlan, SourcePlan
 from flows.state.inbox import Incoming, Kept, Outcome
 from flows.state.store import open_store
+from penstock.api.bodies import read_body
 from penstock.api.errors import ApiError
 from penstock.api.keeping import Keeper
 from transforms.expressions import compile_jq
@@ -93,7 +94,13 @@ class Hooks:
         }
         if hook.settings.auth is not None:
             _check_auth(hook.settings.auth, headers.get("authorization", ""))
-        body = await _body(request, headers, hook.settings.max_body)
+        _refuse_compressed(headers)
+        body = await read_body(
+            request,
+            longest=hook.settings.max_body,
+            seconds=BODY_WITHIN,
+            too_large="Nothing was kept. The source's max_body says how much it takes.",
+        )
         now = time.time()
         if hook.verify is not None and (why := hook.verify(headers, body, now)):
             raise ApiError(
@@ -255,11 +262,7 @@ def _check_auth(auth: HttpAuth, shown: str) -> None:
     )
 
 
-async def _body(request: Request, headers: Mapping[str, str], longest: int) -> bytes:
-    """Return the body. Raises ApiError 413, 408, 415."""
-    declared = headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > longest:
-        raise _too_large(longest)
+def _refuse_compressed(headers: Mapping[str, str]) -> None:
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise ApiError(
             "the body is compressed.",
@@ -267,34 +270,3 @@ async def _body(request: Request, headers: Mapping[str, str], longest: int) -> b
             status=415,
             hint="Send it as it is, without Content-Encoding.",
         )
-
-    async def read() -> bytes:
-        parts = []
-        size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > longest:
-                raise _too_large(longest)
-            parts.append(chunk)
-        return b"".join(parts)
-
-    try:
-        return await asyncio.wait_for(read(), BODY_WITHIN)
-    except asyncio.TimeoutError:
-        raise ApiError(
-            f"the body did not come within {BODY_WITHIN:g} seconds.",
-            code="body_too_slow",
-            status=408,
-            hint="Nothing was kept.",
-            headers={"connection": "close"},
-        ) from None
-
-
-def _too_large(longest: int) -> ApiError:
-    return ApiError(
-        f"the body is larger than {longest} bytes.",
-        code="body_too_large",
-        status=413,
-        hint="Nothing was kept. The source's max_body says how much it takes.",
-        headers={"connection": "close"},
-    )

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 
-from connectors.contracts import Lag
+from connectors.contracts import Lag, SlotHealth
+from flows.runtime.happenings import Happening
 from flows.runtime.measures import Measures
 from flows.runtime.reports import PipelineCounts
 from flows.runtime.supervisor import WorkerView
@@ -22,6 +23,9 @@ STALE_AFTER = 10.0
 
 RATES_OVER, SAMPLE_EVERY = 300.0, 5.0
 """Seconds: over which error rates are taken, and between two looks at the counts."""
+
+MOST_HAPPENINGS = 2000
+"""Of what steps do just now, those that are kept for who watches: more than some seconds of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,16 @@ class _Sample:
 class Live:
     """The workers of the run, as they were a moment ago."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`watch` tells the workers that somebody watches; it holds for some seconds."""
         self._clock = clock
+        self.watch = watch
+        self._recent: tuple[int, tuple[Happening, ...]] = (0, ())
+        """What happened last, and the number of the first of it; replaced as one."""
         self._workers: tuple[WorkerView, ...] = ()
         self._samples: deque[_Sample] = deque([_Sample(clock())])
 
@@ -63,6 +75,19 @@ class Live:
             self._samples.append(self._sample(now))
             while self._samples[0].at < now - RATES_OVER:
                 self._samples.popleft()
+
+    def happened(self, found: Sequence[Happening]) -> None:
+        """Take what steps did just now: a supervisor's `happened`."""
+        first, known = self._recent
+        every = (*known, *found)
+        gone = max(0, len(every) - MOST_HAPPENINGS)
+        self._recent = (first + gone, every[gone:])
+
+    def since(self, number: int | None) -> tuple[int, Sequence[Happening]]:
+        """Return what happened behind the number that the last call gave, and the next number."""
+        first, found = self._recent
+        end = first + len(found)
+        return end, () if number is None else found[max(0, number - first) :]
 
     @property
     def workers(self) -> tuple[WorkerView, ...]:
@@ -117,6 +142,14 @@ class Live:
         found: dict[str, Lag] = {}
         for worker in self.of_source(source):
             found |= worker.report.lags
+        return found
+
+    def slots(self, source: str) -> dict[str, SlotHealth]:
+        """Return a source's replication slots, as workers that run saw them last."""
+        found: dict[str, SlotHealth] = {}
+        for worker in self.of_source(source):
+            if not self.trouble(worker):
+                found |= worker.report.slots
         return found
 
     def measures(self) -> Measures:

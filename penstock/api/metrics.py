@@ -176,6 +176,32 @@ TABLE = (
         "Age of the last event that was read; absent where the source does not know.",
     ),
     Described(
+        "workflow_source_slot_active",
+        "gauge",
+        ("source", "slot"),
+        "1 while a connection reads the source's replication slot, 0 otherwise. These four are of sources"
+        " that read one, as the server had it within the last ten seconds.",
+    ),
+    Described(
+        "workflow_source_slot_retained_bytes",
+        "gauge",
+        ("source", "slot"),
+        "WAL that the server keeps for the slot; absent once it is lost.",
+    ),
+    Described(
+        "workflow_source_slot_safe_bytes",
+        "gauge",
+        ("source", "slot"),
+        "WAL that may still be written before the slot is in danger of being lost, below 0 when it is;"
+        " absent where max_slot_wal_keep_size sets no limit.",
+    ),
+    Described(
+        "workflow_source_slot_wal_status",
+        "gauge",
+        ("source", "slot", "status"),
+        "1 for the slot's wal_status (reserved, extended, unreserved or lost), 0 for the others.",
+    ),
+    Described(
         "workflow_checkpoint_age_seconds",
         "gauge",
         ("source", "shard"),
@@ -229,6 +255,8 @@ TABLE = (
     ),
 )
 """Everything /metrics has."""
+
+WAL_STATUSES = ("reserved", "extended", "unreserved", "lost")
 
 _Sample = tuple[tuple[str, ...], float]
 
@@ -366,6 +394,7 @@ class _Moment(Collector):
             ):
                 if value is not None:
                     _add(found, f"workflow_source_lag_{unit}", (source.name,), value)
+            self._slots(found, source.name)
             workers = live.of_source(source.name)
             running = sum(_runs(worker) and not live.trouble(worker) for worker in workers)
             parked = sum(live.parked(source.name, each.name) for each in source.pipelines)
@@ -383,6 +412,18 @@ class _Moment(Collector):
             if worker.report.memory is not None:
                 memory = worker.report.memory
                 _add(found, "workflow_worker_resident_memory_bytes", key, memory)
+
+    def _slots(self, found: dict[str, list[_Sample]], source: str) -> None:
+        for slot, health in self._backend.live.slots(source).items():
+            of = (source, slot)
+            _add(found, "workflow_source_slot_active", of, health.active)
+            if health.retained_bytes is not None:
+                _add(found, "workflow_source_slot_retained_bytes", of, health.retained_bytes)
+            if health.safe_bytes is not None:
+                _add(found, "workflow_source_slot_safe_bytes", of, health.safe_bytes)
+            for status in WAL_STATUSES:
+                at = (*of, status)
+                _add(found, "workflow_source_slot_wal_status", at, status == health.wal_status)
 
     def _store(self, found: dict[str, list[_Sample]]) -> None:
         plan = self._backend.plan

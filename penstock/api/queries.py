@@ -6,7 +6,14 @@ import time
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from typing_extensions import Self
 
 from connectors.settings import Rate, Settings
@@ -230,6 +237,10 @@ class TriggerBody(Settings):
     """What it is about."""
     id: str | None = None
     """Its id; else one is made."""
+    idempotency_key: Annotated[
+        str | None, Field(validation_alias=AliasChoices("idempotency_key", "idempotencyKey"))
+    ] = None
+    """The same key again, for the pipeline, starts nothing (`idempotencyKey` is understood too)."""
 
 
 class LiveQuery(Settings):

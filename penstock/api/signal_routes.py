@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlq.replay import replay_document
+from dlq.replay import find_replay, replay_document
 from dlq.trigger import Wish, trigger
 from flows.history.asking import ask_one
 from flows.history.documents import signal_document
 from flows.state.jsontext import json_text
-from flows.state.replays import Replay
 from flows.state.signals import Action, Signal
 from penstock.api.calls import Call, Route
-from penstock.api.documents import ReplayDocument
+from penstock.api.documents import StartedDocument
 from penstock.api.execution_documents import SignalDocument
 from penstock.api.queries import SignalBody, SkipBody, TriggerBody
 from penstock.api.readers import Stores
@@ -21,18 +20,31 @@ Json = dict[str, Any]
 
 
 async def start_execution(call: Call) -> Json:
-    """Run an event through a pipeline, effects and all: what is answered is the replay that does it.
+    """Run an event through a pipeline, effects and all: what is answered is its execution, and what runs it.
 
-    /api/v1/dlq/replays/{replay}/entries says what came of it, with the execution's id.
+    /api/v1/executions/{execution}/timeline shows it once it has run; /api/v1/dlq/replays/{id}/entries says what
+    came of it, also before. With an `idempotency_key` that was used before, for the pipeline, nothing is
+    started: what was started then is answered, and `repeated` is true.
     """
     plan, body = call.backend.plan, call.body
-    wish = Wish(body.pipeline, json_text(body.data), body.type, body.key, body.subject, body.id)
+    wish = Wish(
+        body.pipeline,
+        json_text(body.data),
+        body.type,
+        body.key,
+        body.subject,
+        body.id,
+        body.idempotency_key,
+    )
 
-    def ask(stores: Stores) -> Replay:
+    def ask(stores: Stores) -> Json:
         with stores.writer() as store:
-            return trigger(store, plan, wish, by=f"{call.caller or 'somebody'} (API)")
+            started = trigger(store, plan, wish, by=f"{call.caller or 'somebody'} (API)")
+            shown = replay_document(find_replay(store, started.replay))
+        return shown | {"execution_id": started.execution, "repeated": started.again}
 
-    return replay_document(await call.ask_to_the_end(ask))
+    found: Json = await call.ask_to_the_end(ask)
+    return found
 
 
 async def pause_execution(call: Call) -> Json:
@@ -88,7 +100,7 @@ ROUTES = (
         "POST",
         "/api/v1/executions",
         start_execution,
-        ReplayDocument,
+        StartedDocument,
         body=TriggerBody,
         status=202,
     ),

@@ -92,8 +92,8 @@ def penstock(
 ) -> None:
     """Stream processing from YAML: events from a source, through steps, to a sink.
 
-    A flow file names sources (PostgreSQL changes, Kafka), sinks, and pipelines of steps between
-    them. No event is lost, and one that fails is kept where you can look at it.
+    A flow file names sources (PostgreSQL changes, Kafka, queues, webhooks …), sinks, and pipelines
+    of steps between them. No event is lost, and one that fails is kept where you can look at it.
     """
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from connectors.errors import FlowFileError
+from penstock.cli.grouping import grouped
 from penstock.cli.help import examples
 from penstock.cli.options import FlowName, Flows, Limit, OptionalFlows, Output, State, Type, Where
 
@@ -16,59 +18,6 @@ if TYPE_CHECKING:
 
 backfill = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-Pipeline = Annotated[
-    str, typer.Option("--pipeline", metavar="NAME", help="The pipeline that they go through.")
-]
-Source = Annotated[
-    str | None,
-    typer.Option("--source", metavar="NAME", help="Whose past events; default: its own source's."),
-]
-From = Annotated[
-    str,
-    typer.Option(
-        "--from",
-        metavar="TIME",
-        help="From this time on: 2026-02-01T00:00:00+01:00 (UTC without a zone) or 7d (ago).",
-    ),
-]
-To = Annotated[str, typer.Option("--to", metavar="TIME", help="Until before this time; 0 is now.")]
-Filter = Annotated[
-    str | None,
-    typer.Option(
-        "--filter",
-        metavar="JSON",
-        help='Only events that have all of this: {"data.total": {"$gte": 100}}.',
-    ),
-]
-With = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--with",
-        metavar="FILE",
-        help="Run the pipeline as this flow file has it, over the past of FLOW's source.",
-        show_default=False,
-    ),
-]
-Mode = Annotated[
-    Literal["dry_run", "shadow", "live"],
-    typer.Option(
-        "--mode",
-        help="dry_run: no effects; shadow: nor then, and compared with what is recorded; live: with effects.",
-    ),
-]
-Concurrency = Annotated[
-    int | None,
-    typer.Option(
-        "--concurrency", metavar="N", min=1, help="At most so many calls of a step at a time."
-    ),
-]
-RateLimit = Annotated[
-    str | None, typer.Option("--rate", metavar="RATE", help="At most so many events: 100/s.")
-]
-Offline = Annotated[
-    bool,
-    typer.Option("--offline", help="What steps ask outside is answered from history."),
-]
 Respect = Annotated[
     bool,
     typer.Option(
@@ -101,6 +50,72 @@ Html = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of what is to run, and over what; see `penstock.cli.grouping`."""
+
+    pipeline: Annotated[
+        str, typer.Option("--pipeline", metavar="NAME", help="The pipeline that they go through.")
+    ]
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="From this time on: 2026-02-01T00:00:00+01:00 (UTC without a zone) or 7d (ago).",
+        ),
+    ]
+    to: Annotated[
+        str, typer.Option("--to", metavar="TIME", help="Until before this time; 0 is now.")
+    ] = "0"
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source", metavar="NAME", help="Whose past events; default: its own source's."
+        ),
+    ] = None
+    type_: Type = None
+    filter_: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            metavar="JSON",
+            help='Only events that have all of this: {"data.total": {"$gte": 100}}.',
+        ),
+    ] = None
+    where: Where = None
+    mode: Annotated[
+        Literal["dry_run", "shadow", "live"],
+        typer.Option(
+            "--mode",
+            help="dry_run: no effects; shadow: nor then, and compared with what is recorded; live: with effects.",
+        ),
+    ] = "dry_run"
+    with_: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="FILE",
+            help="Run the pipeline as this flow file has it, over the past of FLOW's source.",
+            show_default=False,
+        ),
+    ] = None
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency", metavar="N", min=1, help="At most so many calls of a step at a time."
+        ),
+    ] = None
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="RATE", help="At most so many events: 100/s.")
+    ] = None
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="What steps ask outside is answered from history."),
+    ] = False
+    state: State = None
+
+
 @backfill.callback()
 def _group() -> None:
     """Run past events through a pipeline again: to see what would come of them, or to mend it."""
@@ -112,39 +127,13 @@ def _group() -> None:
         "penstock backfill plan shop.yaml --pipeline enrich --from 2026-02-01 --to 2026-02-15 -o json",
     )
 )
-def plan(
-    flows: Flows,
-    *,
-    pipeline: Pipeline,
-    from_: From,
-    to: To = "0",
-    source: Source = None,
-    type_: Type = None,
-    filter_: Filter = None,
-    where: Where = None,
-    mode: Mode = "dry_run",
-    with_: With = None,
-    concurrency: Concurrency = None,
-    rate: RateLimit = None,
-    offline: Offline = False,
-    state: State = None,
-    output: Output = "text",
-) -> None:
+@grouped
+def plan(flows: Flows, *, asked: Asked, output: Output = "text") -> None:
     """Tell what would run before anything does: how many events, how long, what is missing."""
     from penstock.cli import backfill_running as running  # noqa: PLC0415 - loads the engine
 
-    asked = _request(
-        pipeline=pipeline,
-        source=source,
-        from_=from_,
-        to=to,
-        filter=_filter(type_, filter_, where),
-        mode=mode,
-        concurrency=concurrency,
-        rate_limit=rate,
-        offline=offline,
-    )
-    running.show_plan(flows, with_ or [], state, asked, json=output == "json")
+    request = _request(asked)
+    running.show_plan(flows, asked.with_ or [], asked.state, request, json=output == "json")
 
 
 @backfill.command(
@@ -154,21 +143,11 @@ def plan(
         "penstock backfill start shop.yaml --pipeline enrich --from 1d --where '.data.total > 100' --detach",
     )
 )
+@grouped
 def start(
     flows: Flows,
     *,
-    pipeline: Pipeline,
-    from_: From,
-    to: To = "0",
-    source: Source = None,
-    type_: Type = None,
-    filter_: Filter = None,
-    where: Where = None,
-    mode: Mode = "dry_run",
-    with_: With = None,
-    concurrency: Concurrency = None,
-    rate: RateLimit = None,
-    offline: Offline = False,
+    asked: Asked,
     respect_idempotency: Respect = False,
     ignore: Ignore = None,
     tolerance: Tolerance = 0.0,
@@ -178,7 +157,6 @@ def start(
         bool, typer.Option("--detach", help="Leave it running, and don't wait for its end.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before a live run.")] = False,
-    state: State = None,
     output: Output = "text",
 ) -> int:
     """Start a backfill and see it through. Ctrl-C pauses it: `penstock backfill resume` goes on.
@@ -187,22 +165,16 @@ def start(
     """
     from penstock.cli import backfill_running as running  # noqa: PLC0415 - loads the engine
 
-    asked = _request(
-        pipeline=pipeline,
-        source=source,
-        from_=from_,
-        to=to,
-        filter=_filter(type_, filter_, where),
-        mode=mode,
-        concurrency=concurrency,
-        rate_limit=rate,
-        offline=offline,
+    request = _request(
+        asked,
         respect_idempotency=respect_idempotency,
         ignore=ignore or (),
         tolerance=tolerance,
     )
     ending = running.Ending(json=output == "json", html=html, fail_on_different=fail_on is not None)
-    return running.start(flows, with_ or [], state, asked, ending=ending, detach=detach, yes=yes)
+    return running.start(
+        flows, asked.with_ or [], asked.state, request, ending=ending, detach=detach, yes=yes
+    )
 
 
 @backfill.command(
@@ -355,15 +327,24 @@ def _filter(type_: str | None, text: str | None, where: str | None) -> dict[str,
     return found or None
 
 
-def _request(**given: Any) -> BackfillRequest:
+def _request(asked: Asked, **more: Any) -> BackfillRequest:
     """Return what is asked for. Raises FlowFileError with what is wrong, by its option."""
     from pydantic import ValidationError  # noqa: PLC0415 - takes time to import
 
     from backfill.request import BackfillRequest  # noqa: PLC0415
 
-    given["from"] = given.pop("from_")
-    if given["to"] == "0":
-        given["to"] = "0s"
+    given = {
+        "pipeline": asked.pipeline,
+        "source": asked.source,
+        "from": asked.from_,
+        "to": "0s" if asked.to == "0" else asked.to,
+        "filter": _filter(asked.type_, asked.filter_, asked.where),
+        "mode": asked.mode,
+        "concurrency": asked.concurrency,
+        "rate_limit": asked.rate,
+        "offline": asked.offline,
+        **more,
+    }
     try:
         return BackfillRequest.model_validate(given)
     except ValidationError as error:

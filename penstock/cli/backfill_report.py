@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backfill.report import KINDS, told_counts
 from penstock.cli.amounts import show_age, show_size
 from penstock.cli.output import count, print_table, printable
 
 Json = Mapping[str, Any]
 
-_KINDS = ("identical", "different", "missing", "new")
 _SHOWN_GROUPS = 20
 
 
@@ -85,17 +85,8 @@ def print_report(document: Json) -> None:
     """Print what a job has found."""
     job, report = document["backfill"], document["report"]
     print(line(job))
-    for name, label in (
-        ("read", "events read"),
-        ("left_out", "left out by the filter"),
-        ("not_triggered", "not for this pipeline"),
-        ("done", "went through"),
-        ("failed", "failed"),
-        ("skipped", "skipped"),
-        ("reached_effect", "stopped at a step with an effect"),
-    ):
-        if report[name] or name in {"read", "done", "failed"}:
-            print(f"  {report[name]:>12,}  {label}")
+    for number, label in told_counts(report):
+        print(f"  {number:>12,}  {label}")
     for step, times in report["effects_held_back"].items():
         print(f"  {times:>12,}  effects of {step} held back")
     for step, times in report["answered_from_history"].items():
@@ -113,13 +104,18 @@ def print_report(document: Json) -> None:
 def _print_comparison(compared: Json) -> None:
     print("\nCompared with what is recorded")
     counts = compared["executions"]
-    rows = [("executions", *(f"{counts[kind]:,}" for kind in _KINDS))]
+    rows = [("executions", *(f"{counts[kind]:,}" for kind in KINDS))]
     rows += [
-        (step["step"], *(f"{step[kind]:,}" for kind in _KINDS))
+        (step["step"], *(f"{step[kind]:,}" for kind in KINDS))
         for step in compared["steps"]
-        if any(step[kind] for kind in _KINDS)
+        if any(step[kind] for kind in KINDS)
     ]
-    print_table(["", *(f">{kind.upper()}" for kind in _KINDS)], rows)
+    rows += [
+        (f"{step['step']} publishes", *(f"{step[kind]:,}" for kind in KINDS))
+        for step in compared["published"]
+        if any(step[kind] for kind in KINDS)
+    ]
+    print_table(["", *(f">{kind.upper()}" for kind in KINDS)], rows)
     if counts["duplicate"]:
         print(f"{counts['duplicate']:,} are recorded as duplicates: they are not compared.")
     if not compared["groups"]:

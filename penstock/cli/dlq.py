@@ -10,9 +10,9 @@ from connectors.errors import FlowFileError
 from penstock.cli import dlq_moving, dlq_replay, dlq_stats
 from penstock.cli.dlq_selecting import (
     Conditions,
-    choosing,
     selection_of,
 )
+from penstock.cli.grouping import grouped
 from penstock.cli.help import examples
 from penstock.cli.options import Cursor, FlowName, Limit, OptionalFlows, Output, State
 
@@ -35,7 +35,7 @@ def _group() -> None:
         "penstock dlq list shop.yaml -o json | jq -r '.dead_letters[].error.code' | sort | uniq -c",
     ),
 )
-@choosing()
+@grouped
 def list_dead_letters(
     flows: OptionalFlows = None,
     *,

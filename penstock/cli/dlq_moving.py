@@ -16,10 +16,10 @@ from connectors.errors import FlowFileError
 from penstock.cli.dlq_selecting import (
     Conditions,
     Targets,
-    choosing,
     selection_of,
     split_targets,
 )
+from penstock.cli.grouping import any_given, grouped
 from penstock.cli.help import examples
 from penstock.cli.options import FlowName, OptionalFlows, Output, State
 
@@ -41,7 +41,7 @@ IMPORT_EXAMPLES = examples(
 )
 
 
-@choosing()
+@grouped
 def discard(
     targets: Targets = None,
     *,
@@ -79,7 +79,7 @@ def discard(
         raise FlowFileError(
             "--purge deletes without an archive.", code="usage", hint="Leave one of them out."
         )
-    if not ids and not conditions.any and not every:
+    if not ids and not any_given(conditions) and not every:
         raise FlowFileError(
             "which dead letters? Give ids, a filter, or --all.",
             code="usage",
@@ -108,7 +108,7 @@ def discard(
     print(f"Discarded {counted(gone, 'dead letter')}.{where_to}")
 
 
-@choosing()
+@grouped
 def export(
     targets: Targets = None,
     *,

@@ -10,9 +10,9 @@ from connectors.errors import FlowFileError
 from penstock.cli.dlq_selecting import (
     Conditions,
     Targets,
-    choosing,
     split_targets,
 )
+from penstock.cli.grouping import any_given, grouped
 from penstock.cli.help import examples
 from penstock.cli.options import FlowName, OptionalFlows, Output, State
 
@@ -30,7 +30,7 @@ REPLAYS_EXAMPLES = examples(
 )
 
 
-@choosing()
+@grouped
 def replay(
     targets: Targets = None,
     *,
@@ -153,7 +153,7 @@ def replays(
 def _check_usage(
     ids: list[str], conditions: Conditions, *, every: bool, number: int | None, both: bool
 ) -> None:
-    chosen = bool(ids) or conditions.any or every
+    chosen = bool(ids) or any_given(conditions) or every
     if both or (number is not None and chosen):
         raise FlowFileError(
             "--resume and --cancel each take the number of a replay and nothing that selects.",

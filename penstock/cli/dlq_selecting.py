@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import wraps
-from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from connectors.errors import FlowFileError
+from penstock.cli.grouping import any_given
 from penstock.cli.options import Error, Pipeline, Tenant, Type, Where
 
 if TYPE_CHECKING:
     from dlq.selection import Selection
     from penstock.cli.stored import Stored
-
-Result = TypeVar("Result")
 
 Targets = Annotated[
     list[str] | None,
@@ -46,69 +43,16 @@ Until = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The options of a command that choose dead letters."""
+    """The options of a command that choose dead letters; see `penstock.cli.grouping`."""
 
-    pipeline: str | None = None
-    step: str | None = None
-    error: str | None = None
-    type: str | None = None
-    tenant: str | None = None
-    since: str | None = None
-    until: str | None = None
-    where: str | None = None
-
-    @property
-    def any(self) -> bool:
-        """Whether any was given."""
-        return any(getattr(self, name) is not None for name in self.__slots__)
-
-
-_OPTIONS: dict[str, Any] = {
-    "pipeline": Pipeline,
-    "step": Step,
-    "error": Error,
-    "type": Type,
-    "tenant": Tenant,
-    "since": Since,
-    "until": Until,
-    "where": Where,
-}
-
-
-def choosing() -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Give a command the options that choose dead letters, in the place of its `conditions`.
-
-    They are one parameter to the command, and the same options with the same words on every command
-    line.
-    """
-    return choosing_some(*_OPTIONS)
-
-
-def choosing_some(*names: str) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Give a command some of the options, where not all make sense; see `choosing`."""
-
-    def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
-        parameters: list[Parameter] = []
-        own = signature(command, eval_str=True)
-        for parameter in own.parameters.values():
-            if parameter.name == "conditions":
-                parameters += (
-                    Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=_OPTIONS[name])
-                    for name in names
-                )
-            else:
-                parameters.append(parameter)
-
-        @wraps(command)
-        def chosen(**given: Any) -> Result:
-            conditions = Conditions(**{name: given.pop(name) for name in names})
-            return command(conditions=conditions, **given)
-
-        # What typer makes the command line of.
-        vars(chosen)["__signature__"] = own.replace(parameters=parameters)
-        return chosen
-
-    return decorate
+    pipeline: Pipeline = None
+    step: Step = None
+    error: Error = None
+    type: Type = None
+    tenant: Tenant = None
+    since: Since = None
+    until: Until = None
+    where: Where = None
 
 
 def split_targets(targets: Sequence[str] | None) -> tuple[list[str], list[Path]]:
@@ -132,7 +76,7 @@ def selection_of(
     from dlq.selection import Selection  # noqa: PLC0415
     from flows.state.letter_filter import LetterFilter  # noqa: PLC0415
 
-    if ids and conditions.any:
+    if ids and any_given(conditions):
         raise FlowFileError(
             "ids and filters can't be combined: an id already says which dead letter.",
             code="usage",

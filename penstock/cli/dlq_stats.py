@@ -6,9 +6,9 @@ import time
 
 from penstock.cli.dlq_selecting import (
     Conditions,
-    choosing,
     selection_of,
 )
+from penstock.cli.grouping import grouped
 from penstock.cli.help import examples
 from penstock.cli.options import FlowName, OptionalFlows, Output, State
 
@@ -20,7 +20,7 @@ STATS_EXAMPLES = examples(
 )
 
 
-@choosing()
+@grouped
 def stats(
     flows: OptionalFlows = None,
     *,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.dlq_selecting import Conditions, choosing_some
+from penstock.cli.dlq_selecting import split_targets
+from penstock.cli.grouping import grouped
 from penstock.cli.help import examples
-from penstock.cli.options import FlowName, Output, State
+from penstock.cli.options import Error, FlowName, Output, Pipeline, State, Tenant, Type, Where
 
 if TYPE_CHECKING:
     from flows.state.signals import Action
@@ -21,15 +23,45 @@ Targets = Annotated[
         show_default=False,
     ),
 ]
-All = Annotated[bool, typer.Option("--all", help="All that wait.")]
-Reason = Annotated[
-    str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the execution.")
-]
-NoWait = Annotated[
-    bool,
-    typer.Option("--no-wait", help="Only ask for it: a flow that runs, or runs next, does it."),
-]
-_some = choosing_some("pipeline", "error", "type", "tenant", "since", "until", "where")
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The options that choose executions among those that wait; see `penstock.cli.grouping`."""
+
+    pipeline: Pipeline = None
+    error: Error = None
+    type: Type = None
+    tenant: Tenant = None
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="TIME", help="Set aside at or after: 2h (ago) or an RFC 3339 time."
+        ),
+    ] = None
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="TIME", help="Set aside before: 30m (ago) or a time."),
+    ] = None
+    where: Where = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of all signals, beside the conditions."""
+
+    all_: Annotated[bool, typer.Option("--all", help="All that wait.")] = False
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the execution.")
+    ] = ""
+    no_wait: Annotated[
+        bool,
+        typer.Option("--no-wait", help="Only ask for it: a flow that runs, or runs next, does it."),
+    ] = False
+    state: State = None
+    flow: FlowName = None
+    output: Output = "text"
+
 
 PAUSE = examples(
     "penstock executions pause 0199f2a1 shop.yaml --reason 'asking the customer'",
@@ -53,108 +85,43 @@ CANCEL = examples(
 )
 
 
-@_some
-def pause(
-    targets: Targets = None,
-    *,
-    conditions: Conditions,
-    all_: All = False,
-    reason: Reason = "",
-    no_wait: NoWait = False,
-    state: State = None,
-    flow: FlowName = None,
-    output: Output = "text",
-) -> int:
+@grouped
+def pause(targets: Targets = None, *, conditions: Conditions, asked: Asked) -> int:
     """Hold executions where they are, until they are resumed.
 
     What waits is held at once, what runs at its next step. What comes later of its key waits behind it.
     The time for which it is paused does not count against the timeouts of its pipeline and saga. Exit
     code 1: something was refused.
     """
-    return _signal(
-        "pause",
-        targets,
-        conditions,
-        all_=all_,
-        reason=reason,
-        no_wait=no_wait,
-        state=state,
-        flow=flow,
-        output=output,
-    )
+    return _send("pause", targets, conditions, asked)
 
 
-@_some
-def resume(
-    targets: Targets = None,
-    *,
-    conditions: Conditions,
-    all_: All = False,
-    reason: Reason = "",
-    no_wait: NoWait = False,
-    state: State = None,
-    flow: FlowName = None,
-    output: Output = "text",
-) -> int:
+@grouped
+def resume(targets: Targets = None, *, conditions: Conditions, asked: Asked) -> int:
     """Let paused executions go on. Exit code 1: something was refused."""
-    return _signal(
-        "resume",
-        targets,
-        conditions,
-        all_=all_,
-        reason=reason,
-        no_wait=no_wait,
-        state=state,
-        flow=flow,
-        output=output,
-    )
+    return _send("resume", targets, conditions, asked)
 
 
-@_some
-def retry(
-    targets: Targets = None,
-    *,
-    conditions: Conditions,
-    all_: All = False,
-    reason: Reason = "",
-    no_wait: NoWait = False,
-    state: State = None,
-    flow: FlowName = None,
-    output: Output = "text",
-) -> int:
+@grouped
+def retry(targets: Targets = None, *, conditions: Conditions, asked: Asked) -> int:
     """Try the step now that an execution waits for, paused or not.
 
     It counts as one of its tries. One behind another of its key is tried when its turn comes. Exit code
     1: something was refused.
     """
-    return _signal(
-        "retry",
-        targets,
-        conditions,
-        all_=all_,
-        reason=reason,
-        no_wait=no_wait,
-        state=state,
-        flow=flow,
-        output=output,
-    )
+    return _send("retry", targets, conditions, asked)
 
 
-@_some
+@grouped
 def skip(
     targets: Targets = None,
     *,
     conditions: Conditions,
-    all_: All = False,
     execution: Annotated[
         bool,
         typer.Option("--execution", help="All that is left of it: it ends here, as skipped."),
     ] = False,
-    reason: Reason = "",
-    no_wait: NoWait = False,
-    state: State = None,
-    flow: FlowName = None,
-    output: Output = "text",
+    asked: Asked,
 ) -> int:
     """Send executions past their next step, which has no output then; or past all that are left.
 
@@ -162,75 +129,33 @@ def skip(
     step when its turn comes. Exit code 1: something was refused.
     """
     action: Action = "skip_execution" if execution else "skip"
-    return _signal(
-        action,
-        targets,
-        conditions,
-        all_=all_,
-        reason=reason,
-        no_wait=no_wait,
-        state=state,
-        flow=flow,
-        output=output,
-    )
+    return _send(action, targets, conditions, asked)
 
 
-@_some
-def cancel(
-    targets: Targets = None,
-    *,
-    conditions: Conditions,
-    all_: All = False,
-    reason: Reason = "",
-    no_wait: NoWait = False,
-    state: State = None,
-    flow: FlowName = None,
-    output: Output = "text",
-) -> int:
+@grouped
+def cancel(targets: Targets = None, *, conditions: Conditions, asked: Asked) -> int:
     """End executions: what a saga has done is compensated, what waits behind them goes on.
 
     It is recorded as failed with `execution_cancelled`, and is no dead letter unless the history leaves
     it out. Exit code 1: something was refused.
     """
-    return _signal(
-        "cancel",
-        targets,
-        conditions,
-        all_=all_,
-        reason=reason,
-        no_wait=no_wait,
-        state=state,
-        flow=flow,
-        output=output,
-    )
+    return _send("cancel", targets, conditions, asked)
 
 
-def _signal(
-    action: Action,
-    targets: list[str] | None,
-    conditions: Conditions,
-    *,
-    all_: bool,
-    reason: str,
-    no_wait: bool,
-    state: str | None,
-    flow: str | None,
-    output: str,
-) -> int:
-    from penstock.cli.dlq_selecting import split_targets  # noqa: PLC0415 - see signalling
+def _send(action: Action, targets: list[str] | None, conditions: Conditions, asked: Asked) -> int:
     from penstock.cli.signalling import Wanted, send_signals  # noqa: PLC0415 - loads the engine
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
     ids, files = split_targets(targets)
-    with open_stored(files, state, flow) as stored:
+    with open_stored(files, asked.state, asked.flow) as stored:
         wanted = Wanted(
             stored=stored,
             flow=stored.one_flow(),
             files=files,
-            state=state,
+            state=asked.state,
             action=action,
-            reason=reason,
-            wait=not no_wait,
-            json=output == "json",
+            reason=asked.reason,
+            wait=not asked.no_wait,
+            json=asked.output == "json",
         )
-        return send_signals(wanted, ids, conditions, everything=all_)
+        return send_signals(wanted, ids, conditions, everything=asked.all_)

@@ -141,7 +141,7 @@ def explain_plan(plan: FlowPlan) -> Explanation:
         state=plan.redact(plan.state_url),
         history=f"sampled({fraction:g})" if record == "sampled" else record,
         modules=[
-            *(_source(plan, source, sources.get(source.name)) for source in plan.sources),
+            *(_source(plan, source, sources.get(source.name)) for source in plan.source_modules),
             *(_sink(plan, sink, sinks.get(sink.name)) for sink in plan.sinks),
         ],
         pipelines=[_pipeline(plan, pipeline, sources, sinks) for pipeline in plan.pipelines],
@@ -234,7 +234,7 @@ def _pipeline(
     if pipeline.idempotency is not None:
         template = pipeline.idempotency.key_template
         own.append(FoundExpression("idempotency.key_template", "template", template))
-    source = sources.get(pipeline.source or "")
+    source = sources.get(pipeline.source)
     edges = [
         (step, _edge(pipeline, source, sinks.get(step.settings.sink), step))
         for step in pipeline.everything_run()
@@ -248,7 +248,7 @@ def _pipeline(
     saga = explain_saga(pipeline, lambda step: _step(plan, step))
     return PipelineText(
         name=pipeline.name,
-        source=pipeline.source,
+        source=pipeline.module,
         schema=pipeline.schema,
         event_type=pipeline.event_type,
         expressions=_expressions(plan, own),
@@ -323,14 +323,13 @@ def _edge(
 
 
 def _publish(pipeline: PipelinePlan, step: StepPlan, edge: Guarantee | None) -> PublishText:
-    unknown = "There is no source to begin at." if pipeline.source is None else "Not built yet."
     return PublishText(
         step=step.place_in_pipeline,
-        source=pipeline.source or "",
+        source=pipeline.module or "",
         sink=step.settings.sink,
         topic=step.settings.topic,
         promise="nothing yet" if edge is None else edge.promise,
-        reason=unknown if edge is None else edge.reason,
+        reason="Not built yet." if edge is None else edge.reason,
         ordered=None if edge is None else edge.ordered,
         order_reason="" if edge is None else edge.order_reason,
     )

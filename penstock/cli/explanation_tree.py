@@ -114,7 +114,9 @@ def _saga(tree: Tree, saga: SagaText) -> None:
 def _edge(tree: Tree, edge: PublishText) -> None:
     target = f"{edge.sink}, topic {edge.topic}" if edge.topic else edge.sink
     node = tree.add(
-        _line(f"{edge.source or '?'} → {target}, by {edge.step}: ", (edge.promise, "bold green"))
+        _line(
+            f"{edge.source or 'by hand'} → {target}, by {edge.step}: ", (edge.promise, "bold green")
+        )
     )
     node.add(Text(edge.reason))
     if edge.ordered is not None:

@@ -45,10 +45,10 @@ def load_runnable(files: Sequence[Path]) -> FlowPlan:
     problems = not_built(plan)
     if problems:
         raise FlowErrors(problems)
-    if not any(source.pipelines for source in plan.sources):
+    if not plan.pipelines:
         raise FlowFileError(
-            f"the flow {plan.name} has nothing to run: no pipeline has a trigger with a source.",
+            f"the flow {plan.name} has nothing to run: it has no pipeline.",
             code="nothing_to_run",
-            hint="Give a pipeline `trigger: {type: event, source: NAME}`.",
+            hint="Write one under `pipelines:`.",
         )
     return plan

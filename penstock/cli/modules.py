@@ -44,6 +44,8 @@ def used_sinks(plan: FlowPlan) -> list[SinkPlan]:
 
 def source_built(source: SourcePlan) -> bool:
     """Whether `run` can make this source."""
+    if not source.is_module:
+        return True
     kind = connector_type(source.type)
     return kind is not None and kind.source is not None
 

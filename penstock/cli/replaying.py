@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -18,7 +17,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from connectors.errors import FlowFileError
-from dlq.in_place import run_in_place
 from dlq.rehearsal import Rehearsal, Report
 from dlq.replay import (
     Request,
@@ -36,11 +34,11 @@ from flows.runtime import exits
 from flows.state.contracts import StateStore
 from flows.state.replays import Replay
 from penstock.cli.dlq_selecting import Conditions, selection_of
-from penstock.cli.errors import print_error
 from penstock.cli.loading import load_runnable
 from penstock.cli.output import count as counted
 from penstock.cli.output import print_json
 from penstock.cli.replay_report import show_reasons, show_rehearsal, summary
+from penstock.cli.run_here import run_here
 from transforms.expressions import ExpressionError, compile_jq
 
 if TYPE_CHECKING:
@@ -215,11 +213,7 @@ def follow(
                 hint="Name the flow file, and it is run here: "
                 f"penstock dlq replay --resume {number} FLOW.yaml. Or start the flow.",
             )
-        if wanted.state is not None:
-            os.environ["PENSTOCK_STATE_URL"] = wanted.state  # for the workers
-        code, error = run_in_place(wanted.files, plan, alone, tick=look, log_line=log_line)
-        if error is not None:
-            print_error(error.code, error.message, error.hint)
+        code = run_here(wanted.files, plan, alone, wanted.state, tick=look, log_line=log_line)
         if code != exits.DONE:
             return code
 

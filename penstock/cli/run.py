@@ -16,6 +16,7 @@ EXAMPLES = examples(
     "penstock run modules.yaml pipelines.yaml     # one flow in two files",
     "penstock run clicks.yaml --workers 4         # four processes share the partitions",
     "penstock run shop.yaml --address 127.0.0.1:0 # the API on any port that is free",
+    "penstock run shop.yaml --drain-timeout 3s    # a stop leaves what is slow to the next start",
 )
 
 
@@ -41,6 +42,14 @@ def run(
             help="End with exit code 0 when each source has reached what was its end at the start.",
         ),
     ] = False,
+    drain_timeout: Annotated[
+        str,
+        typer.Option(
+            metavar="DURATION",
+            help="How long a stop waits for what is in flight. What is not through by then is left unsettled,"
+            " and comes again at the next start.",
+        ),
+    ] = "20s",
     log_format: Annotated[
         LogFormat | None,
         typer.Option(
@@ -72,7 +81,7 @@ def run(
 ) -> int:
     """Run a flow until Ctrl-C or SIGTERM.
 
-    Both finish and store what is in flight. On a terminal a table shows each pipeline; elsewhere log lines do, every 10 seconds. A worker
+    Both finish and store what is in flight, for as long as --drain-timeout says. On a terminal a table shows each pipeline; elsewhere log lines do, every 10 seconds. A worker
     that dies is started again. A second copy of the same flow waits and takes over. The HTTP API, with /metrics
     for Prometheus, is served meanwhile.
     """
@@ -85,6 +94,7 @@ def run(
         RunSettings(
             workers=workers,
             until_caught_up=until_caught_up,
+            drain_timeout=_seconds("--drain-timeout", drain_timeout),
             log_format=log_format,
             log_level=log_level,
             live=not no_live,
@@ -92,6 +102,17 @@ def run(
             address=address,
         ),
     )
+
+
+def _seconds(option: str, text: str) -> float:
+    from connectors.settings import parse_duration  # noqa: PLC0415 - loads pydantic
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise FlowFileError(
+            f"{option}: expected {error}, found {text!r}.", code="duration_invalid"
+        ) from None
 
 
 def _checked(address: str) -> str:

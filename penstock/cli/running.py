@@ -16,7 +16,9 @@ from connectors.errors import FlowFileError
 from flows.plan import FlowPlan
 from flows.runtime.assemble import make_source, sinks_of
 from flows.runtime.logs import set_up_logging
+from flows.runtime.orders import DRAIN_TIMEOUT
 from flows.runtime.supervisor import RunOptions, Supervisor
+from flows.runtime.watched import WatchFlag
 from penstock.api.live import Live
 from penstock.api.serving import ApiServer, bind, check_guarded
 from penstock.cli.errors import print_error
@@ -31,6 +33,8 @@ class RunSettings:
 
     workers: int = 1
     until_caught_up: bool = False
+    drain_timeout: float = DRAIN_TIMEOUT
+    """Seconds."""
     log_format: LogFormat | None = None
     log_level: Level | None = None
     live: bool = True
@@ -58,13 +62,23 @@ def run_flow(files: Sequence[Path], settings: RunSettings) -> int:
     options = RunOptions(
         workers=settings.workers,
         until_caught_up=settings.until_caught_up,
+        drain_timeout=settings.drain_timeout,
         log_format=log_format,
         log_level=settings.log_level,
     )
     address = settings.address or plan.server.address
     check_guarded(plan, address)
-    workers = Live()
-    supervisor = Supervisor(files, plan, options, watcher, observe=workers.see)
+    flag = WatchFlag()
+    workers = Live(watch=flag.watch)
+    supervisor = Supervisor(
+        files,
+        plan,
+        options,
+        watcher,
+        observe=workers.see,
+        happened=workers.happened,
+        watch_fd=flag.fileno(),
+    )
     if plan.declared_schemas:
         from flows.schemas.declared import register_declared  # noqa: PLC0415 - few flows need it
 
@@ -147,6 +161,8 @@ def _say_what_starts(plan: FlowPlan, settings: RunSettings) -> None:
         return
     for source in plan.sources:
         spread = any(pipeline.partition_by for pipeline in source.pipelines)
+        if not source.is_module:
+            continue
         if source.pipelines and not spread and not make_source(source).traits.partitioned:
             log.warning(
                 "one worker only: this source can't be shared out; partition_by would spread it",

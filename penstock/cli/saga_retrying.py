@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectors.errors import FlowFileError
-from dlq.in_place import run_in_place
 from flows.runtime import exits
+from flows.state.backfills import is_job
 from flows.state.sagas import Saga
-from penstock.cli.errors import print_error
 from penstock.cli.loading import load_runnable
 from penstock.cli.output import print_json
+from penstock.cli.run_here import run_here
 from penstock.cli.saga_finding import change, find_saga
 from penstock.cli.saga_report import detail, print_saga
 
@@ -73,6 +71,13 @@ def _ask(wanted: Wanted, flow: str, saga: Saga) -> None:
             code="saga_status",
             hint="`penstock saga list --status compensation_failed` shows those.",
         )
+    if is_job(saga.source) and saga.source not in wanted.stored.store.replays.served_sources(flow):
+        raise FlowFileError(
+            f"saga {saga.id} is one of a backfill that does not run, and so has no worker.",
+            code="saga_of_backfill",
+            hint="Resume the backfill, if it is paused: penstock backfill list. If it is over, compensate by"
+            " hand what is left, then: penstock saga resolve.",
+        )
     now = time.time()
     for name in wanted.done:
         step = saga.steps.get(name)
@@ -103,26 +108,9 @@ def _see_through(wanted: Wanted, flow: str, saga: Saga) -> int:
         if saga.source in store.replays.served_sources(flow):
             time.sleep(LOOK)
             continue
-        if not wanted.files:
-            break  # it waits for the flow
-        code = _run_here(wanted, saga.source)
+        if not wanted.files or is_job(saga.source):
+            break  # it waits for the flow, or for the backfill to go on
+        code = run_here(wanted.files, load_runnable(wanted.files), [saga.source], wanted.state)
         if code != exits.DONE:
             return code
     return exits.DONE
-
-
-def _run_here(wanted: Wanted, source: str) -> int:
-    plan = load_runnable(wanted.files)
-    if wanted.state is not None:
-        os.environ["PENSTOCK_STATE_URL"] = wanted.state  # for the worker
-    code, error = run_in_place(
-        wanted.files, plan, [source], tick=lambda: None, log_line=_print_log_line
-    )
-    if error is not None:
-        print_error(error.code, error.message, error.hint)
-    return code
-
-
-def _print_log_line(line: bytes) -> None:
-    sys.stderr.buffer.write(line + b"\n")
-    sys.stderr.buffer.flush()

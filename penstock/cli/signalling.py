@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectors.errors import FlowFileError
-from dlq.in_place import run_in_place
 from dlq.replay import somebody
 from flows.history.asking import ask_one, ask_waiting
 from flows.history.documents import signal_document
 from flows.history.listing import ExecutionFilter
 from flows.runtime import exits
 from flows.state.signals import Action, Signal
-from penstock.cli.dlq_selecting import Conditions, moment
-from penstock.cli.errors import print_error
+from penstock.cli.dlq_selecting import moment
+from penstock.cli.executions_signals import Conditions
+from penstock.cli.grouping import any_given
 from penstock.cli.loading import load_runnable
 from penstock.cli.output import count, print_json
+from penstock.cli.run_here import run_here
 
 if TYPE_CHECKING:
     from penstock.cli.stored import Stored
@@ -55,7 +54,7 @@ def send_signals(
     wanted: Wanted, ids: Sequence[str], conditions: Conditions, *, everything: bool
 ) -> int:
     """Ask for it, and see it through; return the exit code."""
-    if bool(ids) == (conditions.any or everything):
+    if bool(ids) == (any_given(conditions) or everything):
         raise FlowFileError(
             "which executions? It takes ids, or a filter such as --pipeline, or --all; not both.",
             code="usage",
@@ -129,14 +128,7 @@ def _run_here(wanted: Wanted, sources: Sequence[str]) -> int:
             code="source_gone",
             hint="Put it back, or run the flow that has it.",
         )
-    if wanted.state is not None:
-        os.environ["PENSTOCK_STATE_URL"] = wanted.state  # for the worker
-    code, error = run_in_place(
-        wanted.files, plan, sources, tick=lambda: None, log_line=_print_log_line
-    )
-    if error is not None:
-        print_error(error.code, error.message, error.hint)
-    return code
+    return run_here(wanted.files, plan, sources, wanted.state)
 
 
 def _tell(wanted: Wanted, found: Sequence[Signal]) -> None:
@@ -155,8 +147,3 @@ def _tell(wanted: Wanted, found: Sequence[Signal]) -> None:
         served = wanted.stored.store.replays.served_sources(wanted.flow)
         when = "the running flow does it in its turn" if served else "it is done when the flow runs"
         print(f"{waiting} not yet: {when}. See: penstock executions show ID")
-
-
-def _print_log_line(line: bytes) -> None:
-    sys.stderr.buffer.write(line + b"\n")
-    sys.stderr.buffer.flush()

@@ -143,7 +143,7 @@ def _tables(plan: FlowPlan | None, source: str, wanted: list[str]) -> list[str]:
     """Check what is asked for against the flow. Raises FlowFileError."""
     from flows.spec.problems import did_you_mean  # noqa: PLC0415 - loads the engine
 
-    sources = {} if plan is None else {each.name: each for each in plan.sources}
+    sources = {} if plan is None else {each.name: each for each in plan.source_modules}
     found = sources.get(source)
     if found is None:
         raise FlowFileError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import time
@@ -35,8 +34,6 @@ class CasesCall:
             from penstock.cli.rerun import rerun_on_change  # noqa: PLC0415 - only for --watch
 
             rerun_on_change(self.files, lambda: _run(self))
-        # What is imported and compiled stays: looking through it for garbage costs 5 % of a run.
-        gc.set_threshold(100_000)
         return _run(self)
 
 

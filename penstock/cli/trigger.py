@@ -14,10 +14,12 @@ from penstock.cli.options import Flows, Output, State
 
 if TYPE_CHECKING:
     from flows.state.contracts import StateStore
+    from flows.state.triggers import Started
 
 EXAMPLES = examples(
     'penstock trigger enrich-orders shop.yaml --data \'{"id": 7, "total": 12}\'',
     "penstock trigger enrich-orders shop.yaml --data @order.json --key 7 --type order.created",
+    "penstock trigger enrich-orders shop.yaml --data @order.json --idempotency-key order_7",
     "jq .order request.json | penstock trigger enrich-orders shop.yaml --data=-",
 )
 
@@ -46,6 +48,14 @@ def trigger(
     subject: Annotated[
         str | None, typer.Option("--subject", metavar="TEXT", help="What the event is about.")
     ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--idempotency-key",
+            metavar="KEY",
+            help="The same key again, for the pipeline, starts nothing: it shows what was started first.",
+        ),
+    ] = None,
     id_: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="The event's id; else one is made.")
     ] = None,
@@ -68,12 +78,13 @@ def trigger(
     from penstock.cli.loading import load_runnable  # noqa: PLC0415
     from penstock.cli.output import print_json  # noqa: PLC0415
     from penstock.cli.replaying import Wanted, follow  # noqa: PLC0415
+    from penstock.cli.run_here import print_log_line  # noqa: PLC0415
     from penstock.cli.stored import open_stored  # noqa: PLC0415
 
     plan = load_runnable(flows)
-    wish = Wish(pipeline, _json(data), type_, key, subject, id_)
+    wish = Wish(pipeline, _json(data), type_, key, subject, id_, idempotency_key)
     with open_stored(flows, state, None, create=True) as stored:
-        replay = start(stored.store, plan, wish, by=somebody())
+        started = start(stored.store, plan, wish, by=somebody())
         if not no_wait:
             wanted = Wanted(
                 stored=stored,
@@ -87,30 +98,32 @@ def trigger(
                 wait=True,
                 yes=True,
             )
-            code = follow(wanted, replay.id, plan, lambda _: None, _print_log_line)
+            code = follow(wanted, started.replay, plan, lambda _: None, print_log_line)
             if code != exits.DONE:
                 return code
-            replay = find_replay(stored.store, replay.id)
-        told = _told(stored.store, replay.id)
+        replay = find_replay(stored.store, started.replay)
+        told = _told(stored.store, started)
         if output == "json":
             print_json(told)
         else:
             error = told["error"]
             why = f": {error['message']} [{error['code']}]" if error else ""
-            print(f"{told['execution_id'] or 'not run yet'}  {told['status']}{why}")
+            again = "  (started before, with this key)" if started.again else ""
+            print(f"{started.execution}  {told['status']}{why}{again}")
     return exits.FOUND_FAILURES if replay.failed or replay.returned else exits.DONE
 
 
-def _told(store: StateStore, replay: int) -> dict[str, Any]:
-    (entry,) = store.replays.entries(replay, 1)
+def _told(store: StateStore, started: Started) -> dict[str, Any]:
+    (entry,) = store.replays.entries(started.replay, 1)
     error = {"code": entry.error_code, "message": entry.error_message}
     return {
-        "execution_id": entry.execution,
+        "execution_id": started.execution,
         "pipeline": entry.pipeline,
         "event_id": entry.event_id,
         "status": _STATUSES.get(entry.status, entry.status),
         "error": error if entry.error_code else None,
-        "replay": replay,
+        "replay": started.replay,
+        "repeated": started.again,
     }
 
 
@@ -143,8 +156,3 @@ def _json(given: str) -> bytes:
             hint="--data '{\"id\": 7}', --data @FILE, or --data - for standard input.",
         ) from None
     return text.strip().encode()
-
-
-def _print_log_line(line: bytes) -> None:
-    sys.stderr.buffer.write(line + b"\n")
-    sys.stderr.buffer.flush()

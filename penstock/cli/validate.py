@@ -126,7 +126,7 @@ def _print(plan: FlowPlan, checks: list[ModuleCheck] | None) -> None:
 
     steps = sum(len(pipeline.steps) for pipeline in plan.pipelines)
     print(
-        f"ok: {plan.name} has {count(len(plan.sources), 'source')},"
+        f"ok: {plan.name} has {count(len(plan.source_modules), 'source')},"
         f" {count(len(plan.sinks), 'sink')}, {count(len(plan.pipelines), 'pipeline')}"
         f" and {count(steps, 'step')}."
     )

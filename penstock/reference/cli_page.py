@@ -18,7 +18,7 @@ EXIT_CODES = {
     exits.DONE: "done",
     exits.FOUND_FAILURES: "the work ran and found failures: a check of `validate --connect` failed",
     exits.USAGE: "the command or the flow file is wrong",
-    exits.UNREACHABLE: "a server it needs could not be reached",
+    exits.UNREACHABLE: "a server it needs could not be reached, or a stop left something in flight",
     exits.FATAL: "stopped by a fatal error",
     BUG: "a defect of Penstock; `PENSTOCK_DEBUG=1` shows where",
     exits.INTERRUPTED: "interrupted (Ctrl-C); what was in flight is finished and stored first",

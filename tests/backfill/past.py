@@ -10,6 +10,8 @@ from contextlib import ExitStack, closing
 from datetime import datetime, timezone
 from pathlib import Path
 
+from sqlalchemy import update
+
 from backfill import jobs
 from backfill.order import Order
 from backfill.planning import prepare
@@ -23,8 +25,10 @@ from flows.runtime.assemble import assemble_branches
 from flows.runtime.halt import Halt
 from flows.state.archive_bodies import archive_chunk, hold
 from flows.state.backfills import Backfill
+from flows.state.database import transaction
 from flows.state.records import Counts, Settlement
 from flows.state.store import open_store
+from flows.state.tables import leases
 from flows.testing.capture import CaptureSink
 
 NOON = 1_767_960_000.0
@@ -97,6 +101,10 @@ def orders(first: int, last: int, *, type_="order.created", **more) -> Batch:
     )
 
 
+def _chunk(batch: Batch):
+    return archive_chunk(hold(batch), "orders", NOON)
+
+
 class Past:
     """The flow `shop` in a folder of its own, and what has gone through it."""
 
@@ -140,9 +148,15 @@ class Past:
                     branch.each(executions)
                     branch.settle(executions)
                 settled = outcomes.settled or [Settlement("price", Counts())]
-                settled[0].archived += [archive_chunk(hold(batch), "orders", NOON)]
+                settled[0].archived += [_chunk(batch)]
                 self.store.commit(self.lease, "orders", settled, batch.after, {})
                 outcomes.settled = []
+
+    def archive(self, *batches: Batch) -> None:
+        """Archive events, with nothing recorded of them."""
+        for batch in batches:
+            settled = Settlement("price", Counts(), archived=[_chunk(batch)])
+            self.store.commit(self.lease, "orders", [settled], batch.after, {})
 
     def command(self, *arguments: object) -> list[str]:
         return [sys.executable, "-m", "penstock", "backfill", *map(str, arguments)]
@@ -194,14 +208,31 @@ class Past:
         """What a job has found so far."""
         return jobs.report_document(self.store, jobs.find(self.store, job.id))["report"]
 
+    def process(self, job: Backfill, **environ: str) -> subprocess.Popen:
+        """Start a job's process."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.backfill.job_process", self.order(job).encode()],
+            stdin=subprocess.DEVNULL,
+            env=os.environ | environ,
+        )
+
     def killed(self, job: Backfill, fail_point: str) -> int:
         """Run a job in a process of its own that dies at a fail point; return how that ended."""
-        return subprocess.run(
-            [sys.executable, "-m", "backfill.process", self.order(job).encode()],
-            check=False,
-            timeout=120,
-            env=os.environ | {"PENSTOCK_FAIL_POINT": fail_point},
-        ).returncode
+        process = self.process(job, PENSTOCK_FAIL_POINT=fail_point)
+        try:
+            return process.wait(120)
+        finally:
+            process.kill()
+
+    def expire_lease(self, job: Backfill) -> None:
+        """Have the lease of a job's killed process run out now, and not in some seconds."""
+        statement = update(leases).where(leases.c.shard == f"{job.owner}/0").values(expires_at=0.0)
+
+        def work(connection):
+            with transaction(connection):
+                connection.execute(statement)
+
+        self.store._database.run(work)
 
     def written(self) -> list[dict]:
         """What stands in the files of the sink."""

@@ -65,6 +65,84 @@ def test_a_shadow_finds_exactly_the_executions_of_a_bug_and_says_what_differs(pa
     assert past.run("shadow")["comparison"]["executions"]["different"] == 0
 
 
+def published(compared):
+    (row,) = compared["published"]
+    return {name: count for name, count in row.items() if count}
+
+
+def test_a_shadow_compares_what_is_published_too(past):
+    past.record(*(orders(n, n + 50) for n in range(0, 200, 50)))
+    compared = past.run("shadow")["comparison"]
+    assert published(compared) == {"step": "write", "identical": 200}
+    # Of a key alone no step's output tells.
+    keyed = past.flow(
+        "keyed.yaml", SHOP.replace("{sink: out,", "{sink: out, key: .data.n, type: order.priced,")
+    )
+    compared = past.run("shadow", with_=keyed)["comparison"]
+    assert published(compared) == {"step": "write", "different": 200}
+    assert compared["executions"]["different"] == 200
+    (group,) = compared["groups"]
+    assert group["step"] == "write"
+    assert group["shape"] == [
+        "attributes.partitionkey: text changed",
+        "attributes.type: text changed",
+        "key: text changed",
+    ]
+    changes = {each["path"]: each for each in group["samples"][0]["changes"]}
+    assert (changes["key"]["recorded"], changes["key"]["now"]) == ('"c0"', '"0"')
+
+
+def test_a_shadow_tells_what_is_no_longer_published_and_what_had_not_been(past):
+    past.record(orders(0, 100))
+    fewer = past.flow(
+        "fewer.yaml",
+        SHOP.replace(
+            "type: step.publish,", 'type: step.publish, if: ".steps.shape.output.n % 10 != 3",'
+        ),
+    )
+    compared = past.run("shadow", with_=fewer)["comparison"]
+    assert published(compared) == {"step": "write", "identical": 90, "missing": 10}
+    assert compared["executions"]["different"] == 10
+    past.flow("shop.yaml", fewer.read_text())
+    past.record(orders(100, 200))
+    before = past.flow("before.yaml", SHOP)
+    compared = past.run("shadow", first=100, with_=before)["comparison"]
+    assert published(compared) == {"step": "write", "identical": 90, "new": 10}
+
+
+def test_what_is_published_follows_the_way_that_a_conditional_took_then(past):
+    routed = (
+        SHOP.replace(
+            "      - name: shape",
+            """      - name: route
+        type: step.conditional
+        config: {field: data.customer, routes: {c1: done}}
+      - name: shape""",
+        )
+        + '      - {name: done, type: step.log, config: {message: "done"}}\n'
+    )
+    past.flow("shop.yaml", routed)
+    past.record(orders(0, 100))
+    compared = past.run("shadow")["comparison"]
+    assert published(compared) == {"step": "write", "identical": 80}
+    other = past.flow("other.yaml", routed.replace("{c1: done}", "{c2: done}"))
+    compared = past.run("shadow", with_=other)["comparison"]
+    assert published(compared) == {"step": "write", "identical": 60, "missing": 20, "new": 20}
+
+
+def test_what_is_ignored_is_ignored_in_what_is_published_too(past):
+    past.record(orders(0, 20))
+    newer = past.flow("newer.yaml", SHOP.replace("{n: .data.n,", "{n: .data.n, at: now,"))
+    compared = past.run("shadow", with_=newer)["comparison"]
+    assert published(compared) == {"step": "write", "different": 20}
+    assert {group["step"] for group in compared["groups"]} == {"shape", "write"}
+    compared = past.run("shadow", with_=newer, ignore=[".at"])["comparison"]
+    assert published(compared) == {"step": "write", "identical": 20}
+    topic = past.flow("topic.yaml", SHOP.replace("{sink: out,", "{sink: out, type: other,"))
+    compared = past.run("shadow", with_=topic, ignore=["write.attributes.type"])["comparison"]
+    assert compared["executions"]["identical"] == 20
+
+
 def test_a_shadow_tells_failures_that_were_none(past):
     past.record(orders(0, 20))
     worse = past.flow(

@@ -44,6 +44,19 @@ def test_a_killed_live_job_loses_nothing_and_does_nothing_twice_that_a_sink_can_
     assert (report["read"], report["done"], report["failed"]) == (3000, 3000, 0)
 
 
+@pytest.mark.parametrize("point", ["backfill_before_end", "backfill_after_end"])
+def test_a_live_job_killed_when_it_is_through_does_nothing_again(past, point):
+    past.record(orders(0, 100))
+    job = past.ask("live")
+    assert past.killed(job, point) == -signal.SIGKILL
+    past.expire_lease(job)
+    assert run(past.order(job), Halt()) == 0
+    assert [each["data"]["n"] for each in past.written()] == list(range(100))
+    assert past.report(job)["done"] == 100
+    assert jobs.find(past.store, job.id).status == "done"
+    assert past.store.checkpoints("shop", job.owner) == {}
+
+
 def test_a_job_is_paused_from_elsewhere_and_goes_on_where_it_stood(past):
     past.record(orders(0, 1000))
     job = past.ask("dry_run", rate_limit="100/s")

@@ -24,7 +24,7 @@ from tests.flows.runtime.running import (
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.kafka]
 
-KILLS = min(40, int(os.environ.get("PENSTOCK_CHAOS_KILLS", "6")))
+KILLS = min(40, int(os.environ.get("PENSTOCK_CHAOS_KILLS", "4")))
 SERVICE_KILLS = max(1, KILLS // 8)
 EVENTS = KILLS * 250
 """With 40 kills: 10,000 events, and 5 kills of the service."""

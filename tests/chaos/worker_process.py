@@ -10,8 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+from flows.runtime.orders import WorkerOrder
 from flows.runtime.reports import Report
-from flows.runtime.worker import WorkerOrder
 
 
 class WorkerProcess:
@@ -34,6 +34,7 @@ class WorkerProcess:
             holder=holder,
             report_fd=write_end,
             until_caught_up=until_caught_up,
+            drain_timeout=30.0,
         )
         self.log = flow.with_suffix(".log")
         with self.log.open("ab") as log:

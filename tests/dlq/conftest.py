@@ -24,7 +24,7 @@ def shelf(tmp_path, service):
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def any_shelf(request, tmp_path, service):
-    url = request.getfixturevalue("database") if request.param == "postgresql" else None
+    url = request.getfixturevalue("state_database") if request.param == "postgresql" else None
     made = Shelf(tmp_path, service, url)
     made.write_flow(made.call())
     yield made

@@ -40,7 +40,7 @@ def letters():
 def store(request, tmp_path, letters):
     url = f"sqlite:///{tmp_path}/state.db"
     if request.param == "postgresql":
-        url = request.getfixturevalue("database")
+        url = request.getfixturevalue("state_database")
     opened = open_store(url)
     lease = opened.acquire_lease("shop", "orders/0", "me", 60.0)
     commit(opened, lease, [settlement(letters=letters)])

@@ -14,7 +14,7 @@ from tests.flows.state.samples import commit, letter, settlement
 def store(request, tmp_path):
     url = f"sqlite:///{tmp_path}/state.db"
     if request.param == "postgresql":
-        url = request.getfixturevalue("database")
+        url = request.getfixturevalue("state_database")
     opened = open_store(url)
     lease = opened.acquire_lease("shop", "orders/0", "me", 60.0)
     letters = [

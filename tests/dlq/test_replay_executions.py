@@ -8,6 +8,9 @@ import pytest
 
 from flows.history.finding import find_execution
 from flows.history.listing import ExecutionFilter, list_executions
+from penstock.cli.app import main
+from tests.dlq.shelf import Shelf
+from tests.transforms.steps.answering import serving
 
 
 def _executions(shelf):
@@ -51,35 +54,53 @@ def test_it_runs_again_as_a_new_execution_that_says_so(any_shelf):
     assert sorted(any_shelf.numbers()) == [1, 2, 2, 3]
 
 
-def test_from_a_step_on_the_outputs_before_it_are_those_that_were_recorded(shelf):
-    was = _recorded(shelf)["e2"]
-    _replay(shelf, was, "--from-step", "call")
-    assert (shelf.seen("look"), shelf.seen("call")) == ({}, {2: 1})
-    again = _executions(shelf)["e2"][0]
+@pytest.fixture(scope="module")
+def past(tmp_path_factory):
+    """Nine recorded executions, of e1 to e9: one for each test, and `number` says which."""
+    with serving() as service:
+        shelf = Shelf(tmp_path_factory.mktemp("past"), service)
+        _recorded(shelf, 9)
+        shelf.number = 0
+        yield shelf
+        shelf.flow.end()
+
+
+@pytest.fixture
+def was(past):
+    """An execution that no other test has run again, of the flow as it was."""
+    past.number += 1
+    past.write_flow(past.look(), past.call())
+    past.refuses = lambda path, number: False
+    past.service.seen.clear()
+    return _executions(past)[f"e{past.number}"][0]
+
+
+def test_from_a_step_on_the_outputs_before_it_are_those_that_were_recorded(past, was):
+    _replay(past, was, "--from-step", "call")
+    assert (past.seen("look"), past.seen("call")) == ({}, {past.number: 1})
+    again = _executions(past)[f"e{past.number}"][0]
     assert again.executions.outputs["look"] == was.executions.outputs["look"]
 
 
-def test_with_an_edit_the_new_data_runs_and_the_old_is_kept(shelf):
-    was = _recorded(shelf)["e2"]
-    _replay(shelf, was, "--edit", ".n = 22")
-    assert shelf.seen("call") == {22: 1}
-    again, before = _executions(shelf)["e2"]
-    assert (again.attribute("data")["n"], before.attribute("data")["n"]) == (22, 2)
+def test_with_an_edit_the_new_data_runs_and_the_old_is_kept(past, was):
+    _replay(past, was, "--edit", ".n = 22")
+    assert past.seen("call") == {22: 1}
+    again, before = _executions(past)[f"e{past.number}"]
+    assert (again.attribute("data")["n"], before.attribute("data")["n"]) == (22, past.number)
 
 
-def test_one_that_fails_is_a_dead_letter_with_that_error(shelf):
-    was = _recorded(shelf)["e2"]
-    shelf.refuses = lambda path, number: path == "call"
-    _replay(shelf, was, code=1)
-    (letter,) = shelf.flow.letters()
+def test_one_that_fails_is_a_dead_letter_with_that_error(past, was):
+    past.refuses = lambda path, number: path == "call"
+    _replay(past, was, code=1)
+    (letter,) = past.flow.letters()
     assert (letter.error_code, letter.step, letter.attempts) == ("http_status", "call", 1)
-    with shelf.flow.store() as store:
+    with past.flow.store() as store:
         shown = find_execution(store, "flow", was.id)
     assert (shown.status, shown.letter) == ("completed", letter.id)
     # It is replayed as any dead letter from then on.
-    shelf.refuses = lambda path, number: False
-    _replay(shelf, shown)
-    assert shelf.flow.letters() == []
+    past.refuses = lambda path, number: False
+    _replay(past, shown)
+    assert past.flow.letters() == []
 
 
 @pytest.mark.parametrize(
@@ -90,24 +111,24 @@ def test_one_that_fails_is_a_dead_letter_with_that_error(shelf):
         (["--edit", "error"], "the edit fails"),
     ],
 )
-def test_what_can_not_be_leaves_nothing_behind(shelf, arguments, told):
-    was = _recorded(shelf, 1)["e1"]
-    assert told in _replay(shelf, was, *arguments, code=2)
-    assert shelf.flow.letters() == []
-    assert shelf.seen("call") == {}
+def test_what_can_not_be_leaves_nothing_behind(past, was, capsys, arguments, told):
+    path = str(past.flow.path)
+    assert main(["executions", "replay", was.id, path, *arguments]) == 2
+    assert told in capsys.readouterr().err
+    assert past.flow.letters() == []
+    assert past.seen("call") == {}
 
 
-def test_one_that_is_not_run_is_gone_and_the_replay_tells_why(shelf):
-    was = _recorded(shelf, 1)["e1"]
-    shelf.write_flow(shelf.call())
-    flow = json.loads(shelf.flow.path.read_text())
-    flow["pipelines"]["ship"]["trigger"] = {"source": "orders", "when": ".data.n > 1"}
-    shelf.flow.path.write_text(json.dumps(flow))
-    assert "not_triggered" in _replay(shelf, was, code=1)
-    assert shelf.flow.letters() == []
+def test_one_that_is_not_run_is_gone_and_the_replay_tells_why(past, was):
+    past.write_flow(past.call())
+    flow = json.loads(past.flow.path.read_text())
+    flow["pipelines"]["ship"]["trigger"] = {"source": "orders", "when": ".data.n > 100"}
+    past.flow.path.write_text(json.dumps(flow))
+    assert "not_triggered" in _replay(past, was, code=1)
+    assert past.flow.letters() == []
 
 
-def test_a_pipeline_that_may_not_be_replayed_is_not(shelf):
-    was = _recorded(shelf, 1)["e1"]
-    shelf.write_flow(shelf.call(), dead_letter={"replayable": False})
-    assert "replayable: false" in _replay(shelf, was, code=2)
+def test_a_pipeline_that_may_not_be_replayed_is_not(past, was, capsys):
+    past.write_flow(past.call(), dead_letter={"replayable": False})
+    assert main(["executions", "replay", was.id, str(past.flow.path)]) == 2
+    assert "replayable: false" in capsys.readouterr().err

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import psycopg
 
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
-from connectors.postgres_cdc.connection import one_line, verdict
+from connectors.postgres_cdc.connection import error_context, one_line, verdict
 
 _CONFLICTS = {"40001", "40P01", "55P03", "55006"}
 """serialization failure, deadlock, lock not available, object in use"""
@@ -24,14 +22,14 @@ def connecting_error(error: psycopg.Error) -> PenstockError:
             f"PostgreSQL refused the connection: {text}.",
             code="db_refused",
             hint="Check user, password and database in `database`.",
-            **_about(error),
+            **error_context(error),
         )
     return RetryableError(
         f"PostgreSQL can't be reached: {text}.",
         code="db_unavailable",
         hint="The statement was not sent. Is the server running, and `database` right?",
         effect="none",
-        **_about(error),
+        **error_context(error),
     )
 
 
@@ -39,7 +37,7 @@ def statement_error(error: psycopg.Error, timeout: float, *, broken: bool) -> Pe
     """Return what a failed statement means. `broken`: its connection is gone with it."""
     state = error.sqlstate or ""
     text = one_line(error).rstrip(".")
-    about = _about(error)
+    about = error_context(error)
     if state == "57014":
         return RetryableError(
             f"the statement took longer than {timeout:g}s.",
@@ -83,15 +81,3 @@ def statement_error(error: psycopg.Error, timeout: float, *, broken: bool) -> Pe
         hint="Correct the statement or the event, then replay it.",
         **about,
     )
-
-
-def _about(error: psycopg.Error) -> dict[str, Any]:
-    """Return the SQLSTATE and what the server says the error is about; no values."""
-    diagnosis = error.diag
-    found = {
-        "sqlstate": error.sqlstate,
-        "constraint": diagnosis.constraint_name,
-        "table": diagnosis.table_name,
-        "column": diagnosis.column_name,
-    }
-    return {name: value for name, value in found.items() if value}

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from connectors.batch import Column
+from connectors.batch import Column, json_texts
 from connectors.errors import PenstockError, PermanentError
 from schema_registry.validation import Validator
 from transforms.contracts import StepEnvironment
@@ -131,9 +131,8 @@ class Payload:
         self._check(values, indexes, failures)
         if ready is not None and None not in ready:
             return ready
-        dumps = orjson.dumps
         try:
-            return [dumps(value) for value in values]
+            return json_texts(values)
         except TypeError:
             pass
         texts: list[bytes | None] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from connectors.errors import FlowFileError
 from flows.history.finding import find_execution
@@ -143,3 +145,23 @@ def _recorded_at(recording):
     query = "SELECT version, recorded_at FROM penstock_flow_versions"
     rows = recording.store._database.run(lambda c: c.exec_driver_sql(query).all())
     return dict(tuple(row) for row in rows)
+
+
+def test_of_a_usual_execution_the_store_is_asked_little(recording):
+    # Each statement is a round trip: under load, that is what a timeline takes its time for.
+    for n in range(1, 30):
+        recording.settle(recording.done(n, n + 100, at=float(n)))
+    one = recording.done(1000, at=7.0)
+    recording.settle(one)
+    (execution,) = recording.ids(one)
+    asked = []
+
+    def count(_connection, _cursor, statement, *_):
+        asked.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        assert find_execution(recording.store, "shop", execution).id == execution
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+    assert len(asked) <= 5, asked

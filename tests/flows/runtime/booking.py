@@ -114,7 +114,7 @@ class Booking:
                 config, undo = repeatable(name), repeatable(UNDOES[name])
             compensate = {
                 "type": "step.http_call",
-                "config": self.call(UNDOES[name], **undo),
+                "config": self.call(UNDOES[name], **undo) | more.pop("undo", {}),
                 "retry": SOON,
                 **more.pop("compensate", {}),
             }
@@ -124,19 +124,19 @@ class Booking:
             )
         return made
 
-    def write_flow(self, *, steps=None, saga=None, **more):
-        self.flow.write(
-            modules=[kafka_source(self.kafka, self.topic)],
-            pipelines={
-                "booking": pipeline(
-                    "orders",
-                    *(self.steps() if steps is None else steps),
-                    key=".data.key",
-                    saga={"enabled": True, **(saga or {})},
-                    **more,
-                )
-            },
+    def pipeline(self, *, steps=None, saga=None, **more):
+        return pipeline(
+            "orders",
+            *(self.steps() if steps is None else steps),
+            saga={"enabled": True, **(saga or {})},
+            **{"key": ".data.key", **more},
         )
+
+    def write_flow(self, **more):
+        self.write_pipelines(booking=self.pipeline(**more))
+
+    def write_pipelines(self, **pipelines):
+        self.flow.write(modules=[kafka_source(self.kafka, self.topic)], pipelines=pipelines)
 
     def send(self, numbers, keys=1000):
         values = [json.dumps({"order": n, "key": f"k{n % keys}"}).encode() for n in numbers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,13 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from flows.state.store import open_store
+from penstock.cli.app import main
+from tests.chaos.worker_process import WorkerProcess
 
 SECONDS = 40.0
 """How long anything may take before the test fails."""
@@ -32,12 +35,23 @@ def wait_for(look: Callable[[], Any], what: str, seconds: float = SECONDS) -> An
     return found
 
 
+def _lives(process: psutil.Process) -> bool:
+    """Whether it has not ended, be it while we ask."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Run:
     """`python -m penstock run …`, its log kept in a file."""
 
     def __init__(self, flow: FlowFolder, *arguments: str, environ: dict[str, str] | None = None):
         self.flow = flow
         flow.runs += 1
+        if "--drain-timeout" not in arguments:
+            # As long as it takes: how soon a stop ends is asked for by the tests of that alone.
+            arguments = ("--drain-timeout", "30s", *arguments)
         self.log = flow.folder / f"run-{flow.runs}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -58,7 +72,7 @@ class Run:
             found = psutil.Process(self.process.pid).children()
         except psutil.NoSuchProcess:
             return []
-        living = [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+        living = [child for child in found if _lives(child)]
         self._seen |= {child.pid: child for child in living}
         return sorted(living, key=lambda child: (child.create_time(), child.pid))
 
@@ -106,12 +120,7 @@ class Run:
 
     def workers_left(self) -> list[psutil.Process]:
         """The workers ever seen that are still there."""
-        left = []
-        for worker in self._seen.values():
-            with suppress(psutil.NoSuchProcess):
-                if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
-                    left.append(worker)
-        return left
+        return [worker for worker in self._seen.values() if _lives(worker)]
 
     def end(self) -> None:
         """End whatever is left of it."""
@@ -136,6 +145,7 @@ class FlowFolder:
         self.state_url = f"sqlite:///{folder}/state.db"
         self.runs = 0
         self._runs: list[Run] = []
+        self._workers: list[WorkerProcess] = []
 
     def write(self, *, modules: list[Json], pipelines: Json, **more: Any) -> None:
         """Write the flow; a JSON file is a YAML file."""
@@ -158,6 +168,24 @@ class FlowFolder:
         assert run.wait() == 0, run.text()
         return run.text()
 
+    def worker(self, source: str = "orders", **options: Any) -> WorkerProcess:
+        """Start a worker without a supervisor, for tests that are not about it: half of a run's cost.
+
+        The next one takes over from it at once, since they have one holder's name.
+        """
+        self._workers.append(WorkerProcess(self.path, source, **options))
+        return self._workers[-1]
+
+    def catch_up(self, source: str = "orders") -> None:
+        """Have a worker do all that is there, and end well."""
+        worker = self.worker(source, until_caught_up=True)
+        assert worker.wait() == 0, worker.text()
+
+    def killed_at(self, point: str, source: str = "orders") -> None:
+        """Have a worker catch up that dies at this fail point (`name` or `name:nth`)."""
+        worker = self.worker(source, until_caught_up=True, fail_point=point)
+        assert worker.wait() == -9, worker.text()
+
     def penstock(self, *arguments: str, environ: dict[str, str] | None = None):
         """Run another `penstock` command to its end."""
         return subprocess.run(
@@ -168,6 +196,17 @@ class FlowFolder:
             timeout=SECONDS,
             env=os.environ | (environ or {}),
         )
+
+    def told(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a `penstock` command that starts no worker, in this process: one that reads or refuses."""
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            code = main(arguments)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+    def said(self, *arguments: str) -> tuple[int, str]:
+        """As `told`: its exit code and output."""
+        done = self.told(*arguments)
+        return done.returncode, done.stdout
 
     def lines(self, name: str = "out") -> list[Json]:
         """What the file sink of this name has written, all its writers together."""
@@ -200,6 +239,9 @@ class FlowFolder:
     def end(self) -> None:
         for run in self._runs:
             run.end()
+        for worker in self._workers:
+            if worker.process.poll() is None:
+                worker.kill()
 
 
 def kafka_source(kafka: Any, topic: str, name: str = "orders", **config: Any) -> Json:

@@ -15,7 +15,6 @@ from connectors.batch import Batch
 from connectors.contracts import Opening, Shard
 from connectors.failpoints import NAMES, TRANSACTION_NAMES
 from flows.archive.source import archive_of
-from tests.chaos.worker_process import WorkerProcess
 from tests.connectors.kafka.driving import write
 from tests.flows.archive.archiving import EVER, batches_of
 from tests.flows.runtime.running import (
@@ -76,7 +75,8 @@ class Archiving:
         """Assert that the archive holds what the checkpoint says is settled, and nothing else."""
         with self.flow.store() as store:
             stored = store.checkpoints("flow", "orders")
-        settled = [int(stored.get(f"{self.topic}/{p}", "0")) for p in range(PARTITIONS)]
+        places = [stored.get(f"{self.topic}/{p}", "0") for p in range(PARTITIONS)]
+        settled = [int(place.partition("@")[0]) for place in places]
         assert self.numbers() == [list(range(count)) for count in settled]
 
     def committed(self) -> list[int]:
@@ -101,14 +101,12 @@ def archive(flow: FlowFolder, source="orders") -> list[Batch]:
 def test_a_kill_leaves_in_the_archive_what_is_settled_and_nothing_twice(flow, kafka, name):
     archiving = Archiving(flow, kafka)
     archiving.fill(700)
-    worker = WorkerProcess(flow.path, "orders", fail_point=f"{name}:2", until_caught_up=True)
-    assert worker.wait() == -9, worker.text()
+    flow.killed_at(f"{name}:2")
     archiving.archived_to_the_checkpoint()
     archived = [len(each) for each in archiving.numbers()]
     assert all(map(operator.le, archiving.committed(), archived))
     archiving.fill(300)
-    again = WorkerProcess(flow.path, "orders", until_caught_up=True)
-    assert again.wait() == 0, again.text()
+    flow.catch_up()
     assert archiving.numbers() == [list(range(1000))] * PARTITIONS
     assert flow.totals() == {"copy": (3000, 0, 0)}
 
@@ -121,7 +119,7 @@ def test_kills_at_random_leave_in_the_archive_what_is_settled(flow, kafka):
     kills = 0
     while kills < KILLS:
         archiving.fill(chance.randrange(200, 2000))
-        worker = WorkerProcess(flow.path, "orders")
+        worker = flow.worker()
         worker.wait_until("running")
         before = done(flow)
         wanted = chance.randrange(1, 1500)
@@ -129,8 +127,7 @@ def test_kills_at_random_leave_in_the_archive_what_is_settled(flow, kafka):
         worker.kill()
         kills += 1
         archiving.archived_to_the_checkpoint()
-    again = WorkerProcess(flow.path, "orders", until_caught_up=True)
-    assert again.wait() == 0, again.text()
+    flow.catch_up()
     assert archiving.numbers() == [list(range(count)) for count in archiving.counts]
 
 
@@ -140,10 +137,8 @@ def test_kills_at_random_leave_in_the_archive_what_is_settled(flow, kafka):
 def test_exactly_once_archives_what_its_transactions_have_moved(flow, kafka, name):
     archiving = Archiving(flow, kafka, delivery="exactly_once")
     archiving.fill(700)
-    worker = WorkerProcess(flow.path, "orders", fail_point=f"{name}:1", until_caught_up=True)
-    assert worker.wait() == -9, worker.text()
-    again = WorkerProcess(flow.path, "orders", until_caught_up=True)
-    assert again.wait() == 0, again.text()
+    flow.killed_at(f"{name}:1")
+    flow.catch_up()
     assert archiving.numbers() == [list(range(700))] * PARTITIONS
     archiving.archived_to_the_checkpoint()
 
@@ -172,12 +167,39 @@ def test_what_can_not_be_decoded_or_starts_nothing_is_archived_too(flow, kafka):
     made = pipeline("orders", publish("out"), trigger={"when": ".data.n == 1"})
     source = kafka_source(kafka, topic) | {"archive": KEPT}
     flow.write(modules=[source, file_sink(flow.folder)], pipelines={"copy": made})
-    flow.run()
+    flow.catch_up()
     (batch,) = archive(flow)
     assert batch.column("raw") == [b'{"n":1}', b"{broken", b'{"n":3}', None, b"\xff\x00"]
     assert batch.column("id") == [f"{topic}/0/{offset}" for offset in range(5)]
     assert batch.column("key") == ["k"] * 5
     assert len(flow.letters()) == 2
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("copied", [True, False])
+def test_messages_are_archived_where_copies_of_dead_letters_are_made_of_them(flow, kafka, copied):
+    topic = kafka.create_topic()
+    write(
+        kafka, topic, b'{"n":1}', None, key=b"k\xff", headers=[("trace", b"\x00"), ("none", None)]
+    )
+    letters = {"dead_letter": {"sink": "letters"}} if copied else {}
+    flow.write(
+        modules=[
+            kafka_source(kafka, topic) | {"archive": KEPT},
+            file_sink(flow.folder),
+            file_sink(flow.folder, "letters"),
+        ],
+        pipelines={"copy": pipeline("orders", publish("out"), **letters)},
+    )
+    flow.catch_up()
+    (batch,) = archive(flow)
+    found = [
+        each and (each.offset, each.key, each.value, each.headers)
+        for each in batch.column("arrival")
+    ]
+    headers = (("trace", b"\x00"), ("none", None))
+    messages = [(0, b"k\xff", b'{"n":1}', headers), (1, b"k\xff", None, headers)]
+    assert found == (messages if copied else [None, None])
 
 
 @pytest.mark.postgres

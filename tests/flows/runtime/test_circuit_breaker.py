@@ -77,7 +77,7 @@ def test_a_fallback_answers_and_nothing_waits(calling):
         fallback={"type": "static", "response": {"body": {"instead": True}}},
     )
     calling.send(range(200), keys=200)
-    calling.flow.run()
+    calling.flow.catch_up()
     assert calling.flow.parked() == 0
     letters = calling.flow.letters()
     assert 3 <= len(letters) <= 3 + 16, "those that opened it, and what was under way beside them"

@@ -9,6 +9,7 @@ import pytest
 
 from connectors.errors import RetryableError
 from flows.runtime.committer import LEASE_TTL, Committer
+from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt
 from flows.state.records import Counts, Settlement
 from flows.state.store import open_store
@@ -76,23 +77,52 @@ def test_what_was_settled_but_not_checkpointed_is_not_stored(url, lease):
     assert _stored(url) == ({}, {})
 
 
-def test_what_another_process_will_checkpoint_is_stored_at_once_and_nothing_else_with_it(
+def _marks(url, name):
+    store = open_store(url)
+    try:
+        return store.marks.of("flow", "rows").get(f"rows@{name}", {})
+    finally:
+        store.close()
+
+
+def test_what_another_process_will_checkpoint_is_stored_at_once_with_the_marks_of_every_pipeline(
     url, lease
 ):
-    """What other pipelines have settled would come again after a crash: its position is not stored."""
-    committer = _committer(url, lease, Halt())
+    """Pipelines may share a file, whose length is of all of them; so all of them are stored, or none."""
+    spread = Marks("rows@spread:0/2:aa", {}, {})
+    other = Marks("rows@orders:0/1:00", {}, {})
+    committer = _committer(url, lease, Halt(), marks=[spread, other], begins={})
+    other.passed({"a": "01"})
     committer.settle(Settlement("orders", Counts(done=1)))
+    spread.passed({"b": "07"})
     committer.settle(Settlement("spread", Counts(done=2)))
     before = committer.stored
-    committer.flush("rows@spread:0/2", {"b": "07"}, "spread")
-    assert _stored(url) == ({}, {"spread": 2})
-    store = open_store(url)
-    assert store.checkpoints("flow", "rows@spread:0/2") == {"b": "07"}
-    store.close()
+    committer.flush()
+    assert _stored(url) == ({}, {"spread": 2, "orders": 1})
+    assert _marks(url, "spread:0/2:aa") == {"b": "07"}
+    assert _marks(url, "orders:0/1:00") == {"a": "01"}
     assert committer.stored == before  # the batch in flight is still to come
     committer.checkpoint({"a": "01"})
     assert _eventually(committer.take) == {"a": "01"}
     assert _stored(url) == ({"a": "01"}, {"spread": 2, "orders": 1})
+    committer.close()
+
+
+def test_what_marks_say_of_a_partition_that_has_gone_back_is_forgotten_and_of_others_kept(
+    url, lease
+):
+    """A topic that was made anew counts from the start: an old mark would hide its events."""
+    here, there = Marks("rows@spread:0/2:aa", {}, {}), Marks("rows@spread:1/2:aa", {}, {})
+    committer = _committer(url, lease, Halt(), marks=[here, there], begins={"a": "50"})
+    there.passed({"a": "70", "b": "70"})
+    committer.flush()
+    committer.checkpoint({"a": "80"})
+    here.passed({"a": "80"})
+    committer.checkpoint({"a": "10"})
+    assert _marks(url, "spread:1/2:aa") == {"b": "70"}
+    here.passed({"c": "02"})
+    committer.flush()
+    assert _marks(url, "spread:0/2:aa") == {"c": "02"}, "what was passed before is not marked later"
     committer.close()
 
 

@@ -133,6 +133,20 @@ def test_what_waits_at_the_end_is_handed_over_before_it_ends(sink, settle, start
     assert store.acquire_lease("shop", "orders/dead-letters/dead", "other", 60.0) is not None
 
 
+def test_a_sink_that_breaks_when_it_is_opened_stops_the_copies_alone_and_is_logged(
+    sink, settle, start, store
+):
+    sink.closed_door = ValueError("not a number")
+    with structlog.testing.capture_logs() as logs:
+        made = start()
+        settle(1)
+        wait_until(lambda: "a defect has stopped it" in made.status, "its end")
+    (told,) = [each for each in logs if each["log_level"] == "error"]
+    assert told["event"] == "copies of dead letters have stopped"
+    assert told["sink"] == "dead"
+    assert counts(store).waiting == 1
+
+
 def test_a_sink_that_can_not_be_opened_is_told_of_and_tried_again(sink, settle, start, store):
     sink.closed_door = FatalError("nobody answers.", code="x", unreachable=True)
     with structlog.testing.capture_logs() as logs:

@@ -9,7 +9,6 @@ import pytest
 from confluent_kafka import Producer
 
 from connectors.failpoints import COPY_NAMES
-from tests.chaos.worker_process import WorkerProcess
 from tests.connectors.kafka.driving import write
 from tests.flows.runtime.running import (
     cdc_source,
@@ -85,7 +84,7 @@ def test_a_copy_is_the_message_as_it_arrived_with_headers_that_say_why(flow, kaf
     failing_flow.send(b' {"n": 1.50, "bad": true}', key=b"\xfe\xed", headers=own)
     failing_flow.send(b"{no json", key="k2", headers={"a": "b"})
     failing_flow.send(order(3), key="k3")
-    flow.run()
+    flow.catch_up()
     bad, torn = failing_flow.copies(2)
     assert (bad.key(), bad.value()) == (b"\xfe\xed", b' {"n": 1.50, "bad": true}')
     assert bad.headers()[:3] == own
@@ -135,10 +134,8 @@ def test_a_copy_is_the_message_as_it_arrived_with_headers_that_say_why(flow, kaf
 def test_a_copy_gets_there_when_the_worker_is_killed_at_a_named_point(flow, kafka, name):
     failing_flow = Failing(flow, kafka)
     failing_flow.send(*(order(n, bad=n % 10 == 0) for n in range(100)))
-    worker = WorkerProcess(flow.path, "orders", fail_point=name, until_caught_up=True)
-    assert worker.wait() == -9, worker.text()
-    again = WorkerProcess(flow.path, "orders", until_caught_up=True)
-    assert again.wait() == 0, again.text()
+    flow.killed_at(name)
+    flow.catch_up()
     copies = failing_flow.copies(10)
     assert sorted(set(numbers(copies))) == list(range(0, 100, 10))
     ids = {headers(copy)["penstock.dead_letter.id"] for copy in copies}
@@ -202,11 +199,11 @@ def test_a_copy_that_the_sink_refuses_for_good_is_shown_and_does_not_block_the_o
     assert numbers(failing_flow.copies(2)) == [1, 3]
     assert "dead_letter_copy_refused" in log
     first, refused, _ = flow.letters()
-    shown = flow.penstock("dlq", "show", refused.id, str(flow.path)).stdout
+    shown = flow.told("dlq", "show", refused.id, str(flow.path)).stdout
     assert "not at its sink: refused [message_too_large]" in " ".join(shown.split())
-    assert "not at its sink" not in flow.penstock("dlq", "show", first.id, str(flow.path)).stdout
+    assert "not at its sink" not in flow.told("dlq", "show", first.id, str(flow.path)).stdout
     assert "dead_letter_copy_refused" in flow.run()  # tried once more at the next start
-    gone = flow.penstock("dlq", "discard", "--all", "--purge", "--yes", str(flow.path))
+    gone = flow.told("dlq", "discard", "--all", "--purge", "--yes", str(flow.path))
     assert gone.returncode == 0, gone.stderr
     assert flow.letters() == []
     assert numbers(failing_flow.copies(2)) == [1, 3]
@@ -226,7 +223,7 @@ def test_an_event_that_was_parked_and_tried_again_is_copied_as_it_arrived(flow, 
     value = json.dumps(event, indent=1).encode()
     kind = ("content-type", b"application/cloudevents+json")
     failing_flow.send(value, key=b"\xff", headers=[kind])
-    flow.run()
+    flow.catch_up()
     (copy,) = failing_flow.copies(1)
     assert (copy.key(), copy.value(), copy.headers()[0]) == (b"\xff", value, kind)
     assert headers(copy)["penstock.attempts"] == "2"
@@ -263,22 +260,21 @@ def test_dead_letters_of_a_transaction_are_copied(flow, kafka):
         pipelines={"copy": made},
     )
     write(kafka, topic, *(order(n, bad=n % 2 == 0) for n in range(10)))
-    worker = WorkerProcess(flow.path, "orders", fail_point="after_commit_before_settle")
-    assert worker.wait() == -9, worker.text()
-    flow.run()
+    flow.killed_at("after_commit_before_settle")
+    flow.catch_up()
     assert numbers(kafka.read_all(dead, 5)) == [0, 2, 4, 6, 8]
 
 
 def test_a_replay_that_fails_again_is_not_copied_again(flow, kafka):
     failing_flow = Failing(flow, kafka)
     failing_flow.send(order(1, bad=True))
-    flow.run()
+    flow.catch_up()
     (first,) = failing_flow.copies(1)
     replayed = flow.penstock("dlq", "replay", "--all", "--yes", str(flow.path))
     assert replayed.returncode == 1, replayed.stderr
     (letter,) = flow.letters()
     assert letter.replays == 1
-    flow.run()
+    flow.catch_up()
     (copy,) = failing_flow.copies(1)
     assert copy.offset() == first.offset()
 
@@ -299,9 +295,8 @@ def test_a_file_gets_each_dead_letter_once_as_a_cloudevent_also_after_a_kill(flo
     for n in range(30):
         producer.produce(topic, b'{"n": %d.10, "bad": %s}' % (n, [b"true", b"false"][n % 2]), "k")
     producer.flush()
-    worker = WorkerProcess(flow.path, "orders", fail_point="after_copy_before_forgotten")
-    assert worker.wait() == -9, worker.text()
-    flow.run()
+    flow.killed_at("after_copy_before_forgotten")
+    flow.catch_up()
     lines = flow.lines("dead")
     letters = flow.letters()
     assert [line["id"] for line in lines] == [letter.id for letter in letters]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import time
+from itertools import product
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from connectors.failpoints import TRANSACTION_NAMES
-from tests.chaos.worker_process import WorkerProcess
 from tests.connectors.kafka.driving import write
 from tests.flows.runtime.running import kafka_source, pipeline, publish, step
+from tests.matrix import matrix
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -57,8 +58,7 @@ class Copying:
 
     def catch_up(self):
         """Run a worker that takes over at once, since it has the name of the one before."""
-        worker = WorkerProcess(self.flow.path, "orders", until_caught_up=True)
-        assert worker.wait(120) == 0, worker.text()
+        self.flow.catch_up()
 
     def seen(self, count=None):
         """Partition of the source → the numbers that a reader of committed events sees, in order."""
@@ -84,13 +84,15 @@ def test_events_come_once_and_in_order(flow, kafka):
     copying.check()
 
 
-@pytest.mark.parametrize("name", TRANSACTION_NAMES)
-@pytest.mark.parametrize("nth", [1, 2])
+@matrix(
+    "name, nth",
+    product(TRANSACTION_NAMES, [1, 2]),
+    usual=zip(TRANSACTION_NAMES, [2, 1, 2, 1, 2], strict=True),
+)
 def test_a_kill_at_a_named_point_repeats_and_loses_nothing(flow, kafka, name, nth):
     copying = Copying(flow, kafka)
     copying.fill(1000 if nth == 1 else 4000)
-    worker = WorkerProcess(flow.path, "orders", fail_point=f"{name}:{nth}", until_caught_up=True)
-    assert worker.wait() == -9, worker.text()
+    flow.killed_at(f"{name}:{nth}")
     copying.catch_up()
     copying.check()
 
@@ -108,8 +110,7 @@ def failing():
 def test_dead_letters_of_a_transaction_whose_settling_was_cut_off_are_there_once(flow, kafka, name):
     copying = Copying(flow, kafka, failing(), shape_last=True)
     copying.fill(100)
-    worker = WorkerProcess(flow.path, "orders", fail_point=f"{name}:1", until_caught_up=True)
-    assert worker.wait() == -9, worker.text()
+    flow.killed_at(f"{name}:1")
     assert flow.letters() == []  # nothing counts before its transaction is known to be committed
     copying.catch_up()
     good = [n for n in range(100) if not bad(n)]
@@ -146,8 +147,7 @@ def test_what_waits_for_a_retry_is_published_once_though_workers_die(flow, kafka
     )
     copying.fill(60)
     for name in ("after_commit_before_settle:1", "after_prepare_before_commit:2"):
-        worker = WorkerProcess(flow.path, "orders", fail_point=name, until_caught_up=True)
-        assert worker.wait() == -9, worker.text()
+        flow.killed_at(name)
     copying.catch_up()
     copying.check()
     assert flow.letters() == []
@@ -167,7 +167,7 @@ def test_more_workers_take_over_what_fewer_left_in_mid_transaction(flow, kafka):
     with flow.store() as store:
         rows = store.prepared.of_source("flow", "orders")
     assert sorted(row.shard for row in rows) == ["orders/0", "orders/1", "orders/2"]
-    flow.run("--workers", "1")
+    flow.catch_up()  # one worker
     with flow.store() as store:
         assert [row.shard for row in store.prepared.of_source("flow", "orders")] == ["orders/0"]
 
@@ -175,7 +175,7 @@ def test_more_workers_take_over_what_fewer_left_in_mid_transaction(flow, kafka):
 def test_a_lost_state_store_repeats_nothing(flow, kafka):
     copying = Copying(flow, kafka)
     copying.fill(500)
-    flow.run()
+    copying.catch_up()
     for file in flow.folder.glob("state.db*"):
         file.unlink()
     copying.fill(20)
@@ -192,7 +192,7 @@ def test_offsets_that_others_commit_to_the_group_move_nothing(flow, kafka):
     other = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": module["config"]["group"]})
     other.commit(offsets=[TopicPartition(copying.topic, 0, 30)], asynchronous=False)
     other.close()
-    flow.run()
+    copying.catch_up()
     copying.check()
 
 
@@ -204,7 +204,7 @@ def test_a_record_that_is_too_large_is_a_dead_letter_and_its_neighbours_pass(flo
         fill = "x" * (19_960 if place == 7 else 50_000)
         values[place] = json.dumps({"n": place, "p": 0, "twice": 0, "fill": fill}).encode()
     write(kafka, copying.topic, *values, partition=0, key="k")
-    flow.run()
+    copying.catch_up()
     good = [n for n in range(40) if n not in {7, 21}]
     assert copying.seen(38) == [good, [], []]
     assert [letter.error_code for letter in flow.letters()] == ["message_too_large"] * 2
@@ -226,7 +226,7 @@ def test_an_idle_flow_passes_on_a_single_event_at_once_and_drains(flow, kafka):
 def test_explain_says_which_edges_are_exactly_once_and_which_effects_are_not(flow, kafka):
     call = {"method": "POST", "url": "http://127.0.0.1:1/x", "body_from": "data"}
     Copying(flow, kafka, step("charge", "http_call", call))
-    said = flow.penstock("explain", str(flow.path)).stdout
+    _, said = flow.said("explain", str(flow.path))
     assert "by write: exactly once" in said
     assert "readers of committed events see each once" in said
     assert "charge acts a second time" in said
@@ -245,7 +245,7 @@ def test_dead_letters_are_replayed_within_transactions(flow, kafka, tmp_path):
     check = step("check", "python", {"function": "later:check"})
     copying = Copying(flow, kafka, check, shape_last=True)
     copying.fill(50)
-    flow.run()
+    copying.catch_up()
     failed = len(flow.letters())
     assert failed == PARTITIONS * sum(map(bad, range(50)))
     (tmp_path / "mended").touch()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from connectors.failpoints import TRANSACTION_NAMES
-from tests.chaos.worker_process import WorkerProcess
 from tests.flows.runtime.running import step
 from tests.flows.runtime.test_exactly_once import PARTITIONS, Copying
+from tests.matrix import matrix
 from tests.transforms.steps.answering import Answer, serving
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -21,12 +22,20 @@ KEY = "{{ .data.p }}/{{ .data.n }}"
 
 def killed(flow, *points):
     for point in points:
-        worker = WorkerProcess(flow.path, "orders", fail_point=point, until_caught_up=True)
-        assert worker.wait(120) == -9, worker.text()
+        flow.killed_at(point)
 
 
-@pytest.mark.parametrize("store", ["state", "valkey"])
-@pytest.mark.parametrize("point", TRANSACTION_NAMES)
+@matrix(
+    "point, store",
+    product(TRANSACTION_NAMES, ["state", "valkey"]),
+    usual=[  # Valkey is told of keys apart from the transaction that settles: after it, mostly
+        ("after_effects_before_settle", "state"),
+        ("after_prepare_before_commit", "valkey"),
+        ("after_commit_before_settle", "state"),
+        ("after_settle_before_checkpoint", "valkey"),
+        ("after_checkpoint_before_acknowledge", "valkey"),
+    ],
+)
 def test_a_kill_forgets_no_key_that_was_done_and_holds_none_that_was_not(
     request, flow, kafka, store, point
 ):

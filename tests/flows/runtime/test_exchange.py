@@ -8,7 +8,8 @@ from transforms.executions import Executions
 from transforms.expressions import compile_jq
 
 
-def executions(numbers):
+def executions(numbers, of=""):
+    """Return executions whose checkpoint says that the partition is `of` this."""
     columns = {
         "data": [{"id": number} for number in numbers],
         "key": [str(number) for number in numbers],
@@ -18,13 +19,13 @@ def executions(numbers):
         "source": ["/s"] * len(numbers),
         "type": ["t"] * len(numbers),
     }
-    after = {"p": f"{numbers[-1]:04}"}
+    after = {"p": f"{numbers[-1]:04}{of}"}
     return Executions(events=Batch(len(numbers), columns, after=after), pipeline="spread")
 
 
-def sent(numbers, own=0, of=2):
+def sent(numbers, own=0, of=2, anew=""):
     """Return the part that goes to the other of two processes, as bytes."""
-    parts = dict(Splitter(compile_jq(".data.id"), own, of)(executions(numbers)))
+    parts = dict(Splitter(compile_jq(".data.id"), own, of)(executions(numbers, anew)))
     return parts[str(1 - own)]
 
 
@@ -70,7 +71,7 @@ def test_our_own_part_leaves_out_what_was_settled_with_what_others_sent():
     numbers = [row["id"] for row in own.events.column("data")]
     assert [row["id"] for row in fresh.events.column("data")] == [n for n in numbers if n > 19]
     marks.passed(fresh.events.after)
-    assert marks.since_start == {"p": "0039"}
+    assert marks.unsaved == {"p": "0039"}
     assert Marks("owner", {}, {}).fresh(own) is own
 
 
@@ -91,6 +92,34 @@ def test_a_source_that_begins_again_is_not_taken_for_one_that_repeats():
     assert part.events.size == len(
         Marks("", {}, {}).received(sent(range(1, 30))).events.column("id")
     )
+
+
+def test_a_partition_that_is_another_one_by_now_hides_nothing_behind_the_old_ones_mark():
+    """Not either where the process gets its first event of it between checkpoint and mark."""
+    whole = Marks("", {}, {}).received(sent(range(15, 40))).events.column("id")
+    for begins in ({"p": "0010@old"}, {"p": "0000@new"}, {"p": "0010"}):
+        marks = Marks("owner", {"p": "0019@old"}, begins)
+        part = marks.received(sent(range(15, 40), anew="@new"))
+        assert part.events.column("id") == whole
+        assert part.events.after == {"p": "0039@new"}
+    own = dict(Splitter(compile_jq(".data.id"), 0, 2)(executions(range(15, 40), "@new")))["0"]
+    marks = Marks("owner", {"p": "0019@old"}, {"p": "0010@old"})
+    assert marks.fresh(own).events.column("id") == own.events.column("id")
+
+
+def test_what_was_settled_of_the_new_partition_is_left_out_though_the_checkpoint_is_of_the_old_one():
+    """The process was faster than the checkpoint, and the source begins anew once more."""
+    marks = Marks("owner", {"p": "0019@new"}, {"p": "0050@old"})
+    part = marks.received(sent(range(1, 40), anew="@new"))
+    numbers = [row["id"] for row in part.events.column("data")]
+    assert numbers
+    assert min(numbers) > 19
+
+
+def test_a_mark_from_before_partitions_said_what_they_are_holds():
+    marks = Marks("owner", {"p": "0019"}, {"p": "0009@now"})
+    part = marks.received(sent(range(10, 40), anew="@now"))
+    assert min(row["id"] for row in part.events.column("data")) > 19
 
 
 def test_an_event_whose_key_can_not_be_read_stays_and_fails():

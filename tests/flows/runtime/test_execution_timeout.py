@@ -35,7 +35,7 @@ def test_an_execution_that_takes_too_long_is_a_dead_letter_and_its_key_goes_on(c
     calling.write_flow(retry=PATIENT, timeout="3s")
     calling.service.fails = lambda number, tries: number == 3
     calling.send(range(20))
-    calling.flow.run()
+    calling.flow.catch_up()
     (letter,) = calling.flow.letters()
     assert (letter.error_code, letter.error_kind) == ("execution_timeout", "permanent")
     assert (letter.step, json.loads(letter.event)["data"]["n"]) == ("call", 3)
@@ -50,7 +50,7 @@ def test_a_wait_ends_with_the_time_that_is_left(calling):
     calling.write_flow(retry={"max_attempts": 3, "initial_delay": "1h", "jitter": 0}, timeout="2s")
     calling.service.fails = lambda number, tries: number == 0
     calling.send(range(5))
-    calling.flow.run()
+    calling.flow.catch_up()
     (letter,) = calling.flow.letters()
     assert (letter.error_code, letter.attempts) == ("execution_timeout", 1)
     assert calling.service.tries[0] == 1
@@ -60,14 +60,14 @@ def test_the_time_runs_on_while_no_worker_does(calling):
     mended = []
     calling.service.fails = lambda number, tries: not mended
     calling.write_flow(retry={**PATIENT, "initial_delay": "1h", "max_delay": "1h"}, timeout="3s")
-    run = calling.flow.start()
+    worker = calling.flow.worker()
     calling.send(range(3), keys=3)
     wait_for(lambda: calling.flow.parked() == 3, "all to wait")
-    run.kill_all()
+    worker.kill()
     over = max(starts(calling.flow)) + 3.0
     wait_for(lambda: time.time() > over, "their time to be over")
     mended.append(True)
-    calling.flow.run()
+    calling.flow.catch_up()
     assert {letter.error_code for letter in calling.flow.letters()} == {"execution_timeout"}
     assert calling.flow.totals() == {"calling": (0, 3, 0)}
     assert all(calling.service.tries[number] == 1 for number in range(3))
@@ -78,7 +78,7 @@ def test_what_waits_behind_another_of_its_key_has_not_begun(calling):
     calling.write_flow(retry=PATIENT, timeout="2s")
     calling.service.fails = lambda number, tries: number in {0, 1}
     calling.send(range(3), keys=1)
-    calling.flow.run()
+    calling.flow.catch_up()
     assert calling.numbers() == [2]
     letters = calling.flow.letters()
     assert [letter.error_code for letter in letters] == ["execution_timeout"] * 2
@@ -91,7 +91,7 @@ def test_a_saga_that_takes_too_long_is_undone_in_reverse(booking):
     )
     booking.write_flow(steps=booking.steps(keys=True, ship={"retry": PATIENT}), timeout="3s")
     booking.send(range(3))
-    booking.flow.run()
+    booking.flow.catch_up()
     assert booking.service.assert_nothing_half_booked(range(3)) == (2, 1)
     assert booking.service.of(1) == ["reserve", "charge", "refund", "release"]
     (letter,) = booking.flow.letters()
@@ -109,7 +109,7 @@ def test_a_saga_step_that_may_have_acted_when_the_time_was_over_is_undone_too(bo
     booking.write_flow(steps=booking.steps(keys=True, charge=charge), timeout="2s")
     booking.send([1])
     try:
-        booking.flow.run()
+        booking.flow.catch_up()
     finally:
         hang.set()
     assert booking.service.of(1) == ["reserve", "charge", "refund", "release"]
@@ -123,7 +123,7 @@ def test_no_try_takes_longer_than_the_execution_may(calling):
     calling.service.fails = lambda number, tries: Answer(wait=hang)
     calling.send([0])
     try:
-        calling.flow.run()
+        calling.flow.catch_up()
     finally:
         hang.set()
     (letter,) = calling.flow.letters()
@@ -149,7 +149,7 @@ def test_a_step_inside_a_loop_is_not_begun_when_the_time_is_over(calling, flow, 
         },
     )
     write(kafka, calling.topic, json.dumps({"many": list(range(50))}).encode())
-    flow.run()
+    flow.catch_up()
     (letter,) = flow.letters()
     assert letter.error_code == "execution_timeout"
     assert letter.step.startswith("loop[")

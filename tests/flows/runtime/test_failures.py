@@ -98,7 +98,7 @@ def test_every_kind_of_failing_event_is_a_dead_letter_with_its_bytes(
     assert "thirteen" in letters[2].error_message
     assert flow.totals() == {"check": (2, 3, 0)}
     assert log.count("dead letter") == 3
-    shown = flow.penstock("dlq", "show", letters[2].id, str(flow.path))
+    shown = flow.told("dlq", "show", letters[2].id, str(flow.path))
     assert shown.returncode == 0
     assert "python_error" in shown.stdout
 
@@ -119,7 +119,7 @@ def test_what_fails_its_schema_is_skipped_or_passed_if_asked(
         },
         schemas=NEEDS_N,
     )
-    flow.run()
+    flow.catch_up()
     assert numbers(flow) == arrived
     assert flow.letters() == []
     assert flow.totals() == {"check": totals}
@@ -152,7 +152,7 @@ def test_calls_that_fail_are_dead_letters_and_those_to_be_skipped_are_not(
                 ),
             }
         )
-        flow.run()
+        flow.catch_up()
     assert [(line["data"]["n"], line["data"]["name"]) for line in flow.lines()] == [
         (1, "Ada"),
         (5, "Ada"),
@@ -181,7 +181,7 @@ def test_conditions_and_jumps_choose_the_steps_of_each_event(flow, kafka, topic,
             )
         }
     )
-    flow.run()
+    flow.catch_up()
     assert [line["data"] for line in flow.lines()] == [
         {"n": 0},
         {"n": 1},
@@ -213,7 +213,7 @@ def test_without_dead_letters_it_stops_at_the_event_and_goes_on_from_there_when_
         assert "Traceback" not in run.text()
         assert flow.letters() == []
     code(flow, "shape", strict.replace("== 7", "== 77"))
-    flow.run()
+    flow.catch_up()
     assert numbers(flow) == list(range(10))
     assert numbers(flow, "second") == list(range(10))
     assert flow.totals() == {"stops": (10, 0, 0), "other": (10, 0, 0)}
@@ -228,7 +228,7 @@ def test_a_failure_in_one_pipeline_is_no_concern_of_the_other(flow, kafka, topic
         },
         schemas=NEEDS_N,
     )
-    flow.run()
+    flow.catch_up()
     assert numbers(flow) == [1, 2]
     assert numbers(flow, "second") == [1, 2]
     assert flow.totals() == {"checked": (2, 2, 0), "some": (2, 1, 0)}

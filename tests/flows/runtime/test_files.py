@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import orjson
 import pytest
 
 from tests.flows.runtime.running import file_sink, pipeline, publish, wait_for
@@ -65,12 +66,13 @@ def test_a_kill_loses_no_line_and_repeats_none(flow, point):
     write(flow, follow=True)
     fill(flow, "a", range(6000))
     fill(flow, "b", range(6000, 9000))
-    run = flow.start("--no-server", environ={"PENSTOCK_FAIL_POINT": f"{point}:4"})
+    flow.killed_at(f"{point}:4", source="drop")
+    worker = flow.worker("drop")
     wait_for(lambda: len(flow.lines()) > 2000, "some lines")
     (flow.folder / "in" / "a.jsonl").rename(flow.folder / "in" / "a.1.jsonl")
     fill(flow, "a", range(9000, 9500))
-    run.kill_all()
-    flow.run("--no-server")
+    worker.kill()
+    flow.catch_up("drop")
     lines = found(flow)
     assert len(lines) == len(set(lines)), "a line is twice in the file"
     assert sorted(lines) == list(range(9500))
@@ -88,5 +90,5 @@ def test_a_million_lines_arrive_with_their_sum(flow):
         with path.open("rb") as file:
             for line in file:
                 count += 1
-                total += json.loads(line)["data"]["n"]
+                total += orjson.loads(line)["data"]["n"]
     assert (count, total) == (1_000_000, sum(range(1_000_000)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from contextlib import ExitStack
 
 import pytest
 
 from tests.flows.runtime.ordering import REFUSED, UNAVAILABLE, Ordering, Orders
-from tests.flows.runtime.running import step, wait_for
+from tests.flows.runtime.running import FlowFolder, step, wait_for
+from tests.services.fixtures import fresh_database
 from tests.transforms.steps.answering import serving
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -35,58 +38,87 @@ def stored(request, ordering):
     return ordering
 
 
-def test_each_key_is_done_once_within_a_batch_and_across(stored):
-    stored.send(*range(10), *range(10), 3, 3)
-    stored.flow.run()
-    stored.send(*range(5), *range(10, 15))
-    stored.flow.run()
-    assert stored.service.calls == dict.fromkeys(range(15), 1)
-    assert sorted(stored.published()) == list(range(15))
-    assert stored.flow.totals() == {"ordering": (15, 0, 17)}
-    assert stored.flow.letters() == []
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres), "valkey"],
+)
+def done_twice(request, tmp_path_factory, kafka):
+    """Two batches, in each of the stores, with everything that a key may come to meanwhile.
+
+    Orders below 100 come again as they were, order 100 with other data, and order 200 fails once.
+    """
+    flow = FlowFolder(tmp_path_factory.mktemp("done_twice"))
+    with ExitStack() as opened:
+        opened.callback(flow.end)
+        ordering = Ordering(flow, kafka, Orders(opened.enter_context(serving())))
+        if request.param == "postgresql":
+            server = request.getfixturevalue("postgres")
+            flow.state_url = opened.enter_context(fresh_database(server))
+        elif request.param == "valkey":
+            server = request.getfixturevalue("valkey")
+            with server.client() as client:
+                client.flushall()
+            ordering.key["store"] = server.url
+        ordering.write_flow()
+        ordering.service.answers = lambda order, tries: (
+            REFUSED if (order, tries) == (200, 1) else None
+        )
+        ordering.send(*range(10), *range(10), 3, 3)
+        ordering.send(100)
+        ordering.send(100, note="another")
+        ordering.send(200, 200, 200)
+        flow.catch_up()
+        ordering.send(*range(5), *range(10, 15))
+        ordering.send(100, note="a third")
+        flow.catch_up()
+        yield ordering
+
+
+def codes(ordering, order):
+    """The errors of the dead letters of an order."""
+    letters = ordering.flow.letters()
+    return [e.error_code for e in letters if json.loads(e.event)["data"]["order"] == order]
+
+
+def test_each_key_is_done_once_within_a_batch_and_across(done_twice):
+    calls = done_twice.service.calls
+    assert {order: calls[order] for order in range(15)} == dict.fromkeys(range(15), 1)
+    assert sorted(done_twice.published()) == [*range(15), 100, 200]
+    assert len(done_twice.flow.letters()) == 3, "none but those of the tests below"
+    assert done_twice.flow.totals() == {"ordering": (15 + 2, 2 + 1, 17 + 1)}
+
+
+def test_the_same_key_with_other_data_is_a_dead_letter_and_not_a_silent_skip(done_twice):
+    assert done_twice.service.calls[100] == 1
+    assert codes(done_twice, 100) == ["idempotency_key_reused"] * 2
+
+
+def test_what_fails_for_good_releases_its_key(done_twice):
+    assert done_twice.service.calls[200] == 2
+    assert done_twice.published().count(200) == 1
+    assert len(codes(done_twice, 200)) == 1
 
 
 def test_a_duplicate_links_to_its_original_and_has_its_result(ordering):
     ordering.write_flow()
     ordering.send(1, 2, 1)
-    ordering.flow.run()
+    ordering.flow.catch_up()
     ordering.send(2)
-    ordering.flow.run()
+    ordering.flow.catch_up()
     done = ordering.done()
     results = {line["data"]["order"]: line["data"] for line in ordering.flow.lines()}
     assert sorted(ordering.duplicates()) == sorted((done[n], results[n]) for n in (1, 2))
-
-
-def test_the_same_key_with_other_data_is_a_dead_letter_and_not_a_silent_skip(stored):
-    stored.send(1)
-    stored.send(1, note="another")
-    stored.flow.run()
-    stored.send(1, note="a third")
-    stored.flow.run()
-    assert stored.service.calls == {1: 1}
-    letters = stored.flow.letters()
-    assert [letter.error_code for letter in letters] == ["idempotency_key_reused"] * 2
-    assert stored.flow.totals() == {"ordering": (1, 2, 0)}
-
-
-def test_what_fails_for_good_releases_its_key(stored):
-    stored.service.answers = lambda order, tries: REFUSED if tries == 1 else None
-    stored.send(1, 1, 1)
-    stored.flow.run()
-    assert stored.service.calls == {1: 2}
-    assert stored.published() == [1]
-    assert stored.flow.totals() == {"ordering": (1, 1, 1)}
 
 
 def test_a_dead_letter_that_is_replayed_has_its_key_again(ordering):
     ordering.write_flow()
     ordering.service.answers = lambda order, tries: REFUSED if tries == 1 else None
     ordering.send(1)
-    ordering.flow.run()
+    ordering.flow.catch_up()
     answer = ordering.flow.penstock("dlq", "replay", "--all", "--yes", str(ordering.flow.path))
     assert answer.returncode == 0, answer.stdout + answer.stderr
     ordering.send(1)
-    ordering.flow.run()
+    ordering.flow.catch_up()
     assert ordering.service.calls == {1: 2}
     assert ordering.published() == [1]
     assert ordering.flow.letters() == []
@@ -116,7 +148,7 @@ def test_an_event_without_a_key_is_a_dead_letter(ordering):
     ordering.send(1)
     ordering.send(2, customer="")
     ordering.send(3, customer="c")
-    ordering.flow.run()
+    ordering.flow.catch_up()
     assert ordering.published() == [3]
     codes = [letter.error_code for letter in ordering.flow.letters()]
     assert codes == ["idempotency_key", "idempotency_key"]
@@ -127,7 +159,7 @@ def test_tenants_do_not_share_keys(ordering):
     ordering.send(1, tenant="a")
     ordering.send(1, tenant="b")
     ordering.send(1, tenant="a")
-    ordering.flow.run()
+    ordering.flow.catch_up()
     assert ordering.service.calls == {1: 2}
     assert ordering.flow.totals() == {"ordering": (2, 0, 1)}
 
@@ -167,12 +199,10 @@ def test_a_kill_leaves_no_key_held_for_nothing_and_none_that_was_done_forgotten(
     # The call is idempotent itself: what a kill repeats, the service knows by its key.
     ordering.write_flow({"idempotency_key": "{{ .data.order }}"})
     ordering.send(*range(5), *range(5))
-    run = ordering.flow.start(environ={"PENSTOCK_FAIL_POINT": point})
-    run.wait_for_lines("starts again")
-    run.kill_all()
-    ordering.flow.run()
+    ordering.flow.killed_at(point)
+    ordering.flow.catch_up()
     ordering.send(*range(7))
-    ordering.flow.run()
+    ordering.flow.catch_up()
     assert ordering.service.effects == dict.fromkeys(range(7), 1)
     assert sorted(ordering.published()) == list(range(7))
     assert ordering.flow.totals() == {"ordering": (7, 0, 10)}
@@ -212,9 +242,9 @@ def once(ordering):
 
 def test_a_step_acts_once_per_key_and_others_get_its_output(once):
     once.send(*range(10), *range(10))
-    once.flow.run()
+    once.flow.catch_up()
     once.send(3, 11, 3)
-    once.flow.run()
+    once.flow.catch_up()
     assert once.service.calls == dict.fromkeys([*range(10), 11], 1)
     assert sorted(once.published()) == sorted([*range(10), *range(10), 3, 11, 3])
     lines = [line["data"] for line in once.flow.lines()]
@@ -241,7 +271,7 @@ def test_a_step_that_fails_for_now_is_tried_again_under_its_key_while_others_wai
 def test_a_step_that_fails_for_good_releases_its_key(once):
     once.service.answers = lambda order, tries: REFUSED if tries == 1 else None
     once.send(1, 1)
-    once.flow.run()
+    once.flow.catch_up()
     assert (once.service.calls, once.published()) == ({1: 2}, [1])
     assert once.flow.totals() == {"ordering": (1, 1, 0)}
 
@@ -254,10 +284,8 @@ def test_a_kill_after_a_steps_effect_shows_the_service_no_second_one(once, point
     """What was stored is not called again; what was not is, under the same key."""
     once.write_flow({"idempotent": True})
     once.send(*range(20))
-    run = once.flow.start(environ={"PENSTOCK_FAIL_POINT": point})
-    run.wait_for_lines("starts again")
-    run.kill_all()
-    once.flow.run()
+    once.flow.killed_at(point)
+    once.flow.catch_up()
     assert once.service.effects == dict.fromkeys(range(20), 1)
     assert (once.service.calls.total() > 20) is repeats
     assert sorted(once.published()) == list(range(20))
@@ -287,7 +315,7 @@ def test_items_of_a_loop_have_keys_of_their_own(ordering):
     loop = {"collection": "data.lines", "steps": [step("charge", "http_call", call)]}
     ordering.write_flow(steps=[step("lines", "foreach", loop)])
     ordering.send(100, lines=[1, 2, 3, 1])
-    ordering.flow.run()
+    ordering.flow.catch_up()
     assert ordering.service.effects == {100: 1, 1: 2, 2: 1, 3: 1}
 
 
@@ -306,7 +334,7 @@ def test_a_step_that_a_saga_has_undone_acts_again_when_its_event_is_replayed(ord
         saga={"enabled": True},
     )
     ordering.send(1)
-    ordering.flow.run()
+    ordering.flow.catch_up()
     assert ordering.service.calls == {1: 1, "check": 1, "refund": 1}
     answer = ordering.flow.penstock("dlq", "replay", "--all", "--yes", str(ordering.flow.path))
     assert answer.returncode == 0, answer.stdout + answer.stderr

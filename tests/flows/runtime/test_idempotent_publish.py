@@ -54,7 +54,7 @@ def test_a_key_is_published_once_within_a_batch_across_batches_and_workers(annou
     announcing.send(*range(50), partition=1)
     announcing.flow.run("--workers", "2")
     announcing.send(3, 50)
-    announcing.flow.run()
+    announcing.flow.catch_up()
     assert announcing.published(51)[0] == dict.fromkeys(range(51), 1)
     assert announcing.flow.totals() == {"announce": (152, 0, 0)}
 
@@ -65,10 +65,8 @@ def test_a_key_is_published_once_within_a_batch_across_batches_and_workers(annou
 )
 def test_a_kill_repeats_only_what_is_not_stored_and_with_the_same_id(announcing, point, repeats):
     announcing.send(*range(40))
-    run = announcing.flow.start(environ={"PENSTOCK_FAIL_POINT": point})
-    run.wait_for_lines("starts again")
-    run.kill_all()
-    announcing.flow.run()
+    announcing.flow.killed_at(point)
+    announcing.flow.catch_up()
     found, ids = announcing.published(40)
     assert sorted(found) == list(range(40))
     assert len(ids) == 40
@@ -87,7 +85,7 @@ def test_a_replay_does_not_publish_again_what_was_through_before_it_failed(annou
     )
     announcing.write_flow(step("check", "python", {"function": "later:check"}))
     announcing.send(1, 2)
-    announcing.flow.run()
+    announcing.flow.catch_up()
     assert len(announcing.flow.letters()) == 2
     (tmp_path / "mended").touch()
     flow = announcing.flow

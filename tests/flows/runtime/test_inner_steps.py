@@ -83,7 +83,7 @@ def test_every_line_of_an_order_is_charged_and_published(flow, kafka, topic, ser
             )
         },
     )
-    flow.run()
+    flow.catch_up()
     assert line(flow.lines()) == [(1, 0, "a"), (1, 1, "b"), (2, 0, "c"), (4, 0, "e")]
     assert [one.path for one in server.seen] == ["/a", "/b", "/c", "/poor", "/e"]
     assert [one["data"]["count"] for one in flow.lines("all")] == [2, 0, 1]
@@ -126,7 +126,7 @@ def test_branches_and_parallel_calls_in_a_worker(flow, kafka, topic, server):
             )
         },
     )
-    flow.run()
+    flow.catch_up()
     assert [one["data"] for one in flow.lines()] == [
         {"rates": f"/rates/{n}", "stock": f"/stock/{n}", "price": price, "n": n}
         for n, price in ((1, 8), (2, 10), (3, 8))
@@ -146,13 +146,12 @@ def test_a_worker_that_dies_in_the_middle_of_a_loop_publishes_no_line_twice_to_a
         modules=[kafka_source(kafka, topic), file_sink(flow.folder)],
         pipelines={"charge": pipeline("orders", foreach(charge, SHAPE, publish("out")))},
     )
-    run = flow.start()
-    run.wait_until_started()
+    worker = flow.worker()
     wait_for(lambda: any(one.path == "/stuck" for one in server.seen), "the call that hangs")
-    run.kill_all()
+    worker.kill()
     first = [one["id"] for one in flow.lines()]
     dies = False
-    flow.run()
+    flow.catch_up()
     lines = flow.lines()
     assert [one["data"]["line"] for one in lines] == [0, 1, 2, 3]
     assert [one["id"] for one in lines][: len(first)] == first

@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from penstock.cli.app import main
 from penstock.embedded.postgres import PostgresServer
 from penstock.embedded.processes import free_port
 from tests.flows.runtime.running import (
@@ -28,10 +29,10 @@ pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 def both(flow):
     """Run the flow, and validate it with --connect; return (code, text) of each."""
 
-    def both(**environ):
-        run = flow.start("--until-caught-up", environ=environ)
+    def both():
+        run = flow.start("--until-caught-up")
         ran = run.wait(40), run.text()
-        done = flow.penstock("validate", "--connect", str(flow.path), environ=environ)
+        done = flow.told("validate", "--connect", str(flow.path))
         checked = done.returncode, done.stdout + done.stderr
         for _, text in (ran, checked):
             assert "Traceback" not in text
@@ -235,7 +236,7 @@ def test_a_state_store_that_is_away(flow, both, kafka):
         "an unknown type",
     ],
 )
-def test_a_flow_file_that_is_wrong(flow, both, spoil, wanted):
+def test_a_flow_file_that_is_wrong(flow, capsys, spoil, wanted):
     flow.write(
         modules=[cdc_source("postgresql://127.0.0.1/x", "s", "t"), file_sink(flow.folder)],
         pipelines={
@@ -245,9 +246,13 @@ def test_a_flow_file_that_is_wrong(flow, both, spoil, wanted):
         },
     )
     spoil(flow.path)
-    for code, text in both():
-        assert code == 2
+    for command in (["run", "--until-caught-up"], ["validate", "--connect"]):
+        assert main([*command, str(flow.path)]) == 2
+        told = capsys.readouterr()
+        text = told.out + told.err
         assert wanted in text
+        assert "Traceback" not in text
+        assert "error[bug]" not in text
 
 
 def _replace(path, old, new):

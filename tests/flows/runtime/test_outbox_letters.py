@@ -87,12 +87,11 @@ def test_it_is_listed_and_shown_with_the_event_as_it_came_and_its_replay_publish
     assert "400" in letter.error_message
     assert json.loads(letter.event)["data"] == {"id": 2, "key": "k", "total": 2}
     assert json.loads(letter.outputs)["book"][0]["id"] == 2
-    listed = booking.flow.penstock(
-        "dlq", "list", str(booking.flow.path), "--step", "announce", "-o", "json"
+    path = str(booking.flow.path)
+    assert (
+        letter.id in booking.flow.said("dlq", "list", path, "--step", "announce", "-o", "json")[1]
     )
-    assert letter.id in listed.stdout
-    shown = booking.flow.penstock("dlq", "show", letter.id, str(booking.flow.path))
-    assert "replays from:" in shown.stdout
+    assert "replays from:" in booking.flow.said("dlq", "show", letter.id, path)[1]
     rehearsed = booking.flow.penstock(
         "dlq", "replay", "--all", "--dry-run", "-o", "json", str(booking.flow.path)
     )
@@ -135,12 +134,10 @@ def test_a_kill_between_letter_and_row_loses_nothing_and_makes_no_second_letter(
 ):
     receiver.refuses = {2}
     booking.send_at_once(4)
-    run = booking.flow.start(environ={"PENSTOCK_FAIL_POINT": point})
-    run.wait_for_lines("starts again")
-    run.kill_all()
+    booking.flow.killed_at(point)
     (before,) = booking.flow.letters()
     assert booking.waiting() >= 1
-    booking.flow.run()
+    booking.flow.catch_up()
     (letter,) = booking.flow.letters()
     assert (letter.id, letter.attempts) == (before.id, 1)
     assert (booking.waiting(), set(receiver.orders())) == (0, {0, 1, 3})
@@ -157,7 +154,7 @@ def test_two_refused_events_of_one_execution_are_two_letters_and_replayed_at_onc
     booking.flow.path.write_text(json.dumps(flow))
     receiver.refuses = {1}
     booking.send_at_once(2)
-    booking.flow.run()
+    booking.flow.catch_up()
     letters = booking.flow.letters()
     assert {letter.step for letter in letters} == {"announce", "tell"}
     receiver.refuses = set()
@@ -177,7 +174,7 @@ def test_its_replay_is_no_duplicate_of_its_execution_though_that_has_the_idempot
     )
     receiver.refuses = {1}
     booking.send_at_once(2)
-    booking.flow.run()
+    booking.flow.catch_up()
     receiver.refuses = set()
     again = booking.flow.penstock("dlq", "replay", "--all", "--yes", str(booking.flow.path))
     assert again.returncode == 0, again.stdout + again.stderr
@@ -190,7 +187,7 @@ def test_a_later_condition_does_not_keep_back_what_was_to_be_published(booking, 
     booking.flow.path.write_text(json.dumps(flow))
     receiver.refuses = {1}
     booking.send_at_once(2)
-    booking.flow.run()
+    booking.flow.catch_up()
     receiver.refuses = set()
     path = str(booking.flow.path)
     again = booking.flow.penstock("dlq", "replay", "--all", "--yes", "--edit", ".key = 1", path)
@@ -205,7 +202,7 @@ def test_a_copy_of_it_goes_to_the_sink_of_dead_letters(booking, receiver):
     booking.flow.path.write_text(json.dumps(flow))
     receiver.refuses = {1}
     booking.send_at_once(2)
-    booking.flow.run()
+    booking.flow.catch_up()
     (copy,) = booking.kafka.read_all(booking.target, 1)
     assert json.loads(copy.value()) == {"id": 1, "key": "k", "total": 1}
     headers = dict(copy.headers())
@@ -222,21 +219,21 @@ def test_without_dead_letters_the_worker_stops_and_the_event_stays_in_the_outbox
     assert "dead_letter.enabled is false" in run.text()
     assert (booking.waiting(), booking.flow.letters()) == (1, [])
     receiver.refuses = set()
-    booking.flow.run()
+    booking.flow.catch_up()
     assert (booking.waiting(), set(receiver.orders())) == (0, {0, 1})
 
 
 def test_it_is_exported_discarded_and_imported_with_the_place_it_goes_on_at(booking, receiver):
     receiver.refuses = {1}
     booking.send_at_once(2)
-    booking.flow.run()
+    booking.flow.catch_up()
     path, archive = str(booking.flow.path), booking.flow.folder / "letters.jsonl"
-    gone = booking.flow.penstock(
+    code, said = booking.flow.said(
         "dlq", "discard", "--all", "--yes", "--archive", str(archive), path
     )
-    assert gone.returncode == 0, gone.stdout + gone.stderr
-    back = booking.flow.penstock("dlq", "import", str(archive), path)
-    assert back.returncode == 0, back.stdout + back.stderr
+    assert code == 0, said
+    code, said = booking.flow.said("dlq", "import", str(archive), path)
+    assert code == 0, said
     with booking.flow.store() as store:
         (letter,) = store.letters.page(LetterFilter(flow="flow"), 10)
     assert letter.begins_at == "announce"

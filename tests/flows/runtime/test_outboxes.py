@@ -38,16 +38,14 @@ def test_each_change_is_published_once_with_what_the_statement_returned(booking)
 @pytest.mark.parametrize("point", [*OUTBOX_NAMES, "after_effects_before_settle"])
 def test_a_kill_leaves_no_change_without_its_event_and_no_event_without_its_change(booking, point):
     booking.send_at_once(400)
-    run = booking.flow.start(environ={"PENSTOCK_FAIL_POINT": point})
-    run.wait_for_lines("starts again")
-    run.kill_all()
+    booking.flow.killed_at(point)
     changed, waiting, published = len(booking.orders()), booking.waiting(), booking.messages_there()
     if point == "before_outbox_commit":
         assert (changed, waiting, published) == (0, 0, 0)
     else:
         assert changed > 0
         assert changed <= waiting + published
-    booking.flow.run()
+    booking.flow.catch_up()
     events = booking.events(400)
     assert len({event["id"] for event in events}) == 400
     assert len(booking.orders()) == 400
@@ -79,7 +77,7 @@ def test_what_the_database_refuses_is_not_published_and_what_can_not_be_publishe
     booking.send([1, 2, 3])
     booking.send([4], total=-1)
     booking.send([5, 6])
-    booking.flow.run()
+    booking.flow.catch_up()
     assert sorted(booking.orders().values()) == [1, 2, 3, 6]
     events = booking.events(4)
     assert len(events) == 4
@@ -93,7 +91,7 @@ def test_a_condition_of_the_publish_step_sees_what_the_statement_did(booking):
     flow["pipelines"]["booking"]["steps"][1]["if"] = ".steps.book.output[0].number % 2 == 0"
     booking.flow.path.write_text(json.dumps(flow))
     booking.send_at_once(50)
-    booking.flow.run()
+    booking.flow.catch_up()
     events = booking.events(25)
     assert sorted(event["data"][0]["number"] % 2 for event in events) == [0] * 25
     assert len(booking.orders()) == 50
@@ -169,7 +167,7 @@ def test_a_change_that_was_made_in_time_is_published_though_the_time_is_over_the
     booking.send_at_once(
         8
     )  # of one key, so one after another: the last is made after more than 2 s
-    booking.flow.run()
+    booking.flow.catch_up()
     assert len(booking.orders()) == 8
     assert len(booking.events(8)) == 8
     assert (booking.flow.letters(), booking.flow.totals()) == ([], {"booking": (8, 0, 0)})
@@ -182,7 +180,7 @@ def test_what_is_over_time_after_its_change_is_a_dead_letter_of_the_step_that_it
         step("late", "set", {"values": {"done": True}}), book={"query": SLOW_QUERY}, timeout="1s"
     )
     booking.send_at_once(8)
-    booking.flow.run()
+    booking.flow.catch_up()
     assert len(booking.orders()) == len(booking.events(8)) == 8
     letters = booking.flow.letters()
     assert {(letter.step, letter.error_code) for letter in letters} == {
@@ -193,9 +191,9 @@ def test_what_is_over_time_after_its_change_is_a_dead_letter_of_the_step_that_it
 def test_a_step_with_a_key_publishes_nothing_for_what_was_done(booking):
     booking.write_flow(book={"idempotent": True, "idempotency_key": "book_{{ .data.id }}"})
     booking.send([1, 2, 3, 1, 2, 3])
-    booking.flow.run()
+    booking.flow.catch_up()
     booking.send([3, 4])
-    booking.flow.run()
+    booking.flow.catch_up()
     assert len(booking.events(4)) == 4
     assert booking.flow.totals() == {"booking": (8, 0, 0)}
 
@@ -246,24 +244,26 @@ class TestASink:
         assert run.stop() == 0, run.text()
         assert telling.waiting() == 10
         receiver.answer = lambda seen: Answer(status=204)
-        telling.flow.run()
+        telling.flow.catch_up()
         assert telling.waiting() == 0
 
 
 def test_explain_and_validate_name_the_outbox(booking):
-    said = booking.flow.penstock("explain", str(booking.flow.path)).stdout
+    def checked():
+        return booking.flow.said("validate", "--connect", str(booking.flow.path))
+
+    _, said = booking.flow.said("explain", str(booking.flow.path))
     assert "Together with the change of book" in " ".join(said.split())
-    checked = booking.flow.penstock("validate", "--connect", str(booking.flow.path))
-    assert checked.returncode == 0, checked.stdout
-    assert "missing; it is made at the first run" in checked.stdout
-    booking.flow.run()
-    checked = booking.flow.penstock("validate", "--connect", str(booking.flow.path))
-    assert "may use it" in checked.stdout
+    code, said = checked()
+    assert code == 0, said
+    assert "missing; it is made at the first run" in said
+    booking.flow.catch_up()
+    assert "may use it" in checked()[1]
     booking.execute("DROP TABLE penstock_outbox")
     booking.execute("CREATE TABLE penstock_outbox (id int)")
-    checked = booking.flow.penstock("validate", "--connect", str(booking.flow.path))
-    assert checked.returncode == 1
-    assert "it is there, and no outbox" in checked.stdout
+    code, said = checked()
+    assert code == 1
+    assert "it is there, and no outbox" in said
     run = booking.flow.start("--until-caught-up")
     assert run.wait() == 4
     assert "is no outbox" in run.text()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
+from itertools import product
 
 import pytest
 
@@ -11,8 +13,9 @@ from connectors.errors import FlowFileError
 from dlq.replay import Request, Selection, ask
 from flows.state.letter_filter import LetterFilter
 from tests.connectors.kafka.driving import write
-from tests.flows.runtime.calling import SOON
+from tests.flows.runtime.calling import SOON, Calling, Service
 from tests.flows.runtime.running import (
+    FlowFolder,
     file_sink,
     kafka_source,
     pipeline,
@@ -20,7 +23,8 @@ from tests.flows.runtime.running import (
     step,
     wait_for,
 )
-from tests.transforms.steps.answering import Answer, as_json
+from tests.matrix import matrix
+from tests.transforms.steps.answering import Answer, as_json, serving
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -43,17 +47,52 @@ def wait_until_over(flow, number):
     )
 
 
-@pytest.fixture
-def broken(calling):
-    """A flow whose service refuses every tenth event for good, and its dead letters."""
+def refuse_every_tenth(number, tries):
+    return number % 10 == 0 and Answer(status=422)
+
+
+def break_events(calling):
+    """Send events of which every tenth is refused for good."""
     calling.write_flow(retry={**SOON, "max_attempts": 2})
-    calling.service.fails = lambda number, tries: number % 10 == 0 and Answer(status=422)
+    calling.service.fails = refuse_every_tenth
     calling.send(range(50))
-    calling.flow.run()
+    calling.flow.catch_up()
     assert len(calling.flow.letters()) == 5
     calling.service.tries.clear()
     calling.service.done.clear()
     return calling
+
+
+@pytest.fixture
+def alone(calling):
+    """A flow of this test's own, with its dead letters: for who sends more events to its topic."""
+    return break_events(calling)
+
+
+@pytest.fixture(scope="module")
+def broken_once(tmp_path_factory, kafka):
+    """A flow with its dead letters, and a copy of its folder: each test begins where it stands."""
+    folder = tmp_path_factory.mktemp("broken")
+    copy = tmp_path_factory.mktemp("copies") / "broken"
+    with serving() as receiver:
+        calling = break_events(Calling(FlowFolder(folder), kafka, Service(receiver)))
+        shutil.copytree(folder, copy)
+        yield calling, copy
+
+
+@pytest.fixture
+def broken(broken_once):
+    """A flow whose service refuses every tenth event for good, and its dead letters."""
+    calling, copy = broken_once
+    folder = calling.flow.folder
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
+    calling.service.fails = refuse_every_tenth
+    calling.service.tries.clear()
+    calling.service.done.clear()
+    calling.flow = FlowFolder(folder)
+    yield calling
+    calling.flow.end()
 
 
 def mend(calling):
@@ -82,10 +121,10 @@ def test_a_running_worker_replays_what_is_asked_for_and_success_removes_it(broke
 
 def test_a_replay_that_fails_again_is_the_same_entry(broken):
     broken.service.fails = lambda number, tries: Answer(status=410)
-    run = broken.flow.start()
+    run = broken.flow.worker()
     before = {each.id: each for each in broken.flow.letters()}
     found = wait_until_over(broken.flow, replay(broken.flow))
-    assert run.stop() == 0, run.text()
+    assert run.drain() == 0, run.text()
     assert (found.done, found.failed) == (0, 5)
     after = {each.id: each for each in broken.flow.letters()}
     assert after.keys() == before.keys()
@@ -100,49 +139,49 @@ def test_a_replay_that_fails_again_is_the_same_entry(broken):
 
 def test_a_replay_that_fails_for_now_is_tried_again(broken):
     broken.service.fails = lambda number, tries: tries == 1
-    run = broken.flow.start()
+    run = broken.flow.worker()
     found = wait_until_over(broken.flow, replay(broken.flow))
-    assert run.stop() == 0, run.text()
+    assert run.drain() == 0, run.text()
     assert found.done == 5
     assert set(broken.service.tries.values()) == {2}
 
 
-def test_live_events_wait_behind_a_replay_of_their_key(broken):
+def test_live_events_wait_behind_a_replay_of_their_key(alone):
     """All are of one key: what comes after the replay has begun is not before it."""
     mended = []
-    broken.service.fails = lambda number, tries: not mended and number == 0
-    broken.write_flow(retry={**SOON, "max_attempts": 1000})
-    run = broken.flow.start()
-    number = replay(broken.flow)
-    wait_for(lambda: broken.service.tries[0] > 1, "the replay to be tried")
-    broken.send(range(100, 110), keys=5)
+    alone.service.fails = lambda number, tries: not mended and number == 0
+    alone.write_flow(retry={**SOON, "max_attempts": 1000})
+    run = alone.flow.worker()
+    number = replay(alone.flow)
+    wait_for(lambda: alone.service.tries[0] > 1, "the replay to be tried")
+    alone.send(range(100, 110), keys=5)
     wait_for(
-        lambda: {n for _, n in broken.service.done} >= {101, 102, 103, 104}, "other keys to go on"
+        lambda: {n for _, n in alone.service.done} >= {101, 102, 103, 104}, "other keys to go on"
     )
-    assert not {100, 105} & {n for _, n in broken.service.done}
+    assert not {100, 105} & {n for _, n in alone.service.done}
     mended.append(True)
-    wait_until_over(broken.flow, number)
-    wait_for(lambda: len(broken.numbers()) == 60, "all events")
-    assert run.stop() == 0, run.text()
-    assert [n for key, n in broken.service.done if key == "k0"] == [0, 10, 20, 30, 40, 100, 105]
+    wait_until_over(alone.flow, number)
+    wait_for(lambda: len(alone.numbers()) == 60, "all events")
+    assert run.drain() == 0, run.text()
+    assert [n for key, n in alone.service.done if key == "k0"] == [0, 10, 20, 30, 40, 100, 105]
 
 
 def test_two_who_replay_all_at_once_run_each_once(broken):
     mend(broken)
     first, second = replay(broken.flow), replay(broken.flow)
-    run = broken.flow.start()
+    run = broken.flow.worker()
     found = [wait_until_over(broken.flow, each) for each in (first, second)]
-    assert run.stop() == 0, run.text()
+    assert run.drain() == 0, run.text()
     assert [each.total for each in found] == [5, 0]
     assert set(broken.service.tries.values()) == {1}
 
 
 def test_an_edited_event_is_replayed_with_its_new_data_and_the_original_is_kept(broken):
     mend(broken)
-    run = broken.flow.start()
+    run = broken.flow.worker()
     number = replay(broken.flow, edit=".n += 1000 | .big = 9007199254740993")
     wait_until_over(broken.flow, number)
-    assert run.stop() == 0, run.text()
+    assert run.drain() == 0, run.text()
     assert broken.service.tries == Counter({n + 1000: 1 for n in range(0, 50, 10)})
     edited = [line["data"] for line in broken.flow.lines() if line["data"]["n"] >= 1000]
     assert {line["big"] for line in edited} == {9007199254740993}
@@ -152,36 +191,31 @@ def test_an_edited_event_is_replayed_with_its_new_data_and_the_original_is_kept(
 
 
 def test_an_edit_that_fails_again_leaves_the_original_in_the_dead_letter(broken):
-    run = broken.flow.start()
+    run = broken.flow.worker()
     broken.service.fails = lambda number, tries: Answer(status=422)
     before = {each.id: each.event for each in broken.flow.letters()}
     assert wait_until_over(broken.flow, replay(broken.flow, edit=".n += 1000")).failed == 5
-    assert run.stop() == 0, run.text()
+    assert run.drain() == 0, run.text()
     assert {each.id: each.event for each in broken.flow.letters()} == before
 
 
-@pytest.mark.chaos
-@pytest.mark.parametrize(
-    "point",
-    [
-        "after_effects_before_settle:1",
-        "after_settle_before_checkpoint:1",
-        "after_checkpoint_before_acknowledge:1",
-        "after_effects_before_settle:2",
-        "after_settle_before_checkpoint:2",
-        "after_checkpoint_before_acknowledge:2",
-    ],
+POINTS = (
+    "after_effects_before_settle",
+    "after_settle_before_checkpoint",
+    "after_checkpoint_before_acknowledge",
 )
-def test_a_kill_in_mid_replay_loses_nothing_and_settles_each_once(broken, point):
+
+
+@matrix("point, nth", product(POINTS, [1, 2]), usual=zip(POINTS, [2, 1, 2], strict=True))
+def test_a_kill_in_mid_replay_loses_nothing_and_settles_each_once(broken, point, nth):
     mend(broken)
     number = replay(broken.flow)
-    run = broken.flow.start(environ={"PENSTOCK_FAIL_POINT": point})
-    run.wait_for_lines("starts again")
-    run.kill_all()
-    again = broken.flow.start()
-    again.wait_until_started()
+    killed = broken.flow.worker(fail_point=f"{point}:{nth}")
+    assert killed.wait() == -9, killed.text()
+    again = broken.flow.worker()
+    again.wait_until("running")
     found = wait_until_over(broken.flow, number)
-    assert again.stop() == 0, again.text()
+    assert again.drain() == 0, again.text()
     assert (found.done, found.failed) == (5, 0)
     assert broken.flow.letters() == []
     assert broken.flow.totals() == {"calling": (50, 5, 0)}
@@ -233,7 +267,7 @@ def looking(calling):
     write_flow()
     calling.service.fails = lambda number, tries: Answer(status=422)
     calling.send(range(3))
-    calling.flow.run()
+    calling.flow.catch_up()
     calling.service.fails = lambda number, tries: False
     assert {each.step for each in calling.flow.letters()} == {"call"}
     calling.service.receiver.seen.clear()
@@ -241,9 +275,9 @@ def looking(calling):
 
 
 def test_a_replay_can_go_on_at_the_step_that_failed_with_the_outputs_so_far(looking):
-    run = looking.flow.start()
+    run = looking.flow.worker()
     found = wait_until_over(looking.flow, replay(looking.flow, from_step=True))
-    assert run.stop() == 0, run.text()
+    assert run.drain() == 0, run.text()
     assert found.done == 3
     assert [seen.path for seen in looking.service.receiver.seen] == ["/do"] * 3
     looked = {seen.headers["x-looked"] for seen in looking.service.receiver.seen}
@@ -253,27 +287,27 @@ def test_a_replay_can_go_on_at_the_step_that_failed_with_the_outputs_so_far(look
 
 def test_a_replay_at_a_step_that_the_flow_no_longer_has_says_so(looking):
     looking.write_flow(last="renamed")
-    run = looking.flow.start()
+    run = looking.flow.worker()
     found = wait_until_over(looking.flow, replay(looking.flow, from_step=True))
     assert found.failed == 3
     assert {each.error_code for each in looking.flow.letters()} == {"step_gone"}
     assert wait_until_over(looking.flow, replay(looking.flow)).done == 3
-    assert run.stop() == 0, run.text()
+    assert run.drain() == 0, run.text()
 
 
 def test_bytes_that_did_not_decode_fail_again_until_they_are_edited(calling):
     write(calling.kafka, calling.topic, b'\xef\xbb\xbf{"n": 7, "key": "k"} ', b"torn{")
-    calling.flow.run()
+    calling.flow.catch_up()
     before = calling.flow.letters()
     assert [each.error_code for each in before] == ["data_not_json"] * 2
-    run = calling.flow.start()
+    run = calling.flow.worker()
     assert wait_until_over(calling.flow, replay(calling.flow)).failed == 2
     after = calling.flow.letters()
     assert [each.wire for each in after] == [each.wire for each in before]
     assert [each.error_code for each in after] == ["data_not_json"] * 2
     edit = 'ltrimstr("\ufeff") | (fromjson? // {n: 8, key: "mended"})'
     assert wait_until_over(calling.flow, replay(calling.flow, edit=edit)).done == 2
-    assert run.stop() == 0, run.text()
+    assert run.drain() == 0, run.text()
     assert sorted(calling.service.done) == [("k", 7), ("mended", 8)]
     assert calling.flow.letters() == []
 
@@ -281,10 +315,10 @@ def test_bytes_that_did_not_decode_fail_again_until_they_are_edited(calling):
 def test_what_the_pipeline_no_longer_takes_or_allows_is_returned_with_the_reason(broken):
     mend(broken)
     broken.write_flow(trigger={"when": ".data.n < 20"})
-    run = broken.flow.start()
+    run = broken.flow.worker()
     number = replay(broken.flow)
     found = wait_until_over(broken.flow, number)
-    assert run.stop() == 0, run.text()
+    assert run.drain() == 0, run.text()
     assert (found.done, found.returned) == (2, 3)
     assert {each.status for each in broken.flow.letters()} == {"waiting"}
     with broken.flow.store() as store:
@@ -300,20 +334,20 @@ def test_an_edit_that_does_not_fit_an_event_replays_nothing(broken):
         assert store.replays.newest("flow", 1)[0].status == "cancelled"
 
 
-def test_the_command_follows_a_worker_that_runs_and_live_events_go_on(broken):
-    mend(broken)
-    run = broken.flow.start()
+def test_the_command_follows_a_worker_that_runs_and_live_events_go_on(alone):
+    mend(alone)
+    run = alone.flow.start()
     run.wait_until_started()
-    broken.send(range(200, 220))
-    ended = broken.flow.penstock("dlq", "replay", "--all", str(broken.flow.path))
+    alone.send(range(200, 220))
+    ended = alone.flow.penstock("dlq", "replay", "--all", str(alone.flow.path))
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "Replay 1 (done): 5 done, 0 failed again, of 5.\n"
-    wait_for(lambda: len(broken.numbers()) == 70, "all events")
+    wait_for(lambda: len(alone.numbers()) == 70, "all events")
     assert run.stop() == 0, run.text()
-    order = [n for key, n in broken.service.done if key == "k0"]
+    order = [n for key, n in alone.service.done if key == "k0"]
     assert [n for n in order if n < 200] == [0, 10, 20, 30, 40]
     assert [n for n in order if n >= 200] == [200, 205, 210, 215]
-    assert broken.flow.totals() == {"calling": (70, 5, 0)}
+    assert alone.flow.totals() == {"calling": (70, 5, 0)}
 
 
 def test_a_flow_that_was_killed_is_replayed_in_place_once_its_lease_is_over(broken):

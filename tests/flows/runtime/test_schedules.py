@@ -31,10 +31,11 @@ def assert_each_second_once(flow):
 )
 def test_a_kill_loses_no_time_and_repeats_none(flow, point):
     write(flow, missed="run_all")
-    run = flow.start("--no-server", environ={"PENSTOCK_FAIL_POINT": f"{point}:3"})
-    wait_for(lambda: len(flow.lines()) >= 4, "some seconds")
-    run.kill_all()
-    flow.run("--no-server")
+    for _ in range(2):
+        worker = flow.worker("tick", fail_point=f"{point}:3")
+        assert worker.wait() == -9, worker.text()
+    flow.catch_up("tick")
+    assert len(flow.lines()) >= 4
     assert_each_second_once(flow)
 
 

@@ -44,7 +44,7 @@ def snapshot(flow, number):
 
 def test_it_is_read_through_kills_once_and_in_order_with_the_changes(flow, database):
     """The worker is killed in each life, and goes on where the one before was."""
-    flow.run()
+    flow.catch_up("rows")
     assert main(["connectors", "snapshot", str(flow.path), "rows", "--table", "t"]) == 0
     with flow.store() as store:
         cancelled = store.snapshots.ask("flow", "rows", [], "me")

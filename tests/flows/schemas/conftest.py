@@ -12,7 +12,7 @@ from flows.state.store import open_store
 def url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/state.db"
-    return request.getfixturevalue("database")
+    return request.getfixturevalue("state_database")
 
 
 @pytest.fixture

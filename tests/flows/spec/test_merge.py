@@ -56,7 +56,7 @@ def test_a_pipeline_or_schema_of_the_same_name_clashes(refused):
 
 def test_steps_at_the_top_level_are_a_pipeline_named_like_the_file(load):
     plan = load("steps: [{name: say, type: step.log, config: {message: hello}}]\n")
-    assert plan.pipeline("flow").source is None
+    assert plan.pipeline("flow").module is None
     assert [step.name for step in plan.pipeline("flow").steps] == ["say"]
 
 

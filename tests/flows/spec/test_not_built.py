@@ -53,10 +53,12 @@ def test_defaults_may_be_written_down(load):
 
 
 @pytest.mark.parametrize("of_step", [True, False])
-def test_a_pipeline_that_is_spread_over_processes_can_not_retry_yet(load, of_step):
+def test_a_pipeline_that_is_spread_over_processes_can_not_hold_back_a_partition(load, of_step):
     line = "on_error: skip" if of_step else "on_invalid: skip"
     text = FLOW.replace(line, "retry: {max_attempts: 2}")
-    assert found(load(text)) == ["9: partition_by with retry"]
+    assert found(load(text)) == []
+    text = text.replace("        key: .data.id\n", "        order: partition\n")
+    assert found(load(text)) == ["8: partition_by with order: partition"]
 
 
 def test_a_pipeline_that_is_spread_over_processes_can_not_have_a_saga_yet(load):
@@ -64,9 +66,11 @@ def test_a_pipeline_that_is_spread_over_processes_can_not_have_a_saga_yet(load):
     assert found(load(text)) == ["9: partition_by with saga"]
 
 
-def test_a_pipeline_that_is_spread_over_processes_can_not_wait_for_keys_yet(load):
+def test_a_pipeline_that_is_spread_over_processes_may_wait_for_keys(load):
     text = FLOW.replace("on_invalid: skip", "idempotency: {key_template: a}")
-    assert found(load(text)) == ["9: partition_by with idempotency"]
+    assert found(load(text)) == []
+    text = text.replace("        key: .data.id\n", "        order: partition\n")
+    assert found(load(text)) == ["8: partition_by with order: partition"]
 
 
 def test_a_setting_of_a_module_or_of_the_flow_that_is_not_built_is_named(load):
@@ -84,7 +88,7 @@ def test_an_archive_is_of_a_module_that_a_pipeline_reads_from(load):
     archive = load(kept).source("jobs").archive
     assert (archive.retention, archive.max_size) == (86400.0, 10**9)
     unread = kept.replace('trigger: {source: jobs, event_type: "a.*", when: ".data.x > 1"}', "")
-    assert found(load(unread)) == ["2: archive of a module that no pipeline reads from"]
+    assert found(load(unread))[0] == "2: archive of a module that no pipeline reads from"
 
 
 def test_a_connector_that_is_not_built_is_named_at_its_type(load, monkeypatch):
@@ -98,8 +102,9 @@ def test_a_connector_that_is_not_built_is_named_at_its_type(load, monkeypatch):
     assert problem.excerpt.endswith("config: {token: ******, channel: c}}")
 
 
-def test_a_pipeline_without_a_trigger_loads_and_is_started_by_nothing(load):
+def test_a_pipeline_without_a_trigger_is_started_by_hand_and_not_spread(load):
     plan = load(FLOW.replace('trigger: {source: jobs, event_type: "a.*", when: ".data.x > 1"}', ""))
-    assert plan.pipeline("p").source is None
+    assert plan.pipeline("p").module is None
     assert plan.source("jobs").pipelines == ()
-    assert not_built(plan) == []
+    assert [source.name for source in plan.source_modules] == ["jobs"]
+    assert found(plan) == ["9: partition_by of a pipeline without a source"]

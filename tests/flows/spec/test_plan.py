@@ -63,7 +63,7 @@ def test_a_plan_holds_what_the_flow_says(load, tmp_path):
     assert pipeline.partition_by == ".data.region"
     assert (pipeline.on_invalid, pipeline.dead_letter.enabled) == ("skip", False)
     assert pipeline.dead_letter.retention == 3600.0
-    assert plan.pipeline("by-hand").source is None
+    assert plan.pipeline("by-hand").module is None
 
 
 def test_a_step_that_uses_a_module_has_its_config_with_its_own_on_top(load):

@@ -14,8 +14,10 @@ def sqlite_url(tmp_path):
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def url(request):
-    name = "sqlite_url" if request.param == "sqlite" else "database"
-    return request.getfixturevalue(name)
+    if request.param == "sqlite":
+        return request.getfixturevalue("sqlite_url")
+    made = "store" in request.fixturenames  # its tables are made before the test begins
+    return request.getfixturevalue("state_database" if made else "database")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from flows.state import migrations
 from tests.flows.state.samples import chunks
 
 ROOT = Path(__file__).parents[3]
+KILLS = min(40, int(os.environ.get("PENSTOCK_CHAOS_KILLS", "4")))
 
 COMMITTING = """
 import sys
@@ -58,7 +60,7 @@ def _start(code, *arguments, **options):
 def test_a_process_killed_at_any_moment_leaves_whole_commits_and_all_it_was_told_of(url, opening):
     chance = random.Random(3)
     told = 0
-    for _ in range(8):
+    for _ in range(KILLS):
         with _start(COMMITTING, url) as process:
             started = int(process.stdout.readline())
             assert started >= told  # what a commit returned for is there

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy import inspect
 
-from connectors.errors import FatalError, RetryableError
+from connectors.errors import FatalError, FlowFileError, RetryableError
 from flows.state import database as database_module
 from flows.state import migrations
 from flows.state.store import open_store, reopen_store
@@ -85,7 +85,7 @@ def test_a_relative_url_is_a_file_of_the_folder_one_is_in(tmp_path, monkeypatch)
     ],
 )
 def test_a_url_of_something_else_is_refused_with_those_that_work(url):
-    error = _refused(url)
+    error = _refused(url, FlowFileError)
     assert error.code == "state_url"
     assert "sqlite:///relative.db" in error.hint
     assert "secret" not in str(error)
@@ -124,8 +124,8 @@ def test_a_server_that_is_away_is_unreachable_and_its_password_untold(database):
 
 def test_a_server_that_is_away_is_waited_for_by_who_had_it_open_before():
     with pytest.raises(RetryableError) as caught:
-        reopen_store("postgresql://penstock@127.0.0.1:1/state")
-    assert caught.value.code == "state_unreachable"
+        reopen_store("postgresql://penstock@127.0.0.1:1/state").totals("flow")
+    assert caught.value.code == "state_unavailable"
 
 
 @pytest.mark.postgres

@@ -6,6 +6,7 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from connectors.contracts import SlotHealth
 from flows.runtime.measures import BOUNDS, Histogram, Measures, PipelineMeasures, StepMeter
 from flows.runtime.reports import PipelineCounts, Report
 from flows.runtime.supervisor import WorkerView
@@ -89,6 +90,35 @@ def test_a_report_comes_out_of_the_pipe_as_it_went_in():
     assert Report.decode(report.encode()) == report
     charge = report.measures.pipelines["enrich"].steps["charge"]
     assert (charge.completed, charge.failed, charge.retries, charge.skipped) == (5, 2, 3, 4)
+
+
+def test_a_replication_slot_is_told_of_while_its_worker_runs(served):
+    health = SlotHealth(
+        active=True, wal_status="extended", retained_bytes=2**40, safe_bytes=-(2**20)
+    )
+    view = worker(slots={"shop": health})
+    assert Report.decode(view.report.encode()) == view.report
+    served.live.see([view])
+    exposed = families(served)
+    slot = {"source": "orders", "slot": "shop"}
+
+    def values(name):
+        return [
+            (each.labels, each.value) for each in exposed[f"workflow_source_slot_{name}"].samples
+        ]
+
+    assert values("active") == [(slot, 1.0)]
+    assert values("retained_bytes") == [(slot, 2.0**40)]
+    assert values("safe_bytes") == [(slot, -(2.0**20))]
+    assert values("wal_status") == [
+        (slot | {"status": status}, float(status == "extended"))
+        for status in ("reserved", "extended", "unreserved", "lost")
+    ]
+    view.report = Report("running", slots={"shop": SlotHealth(active=False, wal_status="lost")})
+    served.live.see([view])
+    exposed = families(served)
+    assert values("active") == [(slot, 0.0)]
+    assert values("retained_bytes") == values("safe_bytes") == []
 
 
 def test_the_error_rate_is_that_of_the_last_minutes():

@@ -80,3 +80,16 @@ def test_a_pipeline_is_started_by_hand(served, store):
     assert (entry.pipeline, entry.status) == ("enrich", "waiting")
     unknown = served.client.post(ALL, json={"pipeline": "x", "data": 1})
     assert problem(unknown) == (404, "unknown_pipeline")
+
+
+@pytest.mark.parametrize("name", ["idempotency_key", "idempotencyKey"])
+def test_the_same_key_again_is_answered_with_the_first_start(served, store, name):
+    body = {"pipeline": "enrich", "data": {"total": 12}, name: "order_7"}
+    first, again = (served.client.post(ALL, json=body).json() for _ in range(2))
+    assert (first["repeated"], again["repeated"]) == (False, True)
+    assert again["execution_id"] == first["execution_id"]
+    other = served.client.post(ALL, json={**body, "pipeline": "audit"}).json()
+    assert other["repeated"] is False
+    assert len(store.replays.newest("shop", 9)) == 2
+    refused = served.client.post(ALL, json={**body, name: ""})
+    assert problem(refused) == (422, "trigger_key")

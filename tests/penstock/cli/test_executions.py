@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from penstock.cli.app import main
 from tests.dlq.shelf import Shelf
 from tests.transforms.steps.answering import serving
 
@@ -35,11 +36,12 @@ def shelf(tmp_path_factory):
 
 
 @pytest.fixture
-def cli(shelf):
+def cli(shelf, capsys):
     def run(*arguments, code=0):
-        done = shelf.flow.penstock("executions", *arguments, str(shelf.flow.path))
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
+        ended = main(["executions", *arguments, str(shelf.flow.path)])
+        told = capsys.readouterr()
+        assert ended == code, told.out + told.err
+        return told.out
 
     def read(*arguments, code=0):
         return json.loads(run(*arguments, "-o", "json", code=code))
@@ -119,29 +121,22 @@ def test_what_is_not_there_is_told(cli, arguments):
     cli(*arguments, code=2)
 
 
-def test_the_flow_file_in_the_place_of_the_id_is_noticed(shelf):
-    done = shelf.flow.penstock("executions", "show", "shop.yaml")
-    assert done.returncode == 2
-    assert "is a flow file" in done.stderr
+def test_the_flow_file_in_the_place_of_the_id_is_noticed(capsys):
+    assert main(["executions", "show", "shop.yaml"]) == 2
+    assert "is a flow file" in capsys.readouterr().err
 
 
 def test_what_ran_becomes_a_test_that_passes(shelf, cli, tmp_path):
     ids = [row["id"] for row in listed(cli)]
     file = tmp_path / "regression.test.yaml"
-    done = shelf.flow.penstock(
-        "executions", "export", *ids, str(shelf.flow.path), "--as-test", "--to", str(file)
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    cli("export", *ids, "--as-test", "--to", str(file))
     assert "mocks:" in file.read_text()
     calls = len(shelf.service.seen)
     tested = shelf.flow.penstock("test", str(file))
     assert tested.returncode == 0, tested.stdout + tested.stderr
     assert "10 passed" in tested.stdout
     assert len(shelf.service.seen) == calls
-    again = shelf.flow.penstock(
-        "executions", "export", ids[0], str(shelf.flow.path), "--as-test", "--to", str(file)
-    )
-    assert again.returncode == 2
+    cli("export", ids[0], "--as-test", "--to", str(file), code=2)
 
 
 def test_what_is_kept_is_written_as_json_lines(cli):

@@ -100,7 +100,7 @@ def test_problems_as_json_are_on_stdout_for_programs(folder, capsys):
 
 
 def test_what_run_would_refuse_is_listed_by_validate_and_refused_by_run(folder, capsys):
-    spread = "    retry: {max_attempts: 2}\n    partition_by: .data.id\n"
+    spread = "    saga: {enabled: true}\n    partition_by: .data.id\n"
     change(folder, "    steps:\n", f"{spread}    steps:\n")
     code, out, _ = run(capsys, "validate", "shop.yaml")
     assert code == 0
@@ -201,10 +201,20 @@ def test_explain_shows_a_pipeline_that_nothing_triggers(folder, capsys):
     code, out, _ = run(capsys, "explain", "shop.yaml")
     assert code == 0
     assert "started by hand or API" in out
-    assert "There is no source to begin at." in out
-    code, _, err = run(capsys, "run", "shop.yaml")
+    assert "by hand → " in out
+    with (folder / "empty.yaml").open("w") as file:
+        file.write("name: empty\n")
+    code, _, err = run(capsys, "run", "empty.yaml")
     assert code == 2
     assert "error[nothing_to_run]" in err
+
+
+def test_a_pipeline_without_a_source_can_not_be_spread(folder, capsys):
+    trigger = '    trigger: { type: event, source: changes, when: ".data.total > 0" }\n'
+    change(folder, trigger, '    partition_by: ".data.id"\n')
+    code, _, err = run(capsys, "run", "shop.yaml")
+    assert code == 2
+    assert "partition_by of a pipeline without a source is not built yet" in err
 
 
 # --- run --------------------------------------------------------------------------------------

@@ -40,10 +40,10 @@ def passed(monkeypatch):
 
 
 def test_every_option_of_run_reaches_the_supervisors_settings(passed):
-    arguments = "run a.yaml b.yaml -w 3 --until-caught-up --log-format json --log-level debug"
+    arguments = "run a.yaml b.yaml -w 3 --until-caught-up --log-format json --log-level debug --drain-timeout 1m"
     assert main([*arguments.split(), "--no-live"]) == 0
     assert passed == [
-        ([Path("a.yaml"), Path("b.yaml")], RunSettings(3, True, "json", "debug", live=False))
+        ([Path("a.yaml"), Path("b.yaml")], RunSettings(3, True, 60.0, "json", "debug", live=False))
     ]
     passed.clear()
     main(["run", "a.yaml"])
@@ -100,7 +100,7 @@ def test_the_live_table_is_for_terminals_that_nothing_else_is_printed_on(  # noq
     used = []
 
     class Supervisor:
-        def __init__(self, _files, _plan, options, watcher, observe):
+        def __init__(self, _files, _plan, options, watcher, **_):
             used.append((type(watcher), options.log_level))
 
         def run(self):
@@ -118,7 +118,7 @@ def test_more_workers_than_a_source_can_use_are_told(tmp_path, monkeypatch, caps
     flow.write_text(FLOW.replace("type: SINK", "type: sink.stdout"))
 
     class Supervisor:
-        def __init__(self, *_, observe):
+        def __init__(self, *_, **__):
             pass
 
         def run(self):

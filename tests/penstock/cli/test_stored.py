@@ -198,7 +198,7 @@ def test_the_state_url_of_the_environment_is_used(filled, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "code", "error"),
     [
-        ("mysql://x/y", 4, "error[state_url]"),
+        ("mysql://x/y", 2, "error[state_url]"),
         ("sqlite:///no/such/folder/x.db", 4, "error[state_no_folder]"),
         ("postgresql://u:hunter2@127.0.0.1:1/x", 3, "error[state_unreachable]"),
     ],
@@ -210,6 +210,7 @@ def test_a_state_url_that_leads_nowhere_is_one_error_without_the_password(
     assert result[0] == code
     assert result[2].startswith(error)
     assert "hunter2" not in result[2]
+    assert "?." not in result[2]
 
 
 def test_discarded_dead_letters_are_archived_beside_the_state_and_imported_again(filled, capsys):
