@@ -1,7 +1,8 @@
 """Many rows through the CDC reader alone: a table copied, read again, or one large transaction.
 
-python -m benchmarks.cdc_rows copy|again|transaction [--count 1000000]
+python -m benchmarks.cdc_rows copy|again|transaction [--count 1000000] [--connections 4] [--link 5]
 
+`--connections` is snapshot_parallelism; `--link` lets each connection have so many megabytes a second.
 Prints rows per second, CPU per row, and the memory that the process grew by; what a step would read
 of an event (data, key, id, type) is made.
 """
@@ -11,9 +12,11 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from benchmarks.cdc import ROWS, TABLE
 from connectors.contracts import Opening, Shard, SnapshotRequest
@@ -22,6 +25,7 @@ from connectors.postgres_cdc.reader import PostgresCdcReader
 from connectors.postgres_cdc.source import PostgresCdcSource
 from penstock.embedded.postgres import PostgresServer
 from tests.services.fixtures import open_folder
+from tests.services.toxiproxy import Toxiproxy
 
 
 def take(reader: PostgresCdcReader, rows: int) -> None:
@@ -42,8 +46,20 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def measure(dsn: str, what: str, rows: int) -> str:
-    """Run one and return the line that says how it went."""
+@contextmanager
+def slowed(server: PostgresServer, dsn: str, megabytes: float) -> Iterator[str]:
+    """Give the address of the database behind a link of so many megabytes a second a connection."""
+    if not megabytes:
+        yield dsn
+        return
+    with open_folder() as folder, Toxiproxy.start(folder) as toxiproxy:
+        proxy = toxiproxy.proxy(f"127.0.0.1:{server.port}")
+        proxy.limit(int(megabytes * 1000))
+        yield make_conninfo(dsn, port=proxy.port)
+
+
+def measure(dsn: str, what: str, rows: int, *, connections: int, link: str) -> str:
+    """Run one and return the line that says how it went; `link`: where the reader connects to."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(TABLE)
         connection.execute("CREATE PUBLICATION bench FOR TABLE orders")
@@ -52,7 +68,8 @@ def measure(dsn: str, what: str, rows: int) -> str:
         connection.execute(ROWS, (1, rows))
     settings = POSTGRES_CDC.settings.model_validate(
         {
-            "connection": dsn,
+            "connection": link,
+            "snapshot_parallelism": connections,
             "slot_name": "bench",
             "tables": [{"table": "orders"}],
             "snapshot": "never" if what == "transaction" else "initial",
@@ -76,9 +93,14 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("what", choices=["copy", "again", "transaction"])
     options.add_argument("--count", type=int, default=1_000_000)
+    options.add_argument("--connections", type=int, default=1)
+    options.add_argument("--link", type=float, default=0.0)
     given = options.parse_args()
     with open_folder() as folder, PostgresServer.start(folder) as server:
-        print(measure(server.create_database("bench"), given.what, given.count))
+        dsn = server.create_database("bench")
+        with slowed(server, dsn, given.link) as link:
+            line = measure(dsn, given.what, given.count, connections=given.connections, link=link)
+    print(line)
 
 
 if __name__ == "__main__":

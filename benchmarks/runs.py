@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.runtime.orders import WorkerOrder
 from flows.runtime.reports import Report
-from flows.runtime.worker import WorkerOrder
 
 
 @contextmanager

@@ -47,6 +47,10 @@ class Proxy:
         """Delay what the server sends by that much."""
         self._poison("latency", "downstream", {"latency": milliseconds, "jitter": 0})
 
+    def limit(self, kilobytes: int) -> None:
+        """Let each connection have so many kilobytes a second of what the server sends."""
+        self._poison("bandwidth", "downstream", {"rate": kilobytes})
+
     def restore(self) -> None:
         """Be a plain proxy again: what was held back passes, new connections are accepted."""
         for toxic in self._toxics:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg

@@ -43,7 +43,8 @@ def test_ctrl_c_shows_no_traceback_and_ends_at_once(after, tmp_path):
         start_new_session=True,
     )
     try:
-        assert process.stdout.readline() == b"Python is up\n"  # before, the interpreter alone answers
+        # Before that the interpreter alone answers.
+        assert process.stdout.readline() == b"Python is up\n"
         time.sleep(after)  # any moment will do: none is waited for
         os.killpg(process.pid, signal.SIGINT)
         said = process.communicate(timeout=40)[0].decode()
