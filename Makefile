@@ -32,7 +32,7 @@ lint: setup      ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 check: lint      ## the quick subset, under 3 minutes
-	$(BIN)/pytest -n 2 -m "not slow and not chaos"
+	$(BIN)/pytest -n 3 -m "not slow and not chaos"
 
 test: lint       ## everything, on real servers
 	@bash tests/services/install.sh

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -48,7 +49,8 @@ class ErrorCode:
     hints: dict[str, None] = field(default_factory=dict)
 
 
-def error_codes() -> list[ErrorCode]:
+@cache
+def error_codes() -> tuple[ErrorCode, ...]:
     """Return the codes of the whole project, sorted."""
     found: dict[str, ErrorCode] = {}
     for path in _sources():
@@ -63,7 +65,7 @@ def error_codes() -> list[ErrorCode]:
             ):
                 if value:
                     values[value] = None
-    return [found[code] for code in sorted(found)]
+    return tuple(found[code] for code in sorted(found))
 
 
 def _sources() -> list[Path]:

@@ -13,6 +13,8 @@ from penstock.api.serving import ApiServer, bind
 from tests.backfill.past import at, orders
 from tests.flows.runtime.running import wait_for
 
+pytestmark = [pytest.mark.slow]
+
 
 @contextmanager
 def client_of(past):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from penstock.cli.app import main
 from tests.backfill.past import SHOP, at, orders
 
 
+@pytest.mark.slow
 def test_a_shadow_is_planned_started_followed_and_reported(past, capsys, tmp_path):
     past.record(orders(0, 50), orders(50, 100))
     newer = past.flow("newer.yaml", SHOP.replace("n: .data.n", "n: (.data.n + 0.5)"))

@@ -16,6 +16,8 @@ from flows.runtime.halt import Halt
 from tests.backfill.past import SHOP, orders
 from tests.flows.runtime.running import wait_for
 
+pytestmark = [pytest.mark.slow]
+
 PLANTED = SHOP.replace(
     "total: (.data.price * .data.count)",
     "total: (if .data.n % 33 == 4 then .data.customer else .data.price * .data.count end)",

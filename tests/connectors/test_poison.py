@@ -15,6 +15,8 @@ from tests.flows.runtime.running import FlowFolder, file_sink, pipeline, publish
 from tests.penstock.api.served import client_of
 from tests.services.pubsub import PROJECT
 
+pytestmark = [pytest.mark.slow]
+
 LARGE = 10_000_000
 
 POISON = {

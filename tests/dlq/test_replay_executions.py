@@ -12,6 +12,8 @@ from penstock.cli.app import main
 from tests.dlq.shelf import Shelf
 from tests.transforms.steps.answering import serving
 
+pytestmark = [pytest.mark.slow]
+
 
 def _executions(shelf):
     """Event id → its executions, newest first."""

@@ -16,6 +16,8 @@ from tests.flows.runtime.calling import Calling, Service
 from tests.flows.runtime.running import FlowFolder, file_sink, publish, wait_for
 from tests.transforms.steps.answering import serving
 
+pytestmark = [pytest.mark.slow]
+
 
 @pytest.fixture
 def shelf(tmp_path):

@@ -249,6 +249,7 @@ def test_the_sink_that_the_page_shows_writes_a_file_per_event_and_reports_what_i
     assert list(failed) == [1]
 
 
+@pytest.mark.slow
 def test_the_conformance_test_that_the_page_shows_passes(tmp_path):
     (sink,) = [block for block in PYTHON if "\nSPOOL = " in block.text]
     (conformance,) = [block for block in blocks("python") if "class TestSpool" in block.text]

@@ -6,6 +6,8 @@ import os
 import random
 from typing import Any
 
+import pytest
+
 from schema_registry.comparing import compare
 from schema_registry.documents import Document
 from schema_registry.validation import SchemaError
@@ -105,6 +107,7 @@ def _answer(older: Document, newer: Document) -> tuple[bool, str]:
         return False, error.message
 
 
+@pytest.mark.slow
 def test_every_pair_of_schemas_has_an_answer_in_both_directions():
     yes = errors = 0
     for seed in range(PAIRS):

@@ -39,6 +39,14 @@ from tests.services.pubsub import PubsubFake
 from tests.services.toxiproxy import Proxy, Toxiproxy
 from tests.services.valkey import ValkeyServer
 
+SERVERS = {
+    *("postgres", "postgres16", "postgresql", "postgres_shop"),
+    *("database", "database16", "state_database"),
+    *("kafka", "kafka_proxy", "elasticmq", "valkey", "redis_url", "pubsub", "search", "s3"),
+    *("toxiproxy", "proxies"),
+}
+"""What starts a server: the fixtures above, S3's, and the marks and parameters that stand for them."""
+
 _POSTGRES_SETTINGS: dict[str, str | int] = {
     "max_connections": 200,
     "max_wal_senders": 60,
@@ -46,6 +54,20 @@ _POSTGRES_SETTINGS: dict[str, str | int] = {
     # A killed server keeps what the kernel has; only a power cut would lose it.
     "fsync": "off",
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what starts a server out of `make check`."""
+    for item in items:
+        named = {mark.name for mark in item.iter_markers()}
+        if isinstance(item, pytest.Function):
+            named |= set(item.fixturenames)
+            if hasattr(item, "callspec"):
+                named |= {
+                    value for value in item.callspec.params.values() if isinstance(value, str)
+                }
+        if named & SERVERS:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

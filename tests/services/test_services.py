@@ -280,6 +280,7 @@ def test_toxiproxy_leaves_no_process():
         wait_until_gone(pid)
 
 
+@pytest.mark.slow
 def test_an_interrupted_pytest_ends_its_servers(tmp_path):
     test = tmp_path / "test_waits.py"
     test.write_text(

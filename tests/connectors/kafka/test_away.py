@@ -21,6 +21,8 @@ from tests.connectors.kafka.driving import (
     write,
 )
 
+pytestmark = [pytest.mark.slow]
+
 
 @pytest.fixture
 def nobody(monkeypatch):

@@ -15,6 +15,8 @@ from tests.connectors.templates import compile_template
 from tests.services.fixtures import open_folder
 from tests.services.valkey_cluster import ValkeyCluster
 
+pytestmark = [pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def cluster():

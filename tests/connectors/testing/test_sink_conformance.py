@@ -123,6 +123,7 @@ class Leaks(FileSink):
         Leaks.left += (Path("/dev/null").open("rb"),)  # noqa: SIM115 - left open on purpose
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "check", "message"),
     [

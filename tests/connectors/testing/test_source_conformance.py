@@ -120,6 +120,7 @@ class LeavesAThread(LinesReader):
         LeavesAThread.leftovers += (left,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reader", "check", "message"),
     [

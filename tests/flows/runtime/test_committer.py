@@ -136,6 +136,7 @@ def test_closing_stores_what_is_queued(url, lease):
     assert _stored(url) == ({"a": "19"}, {"orders": 20})
 
 
+@pytest.mark.slow
 def test_a_state_store_that_is_away_is_waited_for_and_shown(url, lease, tmp_path):
     halt = Halt()
     committer = _committer(url, lease, halt)
@@ -184,6 +185,7 @@ def _settled(committer, number, body=b""):
     committer.checkpoint({"a": f"{number:06}"})
 
 
+@pytest.mark.slow
 def test_a_flow_that_never_idles_prunes_all_the_same(url, lease):
     pruned = []
     committer = _committer(

@@ -9,6 +9,8 @@ import pytest
 
 from tests.flows.runtime.running import file_sink, pipeline, publish, wait_for
 
+pytestmark = [pytest.mark.slow]
+
 
 def write(flow, **config):
     config = {"path": f"{flow.folder}/in/*.jsonl", "poll_interval": "50ms", **config}

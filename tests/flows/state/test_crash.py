@@ -80,6 +80,7 @@ def test_a_process_killed_at_any_moment_leaves_whole_commits_and_all_it_was_told
         assert len(chunks(store)) == stored
 
 
+@pytest.mark.slow
 def test_of_processes_that_make_the_tables_at_once_one_does_and_all_go_on(url, opening):
     with ExitStack() as stack:
         processes = [

@@ -134,6 +134,7 @@ def _assert_same(made, view):
     assert view.executions.base_meta == made.base_meta
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(executions())
 def test_what_was_triggered_comes_back_as_it_was(made):

@@ -121,6 +121,7 @@ def test_it_is_shown_a_token_and_told_when_that_will_not_do(load, tmp_path, sqli
             assert "wrong" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_one_that_is_away_is_told_as_such(load, capsys):
     plan = load({"order": {"data_schema": ORDER}}, "http://127.0.0.1:1")
     with pytest.raises(FatalError) as caught:
@@ -134,6 +135,7 @@ def test_one_that_is_away_is_told_as_such(load, capsys):
     assert (mine["ok"], mine["unreachable"]) == (False, True)
 
 
+@pytest.mark.slow
 def test_what_answers_is_checked_for_json_schema(load, served, capsys):
     load({"order": {"data_schema": ORDER}}, served.api.url)
     main(["validate", "remote.yaml", "--connect", "-o", "json"])

@@ -24,6 +24,8 @@ from tests.flows.runtime.running import file_sink, pipeline, publish, step, wait
 from tests.penstock.api.served import client_of, problem
 from tests.transforms.steps.answering import Answer, serving
 
+pytestmark = [pytest.mark.slow]
+
 KILLS = max(2, int(os.environ.get("PENSTOCK_CHAOS_KILLS", "12")) // 6)
 
 ANY_PORT = ("--address", "127.0.0.1:0")

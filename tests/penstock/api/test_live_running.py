@@ -84,6 +84,7 @@ def wait_for_reports(client, count=3):
     wait_for(reported, "the worker's reports")
 
 
+@pytest.mark.slow
 def test_a_slow_step_is_shown_while_it_runs_and_nothing_is_shown_twice(tmp_path):
     with running(tmp_path, tenant=".data.shop") as (client, release):
         with client.stream("GET", f"{ALL}/live") as response:

@@ -64,6 +64,7 @@ def test_a_preview_is_told_by_list_and_describe(capsys):
     assert "A preview: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["source", "sink"])
 def test_a_new_connector_passes_its_own_conformance_tests(kind, tmp_path, capsys):
     folder = tmp_path / "spool"

@@ -220,6 +220,7 @@ def test_a_pipeline_without_a_source_can_not_be_spread(folder, capsys):
 # --- run --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_run_ends_with_3_and_one_error_when_the_source_can_not_be_reached(folder):
     result = subprocess.run(
         [sys.executable, "-m", "penstock", "run", "shop.yaml", "--log-level", "warning"],

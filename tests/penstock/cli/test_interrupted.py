@@ -13,6 +13,8 @@ import pytest
 
 from penstock.cli.app import main
 
+pytestmark = [pytest.mark.slow]
+
 _COMMAND = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it

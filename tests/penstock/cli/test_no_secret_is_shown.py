@@ -76,6 +76,7 @@ def test_nor_one_in_a_state_url(command, url, capfd):
     assert "hunter2" not in said
 
 
+@pytest.mark.slow
 def test_what_clients_log_while_servers_are_checked_is_not_in_the_answer(tmp_path, capfd):
     flow = tmp_path / "flow.yaml"
     address = "postgresql://app:hunter2@127.0.0.1:1/shop"

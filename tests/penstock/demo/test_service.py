@@ -66,6 +66,7 @@ def test_a_slow_answer_is_right_all_the_same():
         assert service.answered == {"slow": 1}
 
 
+@pytest.mark.slow
 def test_the_same_seed_misbehaves_the_same_in_whatever_order_requests_come():
     third = Misbehaviour(slow=0, error=0.2, garbage=0.2, missing=0.2)
 

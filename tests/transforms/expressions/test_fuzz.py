@@ -92,6 +92,7 @@ DEEP = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
 def test_what_is_far_too_long_or_deep_is_refused_or_fails_its_event(text):
     for compile_it in (compile_jq, compile_template, parse_path):

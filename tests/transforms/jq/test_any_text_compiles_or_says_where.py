@@ -168,6 +168,7 @@ def test_words_run_together_compile_or_say_where_they_are_wrong(text):
     compiles(text)
 
 
+@pytest.mark.slow
 def test_a_program_with_slips_compiles_where_libjq_compiles_it():
     with Oracle() as oracle:
 
@@ -198,6 +199,7 @@ def stricter(text):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "text",

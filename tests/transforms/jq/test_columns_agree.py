@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, given, note, seed, settings
 
 from connectors.batch import Batch
@@ -56,6 +57,7 @@ def check(program, values):
             assert error is None or found.code == error.code
 
 
+@pytest.mark.slow
 @seed(SEED)
 @settings(max_examples=CASES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(batches())
@@ -64,6 +66,7 @@ def test_columns_give_what_each_event_gives(batch):
     check(f".data | ({program})", values)
 
 
+@pytest.mark.slow
 @seed(SEED)
 @settings(
     max_examples=CASES // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck)

@@ -20,6 +20,8 @@ import pytest
 from transforms.jq import compile_program, limits
 from transforms.jq.limits import OverLimit, bounded
 
+pytestmark = [pytest.mark.slow]
+
 ENDLESS = {
     "a function that calls itself": "def f: f; f",
     "one that calls itself twice": "def f: f | f; f",
