@@ -9,7 +9,7 @@
     proxies                 open a Proxy        test; closed afterwards
     valkey                  ValkeyServer        session
     redis_url               URL of it, emptied  test
-    pubsub                  PubsubFake          session
+    pubsub                  PubsubFake          test; what others left would keep it busy
     search                  OpenSearch          session
     kafka_proxy             Proxy for clients of kafka.proxied_bootstrap, test
 
@@ -141,7 +141,7 @@ def elasticmq() -> Iterator[ElasticMqServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def pubsub() -> Iterator[PubsubFake]:
     with PubsubFake.start() as server:
         yield server
