@@ -181,9 +181,12 @@ def bytes_of_key(key: str) -> bytes:
 
 def _partitions(batch: Batch) -> Column:
     messages = batch.state.messages
+    topics, numbers = list(map(MESSAGE.topic, messages)), list(map(MESSAGE.partition, messages))
+    if messages and topics.count(topics[0]) == numbers.count(numbers[0]) == len(messages):
+        return [f"{topics[0]}/{numbers[0]}"] * len(messages)
     names: dict[tuple[str, int], str] = {}
     found = []
-    for part in zip(map(MESSAGE.topic, messages), map(MESSAGE.partition, messages), strict=True):
+    for part in zip(topics, numbers, strict=True):
         name = names.get(part)
         if name is None:
             name = names[part] = f"{part[0]}/{part[1]}"
@@ -230,9 +233,12 @@ def _plain_extensions(batch: Batch) -> Column:
 
 def seconds_of(messages: Messages) -> Column:
     """Return the messages' timestamps in seconds since the epoch, None where one has none."""
+    kinds, times = zip(*map(MESSAGE.timestamp, messages), strict=True) if messages else ((), ())
+    if TIMESTAMP_NOT_AVAILABLE not in kinds:
+        return [milliseconds / 1000 for milliseconds in times]
     return [
         None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000
-        for kind, milliseconds in map(MESSAGE.timestamp, messages)
+        for kind, milliseconds in zip(kinds, times, strict=True)
     ]
 
 

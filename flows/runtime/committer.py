@@ -26,6 +26,7 @@ from flows.runtime.backoff import Backoff
 from flows.runtime.halt import Halt
 from flows.state.archive_bodies import HeldBatch, archive_chunk, hold
 from flows.state.contracts import StateStore
+from flows.state.history import compress_history
 from flows.state.records import Counts, Lease, Settlement
 
 if TYPE_CHECKING:  # it loads Bytewax, which `penstock test` has no use for
@@ -333,6 +334,8 @@ class Committer:
         for (is_flush, transaction, is_prepared), group in groupby(units, key=_kind):
             together = list(group)
             for unit in together:
+                for settled in unit.settlements:
+                    compress_history(settled)  # lets the dataflow's thread run meanwhile
                 if unit.to_archive:
                     self._encode_archived(unit)
             if transaction and not is_prepared:

@@ -25,7 +25,7 @@ from flows.runtime.tenants import tenants
 from flows.runtime.time_limit import ended_untried
 from flows.state.bodies import encode_each
 from flows.state.copies import letter_copy
-from flows.state.history import encode_chunk
+from flows.state.history import chunk_text
 from flows.state.letters import NO_ERROR, dead_letter
 from flows.state.records import (
     Counts,
@@ -162,10 +162,10 @@ class Settle:
             pipeline=self._plan.name,
             counts=Counts(done=done, failed=failed, skipped=skipped),
             dead_letters=letters,
-            history=self._history(executions, failed, skipped - repeated, unrecorded, now),
             sink_states=self._sink_states(),
             copies=[copy for _, copy in sorted(copied, key=itemgetter(0))],
         )
+        self._record_in(settlement, executions, skipped - repeated, unrecorded, now=now)
         if executions.signals:
             settlement.signals.extend(executions.signals)
         if executions.replays:
@@ -300,31 +300,39 @@ class Settle:
             error=executions.ended[index].error,
         )
 
-    def _history(
-        self, executions: Executions, failed: int, skipped: int, untriggered: int, now: float
-    ) -> HistoryChunk | None:
+    def _record_in(
+        self,
+        settlement: Settlement,
+        executions: Executions,
+        skipped: int,
+        untriggered: int,
+        *,
+        now: float,
+    ) -> None:
+        """Put what history records of the batch into its settlement."""
+        failed = settlement.counts.failed
         record = self._record
         count = executions.events.size - untriggered
         if record == "errors":
             count = failed
         elif record == "off" or (record == "sampled" and self._random.random() >= self._fraction):
-            return None
+            return
         if not count:
-            return None
+            return
         first, last = _time_range(executions.events.column("timestamp"), now)
         only_failed = record == "errors"
         types = executions.events.columns.get("type")
         masked: Collection[int] = ()
         if self._redact:
             executions, masked = redacted(executions, self._redact)
-        body = encode_chunk(
+        settlement.history_text = chunk_text(
             executions,
             meta=executions.base_meta,
             redacted=masked,
             only_failed=only_failed,
             with_undone=self._sagas is not None and self._sagas.in_history,
         )
-        return HistoryChunk(
+        settlement.history = HistoryChunk(
             flow=self._flow.name,
             flow_version=self._flow.version_hash,
             pipeline=self._plan.name,
@@ -334,7 +342,7 @@ class Settle:
             recorded_at=now,
             count=count,
             failed=failed,
-            body=body,
+            body=b"",
             skipped=0 if only_failed else skipped,
             errors=_lines(_codes(executions)) if failed else "",
             types=_lines(types),

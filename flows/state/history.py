@@ -21,7 +21,7 @@ import importlib
 import json
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -33,6 +33,7 @@ from connectors.errors import PenstockError, PermanentError
 from flows.state.copies import unpack_arrival
 from flows.state.errors import error_of, error_row
 from flows.state.jsontext import json_text
+from flows.state.records import Settlement
 from flows.state.tries import NONE
 from transforms.executions import UNSET, Duplicate, Ended, Executions
 
@@ -84,7 +85,7 @@ class ChunkView:
 # --- encoding ---------------------------------------------------------------------------------
 
 
-def encode_chunk(
+def chunk_text(
     executions: Executions,
     *,
     meta: Mapping[str, Any],
@@ -92,7 +93,7 @@ def encode_chunk(
     with_undone: bool = True,
     redacted: Collection[int] = (),
 ) -> bytes:
-    """Return the body of a chunk: of all executions that have ended, or of those that failed.
+    """Return a chunk's body before `compress`: of all executions that have ended, or of those that failed.
 
     `redacted`: those of which something was masked before. `with_undone`: with the compensations of
     failed sagas. Never raises for what a step put out: a value that is not JSON is kept as its text.
@@ -169,7 +170,7 @@ def encode_chunk(
         header["redacted"] = [places[k] for k in redacted if k in places]
     if executions.undone and with_undone:
         header["undone"] = [(places[k], v) for k, v in _within(executions.undone, places)]
-    return compress(b"\n".join([header_text(header), *parts, b""]))
+    return b"\n".join([header_text(header), *parts, b""])
 
 
 def times_of_steps(executions: Executions) -> dict[str, Any]:
@@ -308,6 +309,14 @@ def header_text(header: dict[str, Any]) -> bytes:
                     unset[name] = missing
     header["unset"] = unset
     return json_text(header)
+
+
+def compress_history(settlement: Settlement) -> None:
+    """Give what a settlement records its body, where it has only the text of it."""
+    if settlement.history is not None and settlement.history_text:
+        body = compress(settlement.history_text)
+        settlement.history = replace(settlement.history, body=body)
+        settlement.history_text = b""
 
 
 def compress(text: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from flows.state.history import chunk_text, compress
 from flows.state.records import (
     Counts,
     DeadLetter,
@@ -40,6 +41,11 @@ def letter(number=1, **changes):
         "last_failed_at": 1000.0 + number,
     }
     return DeadLetter(**{**values, **changes})
+
+
+def encode_chunk(executions, **options):
+    """The body of a chunk, as it is stored."""
+    return compress(chunk_text(executions, **options))
 
 
 def chunk(body=b"body", **changes):

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 
 from connectors.batch import Arrival, Batch
 from flows.state.bodies import encode_each
-from flows.state.history import decode_chunk, encode_chunk
+from flows.state.history import decode_chunk
+from tests.flows.state.samples import encode_chunk
 from tests.flows.state.test_history import executions
 from transforms.executions import UNSET, Ended, Executions
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from connectors.batch import Batch, Change, derived
 from connectors.errors import FatalError, PermanentError, RetryableError
-from flows.state.history import decode_chunk, encode_chunk
+from flows.state.history import decode_chunk
+from tests.flows.state.samples import encode_chunk
 from transforms.executions import UNSET, Ended, Executions
 
 scalars = (

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from connectors.batch import Batch
-from flows.state.history import encode_chunk
-from tests.flows.state.samples import chunk, commit, settlement
+from tests.flows.state.samples import chunk, commit, encode_chunk, settlement
 from tests.penstock.api.served import problem
 from transforms.executions import Executions
 

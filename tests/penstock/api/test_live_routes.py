@@ -9,8 +9,7 @@ import pytest
 
 from connectors.batch import Batch
 from connectors.errors import PermanentError
-from flows.state.history import encode_chunk
-from tests.flows.state.samples import chunk, commit, settlement
+from tests.flows.state.samples import chunk, commit, encode_chunk, settlement
 from tests.penstock.api.served import problem
 from transforms.executions import Ended, Executions
 

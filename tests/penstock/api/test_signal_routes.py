@@ -6,8 +6,7 @@ import pytest
 
 from connectors.batch import Batch
 from flows.state.bodies import encode_each
-from flows.state.history import encode_chunk
-from tests.flows.state.samples import chunk, commit, parked, settlement
+from tests.flows.state.samples import chunk, commit, encode_chunk, parked, settlement
 from tests.penstock.api.served import problem
 from transforms.executions import Executions
 

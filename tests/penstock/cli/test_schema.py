@@ -8,10 +8,9 @@ import json
 import pytest
 
 from connectors.batch import Batch
-from flows.state.history import encode_chunk
 from flows.state.store import open_store
 from penstock.cli.app import main
-from tests.flows.state.samples import chunk, commit, settlement
+from tests.flows.state.samples import chunk, commit, encode_chunk, settlement
 from transforms.executions import Executions
 
 ORDER = {
