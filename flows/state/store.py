@@ -22,6 +22,7 @@ from flows.state.chunk_store import Chunks
 from flows.state.contracts import StateStore
 from flows.state.copy_store import LetterCopies, copy_row
 from flows.state.database import Database, reopen, transaction
+from flows.state.history import compress_history
 from flows.state.idempotency import record_keys
 from flows.state.inbox import InboxStore, answer_row
 from flows.state.kept_keys import StateShelf
@@ -261,6 +262,7 @@ class SqlStateStore:
                 for each in settled.resumed
             )
             if settled.history is not None:
+                compress_history(settled)
                 chunks.append(chunk_row(settled.history))
         letters.sort(key=itemgetter("id"))
         refailed.sort(key=itemgetter("id"))

@@ -14,7 +14,6 @@ from flows.plan import load_flow
 from flows.runtime.halt import Halt
 from flows.runtime.parking import Parking
 from flows.runtime.settle import Settle
-from flows.state.history import compress_history
 from flows.state.records import Settlement
 from flows.state.store import open_store
 from transforms.executions import UNSET, Ended, Executions
@@ -48,7 +47,6 @@ class _Outcomes:
         self.settled: list[Settlement] = []
 
     def settle(self, settlement):
-        compress_history(settlement)
         self.settled.append(settlement)
 
 

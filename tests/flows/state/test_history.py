@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from connectors.batch import Batch, Change, derived
 from connectors.errors import FatalError, PermanentError, RetryableError
-from flows.state.history import decode_chunk
-from tests.flows.state.samples import encode_chunk
+from flows.state.history import chunk_text, decode_chunk
+from tests.flows.state.samples import chunk, commit, encode_chunk, settlement
 from transforms.executions import UNSET, Ended, Executions
 
 scalars = (
@@ -210,6 +210,16 @@ def test_a_change_whose_image_is_the_data_itself_keeps_it_once():
     assert len(zstandard.decompress(body)) < 6000
     view = decode_chunk(body)
     assert view.executions.events.column("change") == [Change("INSERT", None, big)]
+
+
+def test_a_body_that_is_not_made_yet_is_made_when_it_is_stored(store, lease):
+    made = settlement(2, history=chunk(b"", count=2))
+    made.history_text = chunk_text(_executions(2), meta={})
+    commit(store, lease, [made])
+    ((number, body),) = store.chunks.bodies([1]).items()
+    assert (number, decode_chunk(body).executions.events.size) == (1, 2)
+    assert made.history_text == b""
+    assert made.history.body == body
 
 
 @derived("partition", "number")
