@@ -95,13 +95,15 @@ class Committer:
         tell: Callable[[Sequence[Settlement]], None] | None = None,
         marks: Collection[Marks] = (),
         begins: Mapping[str, Position] | None = None,
+        in_transactions: bool = False,
     ) -> None:
         """`tell` is called with what is stored, before any of it can be acknowledged.
 
         It may raise RetryableError, and is called again then. `prune` is called every so many seconds,
         a little later while there is always something to store, and after so many bytes of history or
         of archived events. `marks`: of each pipeline of a cluster. `begins`: the checkpoint that the source
-        begins behind, where there are marks, these or others.
+        begins behind, where there are marks, these or others. `in_transactions`: many batches are settled
+        before they are prepared, and are to take little memory until then.
         """
         self._open_store = open_store
         self._lease = lease
@@ -117,6 +119,7 @@ class Committer:
         self._tell = tell
         self._marks = marks
         self._known = None if begins is None else dict(begins)
+        self._in_transactions = in_transactions
         self._open = _Unit([])
         self._queue: list[_Unit] = []
         self._prepared: _Unit | None = None
@@ -165,6 +168,8 @@ class Committer:
 
     def settle(self, settlement: Settlement) -> None:
         """Add one pipeline's outcome of the batch in flight."""
+        if self._in_transactions:
+            compress_history(settlement)
         self._open.settlements.append(settlement)
 
     def archive(self, batch: Batch, *, with_arrivals: bool = False) -> None:

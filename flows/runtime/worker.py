@@ -164,6 +164,7 @@ def run_worker(
             look=depths.look,
             marks=marks.values(),
             begins=positions if marked or marks else None,
+            in_transactions=source_plan.transactional_sink is not None,
         )
         committer.start()
         opened.callback(committer.close)

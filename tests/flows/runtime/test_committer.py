@@ -6,6 +6,7 @@ import sqlite3
 import time
 
 import pytest
+import zstandard
 
 from connectors.errors import RetryableError
 from flows.runtime.committer import LEASE_TTL, Committer
@@ -75,6 +76,31 @@ def test_what_was_settled_but_not_checkpointed_is_not_stored(url, lease):
     committer.settle(Settlement("orders", Counts(done=3)))
     committer.close()
     assert _stored(url) == ({}, {})
+
+
+def _recorded(text):
+    settled = Settlement("orders", Counts(done=1), history=chunk(b""))
+    settled.history_text = text
+    return settled
+
+
+def test_history_is_compressed_when_it_is_stored_and_at_once_where_it_waits_for_a_transaction(
+    url, lease
+):
+    text = b'{"version":1}\n' * 500
+    committer = _committer(url, lease, Halt())
+    settled = _recorded(text)
+    committer.settle(settled)
+    assert (settled.history_text, settled.history.body) == (text, b"")
+    committer.checkpoint({"a": "01"})
+    _eventually(committer.take)
+    assert (settled.history_text, zstandard.decompress(settled.history.body)) == (b"", text)
+    committer.close()
+    committer = _committer(url, lease, Halt(), in_transactions=True)
+    settled = _recorded(text)
+    committer.settle(settled)
+    assert (settled.history_text, zstandard.decompress(settled.history.body)) == (b"", text)
+    committer.close()
 
 
 def _marks(url, name):
