@@ -6,8 +6,9 @@ The steps that ran left outputs, those that did not apply are noted, one may hav
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -61,9 +62,14 @@ def steps_of(recorded: Recorded) -> list[StepRecord]:
     return list(_walk(recorded, shape))
 
 
+_Context = Callable[[], dict[str, Any]]
+"""Makes the execution's context, once for all of its steps."""
+
+
 def _walk(recorded: Recorded, shape: PipelineShape) -> Iterator[StepRecord]:
     executions, index = recorded.executions, recorded.index
     stop, stopped = _stop(recorded), False
+    context = cache(partial(executions.context, index))
     numbers = {step.name: number for number, step in enumerate(shape.steps)}
     jump: tuple[int, str] | None = None
     for number, step in enumerate(shape.steps):
@@ -74,10 +80,10 @@ def _walk(recorded: Recorded, shape: PipelineShape) -> Iterator[StepRecord]:
             reason = f"conditional routing from {jump[1]}"
             yield StepRecord(step.name, step.type, number, "skipped", reason=reason)
             continue
-        record = _record(recorded, step, number)
+        record = _record(recorded, step, number, context)
         if step.name == stop:
             stopped = True
-            yield _stopped(recorded, step, number)
+            yield _stopped(recorded, step, number, context)
             continue
         if record.status == "completed" and step.type == "step.conditional":
             to = _route(step, executions, index, numbers)
@@ -88,7 +94,7 @@ def _walk(recorded: Recorded, shape: PipelineShape) -> Iterator[StepRecord]:
         yield record
         yield from _inside(recorded, step, number)
     if stop and not stopped and stop not in numbers:
-        yield _stopped(recorded, StepShape(stop, ""), len(shape.steps))
+        yield _stopped(recorded, StepShape(stop, ""), len(shape.steps), context)
 
 
 def _stop(recorded: Recorded) -> str | None:
@@ -109,7 +115,7 @@ def _why(recorded: Recorded) -> str:
     }.get(recorded.status, "the execution was skipped")
 
 
-def _record(recorded: Recorded, step: StepShape, number: int) -> StepRecord:
+def _record(recorded: Recorded, step: StepShape, number: int, context: _Context) -> StepRecord:
     """Return what became of a step that the execution came to and went past."""
     executions, index = recorded.executions, recorded.index
     passed = executions.passed_over.get(step.name, {})
@@ -130,7 +136,7 @@ def _record(recorded: Recorded, step: StepShape, number: int) -> StepRecord:
         "completed" if error is None else "failed",
         started_at=began,
         seconds=seconds,
-        input=_input(step, executions, index),
+        input=_input(step, context),
         output=output,
         detail=_at(executions.details, step.name, index, None),
         error=error,
@@ -141,7 +147,7 @@ def _record(recorded: Recorded, step: StepShape, number: int) -> StepRecord:
     )
 
 
-def _stopped(recorded: Recorded, step: StepShape, number: int) -> StepRecord:
+def _stopped(recorded: Recorded, step: StepShape, number: int, context: _Context) -> StepRecord:
     """Return what became of the step at which the execution failed, or for which it waits."""
     executions, index = recorded.executions, recorded.index
     retries = _retries(recorded, step.name)
@@ -157,7 +163,7 @@ def _stopped(recorded: Recorded, step: StepShape, number: int) -> StepRecord:
         "waiting" if waits else "failed",
         started_at=began,
         seconds=seconds,
-        input=_input(step, executions, index),
+        input=_input(step, context),
         detail=_at(executions.details, step.name, index, None),
         error=recorded.error,
         attempts=attempts,
@@ -212,20 +218,19 @@ def _route(
     return jumps.pop(index, None)
 
 
-def _input(step: StepShape, executions: Executions, index: int) -> Any:
+def _input(step: StepShape, context: _Context) -> Any:
     """Return a step's settings with its templates and paths put in; UNSET where nothing is known."""
     if not step.config:
         return UNSET
     if step.type in _PROGRAMS:
         return dict(step.config)
-    context = executions.context(index)
     found: dict[str, Any] = {}
     for name, value in step.config.items():
         try:
             if name.endswith("_from") and isinstance(value, str):
-                found[name.removesuffix("_from")] = parse_path(value).get(context)
+                found[name.removesuffix("_from")] = parse_path(value).get(context())
             else:
-                found[name] = compile_value(value).render(context)
+                found[name] = compile_value(value).render(context())
         except PenstockError:
             found[name] = value
     return found

@@ -222,6 +222,33 @@ def test_a_body_that_is_not_made_yet_is_made_when_it_is_stored(store, lease):
     assert made.history.body == body
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        10**40,
+        -(2**63) - 1,
+        2**64,
+        9007199254740993,
+        -0.0,
+        1e22,
+        [2**64],
+        {"a": -(10**19)},
+        [[1e-7]],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("encoded", [False, True])
+def test_every_digit_of_a_number_comes_back(value, encoded):
+    made = _executions(2)
+    made.outputs["step"] = [value, ",12345678901234567890"]
+    if encoded:
+        made.encoded["step"] = [json.dumps(each).encode() for each in made.outputs["step"]]
+    view = decode_chunk(encode_chunk(made, meta={}))
+    found = view.executions.outputs["step"]
+    assert (repr(found[0]), found[1]) == (repr(value), ",12345678901234567890")
+    assert repr(view.put_out(0)["step"]) == repr(value)
+
+
 @derived("partition", "number")
 def position_of_number(batch):
     columns = zip(batch.column("partition"), batch.column("number"), strict=True)
