@@ -288,9 +288,8 @@ class StepRunner:
         lanes = executions.lanes
         if lanes is None or lanes[failed] is None:
             return
-        lane = lanes[failed]
-        for index in range(failed + 1, executions.events.size):
-            if lanes[index] != lane or index in executions.ended or index in executions.failures:
+        for index in _later(lanes, failed):
+            if index in executions.ended or index in executions.failures:
                 continue
             onward = executions.jumps.get(index)
             if onward is None:
@@ -446,6 +445,17 @@ class StepRunner:
     def _fail_at(self, executions: Executions, index: int, error: PenstockError) -> None:
         place = executions.failed_at.get(index, self.plan.name)
         executions.end(index, Ended("failed", place, error))
+
+
+def _later(lanes: Column, index: int) -> Iterator[int]:
+    """Yield the places behind `index` that have its lane, without a look at each in Python."""
+    lane = lanes[index]
+    while True:
+        try:
+            index = lanes.index(lane, index + 1)
+        except ValueError:
+            return
+        yield index
 
 
 def _is_away(error: PenstockError | None) -> bool:
