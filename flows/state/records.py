@@ -289,8 +289,6 @@ class Settlement:
     counts: Counts
     dead_letters: list[DeadLetter] = field(default_factory=list)
     history: HistoryChunk | None = None
-    history_text: bytes = b""
-    """What the body of `history` is made of, by `flows.state.history.compress_history`; empty once it is."""
     sink_states: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Sink module → what the sink keeps beside the checkpoint."""
     parked: list[Parked] = field(default_factory=list)
@@ -318,6 +316,8 @@ class Settlement:
     """What came of events whose senders wait for it."""
     signals: list[SignalOutcome] = field(default_factory=list)
     """What became of operators' signals."""
+    history_text: bytes = b""
+    """What the body of `history` is made of, by `flows.state.history.compress_history`; empty once it is."""
 
 
 @dataclass(frozen=True, slots=True)
