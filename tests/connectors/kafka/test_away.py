@@ -134,7 +134,8 @@ def test_a_sink_gives_up_after_its_delivery_timeout_and_works_again_afterwards(k
     topic = kafka.create_topic()
     options = {"delivery.timeout.ms": 1000}
     with publishing(kafka, topic=topic, publish_format="json", options=options) as sink:
-        assert sink.deliver(outgoing([b"1"])) == {}
+        # A broker that was started just now takes its time with a producer's first event.
+        wait_for(lambda: sink.deliver(outgoing([b"1"])) == {}, "the sink to work")
         kafka.stop()
         try:
             failed = sink.deliver(outgoing([b"2", b"3"]))
