@@ -63,6 +63,9 @@ class ByProxy(NamedTuple):
 
 
 class TestKafkaSource(SourceConformance):
+    # A request whose answer is lost in a stall is made again after librdkafka's socket.timeout.ms, 60 s.
+    patience = 90.0
+
     @pytest.fixture
     def subject(self, kafka, kafka_proxy):
         return TopicUnderTest(kafka, kafka_proxy)
