@@ -251,18 +251,21 @@ class StepRunner:
         held: set[object] = set()
         ran: dict[int, Any] = {}
         for each in turns:
-            going = [index for index in each if executions.lanes[index] not in held]
+            going = [k for k in each if executions.lanes[k] not in held] if held else each
             outputs = self._run(executions, going) if going else []
             ran.update(zip(going, outputs or [UNSET] * len(going), strict=True))
+            if not executions.failures:
+                continue
             for index in going:
                 error = executions.failures.get(index)
                 if error is not None and self._tries_again(executions, index, error):
                     held.add(executions.lanes[index])
-        for index in indexes:
-            if index not in ran:
-                self._park(executions, index, Wait(self.plan.number))
-        order = sorted(ran)
-        return order, [ran[index] for index in order] if self.step.has_output else []
+        if held:
+            for index in indexes:
+                if index not in ran:
+                    self._park(executions, index, Wait(self.plan.number))
+            indexes = sorted(ran)
+        return indexes, list(map(ran.__getitem__, indexes)) if self.step.has_output else []
 
     def _tries_again(self, executions: Executions, index: int, error: PenstockError) -> bool:
         """Whether a failure of this step is one to try again."""
