@@ -9,10 +9,11 @@ import pytest
 import zstandard
 
 from connectors.errors import RetryableError
+from flows.runtime import committer as committing
 from flows.runtime.committer import LEASE_TTL, Committer
 from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt
-from flows.state.records import Counts, Settlement
+from flows.state.records import Answered, Counts, Settlement
 from flows.state.store import open_store
 from tests.flows.archive.archiving import events
 from tests.flows.state.samples import chunk
@@ -37,8 +38,7 @@ def _committer(url, lease, halt, **options):
         lease,
         "rows",
         halt,
-        lags=dict,
-        **{"prune": lambda store: None, **options},
+        **{"lags": dict, "prune": lambda store: None, **options},
     )
     committer.start()
     return committer
@@ -150,6 +150,63 @@ def test_what_marks_say_of_a_partition_that_has_gone_back_is_forgotten_and_of_ot
     committer.flush()
     assert _marks(url, "spread:0/2:aa") == {"c": "02"}, "what was passed before is not marked later"
     committer.close()
+
+
+class _Slow:
+    """A committer that would wait an hour for more, with its first transaction behind it."""
+
+    def __init__(self, url, lease, monkeypatch, **options):
+        monkeypatch.setattr(committing, "GATHERING", 3600.0)
+        self.transactions = []
+        self.committer = _committer(url, lease, Halt(), lags=self._counted, **options)
+        self.settle("00")
+        _eventually(self.committer.take)
+        assert len(self.transactions) == 1
+
+    def _counted(self):
+        self.transactions.append(1)
+        return {}
+
+    def settle(self, position, done=1, **more):
+        self.committer.settle(Settlement("orders", Counts(done=done), **more))
+        self.committer.checkpoint({"a": position})
+
+
+@pytest.fixture
+def slow(url, lease, monkeypatch):
+    slow = _Slow(url, lease, monkeypatch)
+    yield slow
+    slow.committer.close()
+
+
+def test_what_is_settled_in_quick_succession_shares_a_transaction(slow, url):
+    for position in ("01", "02", "03"):
+        slow.settle(position)
+    slow.settle("04", done=committing.OUTSTANDING_EVENTS)  # more would hold up the dataflow
+    assert _eventually(slow.committer.take) == {"a": "04"}
+    assert len(slow.transactions) == 2
+    assert _stored(url)[1] == {"orders": 4 + committing.OUTSTANDING_EVENTS}
+
+
+def test_half_of_what_may_wait_is_stored_without_waiting_for_more(slow):
+    """So the dataflow goes on with the other half while it is written."""
+    slow.settle("01", done=committing.OUTSTANDING_EVENTS // 2)
+    assert _eventually(slow.committer.take) == {"a": "01"}
+
+
+def test_an_answer_that_somebody_waits_for_is_stored_at_once(slow):
+    slow.settle("01")
+    slow.settle("02", answers=[Answered("rows", 1, "orders", "done")])
+    assert _eventually(slow.committer.take) == {"a": "02"}
+
+
+def test_what_is_flushed_or_closed_is_stored_at_once(slow, url):
+    slow.settle("01")
+    slow.committer.flush()
+    assert _stored(url) == ({"a": "01"}, {"orders": 2})
+    slow.settle("02")
+    slow.committer.close()
+    assert _stored(url) == ({"a": "02"}, {"orders": 3})
 
 
 def test_closing_stores_what_is_queued(url, lease):
