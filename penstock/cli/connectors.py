@@ -61,14 +61,17 @@ def describe(
     ],
     output: Output = "text",
 ) -> None:
-    """Show the configuration of a type: its keys with their types, defaults and meanings."""
+    """Show the configuration of a type: each key's type, default and meaning; and an example."""
+    from penstock.reference.examples import example_of  # noqa: PLC0415
     from penstock.reference.fields import describe_model  # noqa: PLC0415
     from penstock.reference.types import find_type  # noqa: PLC0415
 
     found = find_type(name)
     fields = describe_model(found.settings)
+    example = example_of(found.name)
     if output == "json":
-        print_json({**_as_dict(found), "config": [asdict(field) for field in fields]})
+        config = [asdict(field) for field in fields]
+        print_json({**_as_dict(found), "config": config, "example": example})
         return
     print(f"{found.name}: {found.summary}")
     if not found.built:
@@ -80,14 +83,19 @@ def describe(
             "can be read again by time" if found.by_time else "needs an `archive:` to be read again"
         )
         print(f"As a source, its past {past}.")
-    if not fields:
+    if fields:
+        print()
+        print_table(
+            ["KEY", "TYPE", "DEFAULT", "MEANING"],
+            [
+                (f.name, f.type, "required" if f.required else f.default, f.description)
+                for f in fields
+            ],
+        )
+    else:
         print("It has no configuration.")
-        return
-    print()
-    print_table(
-        ["KEY", "TYPE", "DEFAULT", "MEANING"],
-        [(f.name, f.type, "required" if f.required else f.default, f.description) for f in fields],
-    )
+    if example is not None:
+        print(f"\nExample:\n\n{example}", end="")
 
 
 @connectors.command(

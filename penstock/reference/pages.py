@@ -21,8 +21,9 @@ from flows.testing.model import (
 from penstock.reference.api_page import api_page, metrics_page
 from penstock.reference.cli_page import cli_page
 from penstock.reference.error_codes import MEANINGS, error_codes
+from penstock.reference.examples import example_of
 from penstock.reference.fields import FieldText, describe_model
-from penstock.reference.markdown import code, page, table
+from penstock.reference.markdown import block, code, page, table
 from penstock.reference.settings_page import settings_page
 from penstock.reference.types import KnownType, all_types
 
@@ -67,8 +68,9 @@ def connectors_page() -> str:
     types = [one for one in all_types() if one.role != "step"]
     return page(
         "Connectors",
-        "The `type:` of a module, and what its `config:` takes. Those marked *not built yet* can be"
-        " written and validated; `penstock run` refuses them.",
+        "The `type:` of a module, what its `config:` takes, and a whole flow that shows it. Those"
+        " marked *not built yet* can be written and validated; `penstock run` refuses them."
+        " `penstock connectors describe TYPE` prints the same.",
         *_overview(types),
         *_sections(types),
     )
@@ -133,6 +135,9 @@ def _sections(types: Sequence[KnownType]) -> list[str]:
             parts.append(f"A preview: {one.preview}.")
         fields = describe_model(one.settings)
         parts.append(_fields_table(fields) if fields else "It has no configuration.")
+        example = example_of(one.name)
+        if example is not None:
+            parts.append(block(example.rstrip("\n"), "yaml"))
     return parts
 
 

@@ -11,6 +11,9 @@
     redis_url               URL of it, emptied  test
     pubsub                  PubsubFake          test; what others left would keep it busy
     search                  OpenSearch          session
+    s3                      S3Server            session
+    bucket                  name of a bucket    test
+    receiver                HTTP Server         test; answers what the test says
     kafka_proxy             Proxy for clients of kafka.proxied_bootstrap, test
 
 A test that stops a session's server starts it again. A server that can't be had fails the test.
@@ -36,8 +39,10 @@ from tests.services.elasticmq import ElasticMqServer
 from tests.services.kafka import KafkaBroker
 from tests.services.opensearch import OpenSearch
 from tests.services.pubsub import PubsubFake
+from tests.services.s3 import S3Server
 from tests.services.toxiproxy import Proxy, Toxiproxy
 from tests.services.valkey import ValkeyServer
+from tests.transforms.steps.answering import Server, serving
 
 SERVERS = {
     *("postgres", "postgres16", "postgresql", "postgres_shop"),
@@ -45,7 +50,7 @@ SERVERS = {
     *("kafka", "kafka_proxy", "elasticmq", "valkey", "redis_url", "pubsub", "search", "s3"),
     *("toxiproxy", "proxies"),
 }
-"""What starts a server: the fixtures above, S3's, and the marks and parameters that stand for them."""
+"""What starts a server that takes its time: fixtures above, and the marks and parameters that stand for them."""
 
 _POSTGRES_SETTINGS: dict[str, str | int] = {
     "max_connections": 200,
@@ -118,6 +123,23 @@ def kafka() -> Iterator[KafkaBroker]:
 @pytest.fixture(scope="session")
 def search() -> Iterator[OpenSearch]:
     with open_folder() as folder, OpenSearch.running(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    with open_folder() as folder, S3Server.running(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3Server) -> str:
+    return s3.create_bucket()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Server]:
+    with serving() as server:
         yield server
 
 

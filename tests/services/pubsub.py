@@ -45,16 +45,16 @@ class PubsubFake:
         assert addresses, "the fake of Pub/Sub did not start"
         return cls(process, *addresses)
 
-    def topic(self) -> str:
-        """Create a topic; return its name."""
-        name = f"topic-{uuid4().hex[:8]}"
+    def topic(self, name: str = "") -> str:
+        """Create a topic; return its name, a fresh one unless given."""
+        name = name or f"topic-{uuid4().hex[:8]}"
         request = types.Topic(name=f"projects/{PROJECT}/topics/{name}")
         self.call("Publisher", "CreateTopic", request, types.Topic)
         return name
 
-    def subscription(self, topic: str, **more: Any) -> str:
-        """Create a subscription of the topic; return its name."""
-        name = f"subscription-{uuid4().hex[:8]}"
+    def subscription(self, topic: str, name: str = "", **more: Any) -> str:
+        """Create a subscription of the topic; return its name, a fresh one unless given."""
+        name = name or f"subscription-{uuid4().hex[:8]}"
         request = types.Subscription(
             name=self.path(name),
             topic=f"projects/{PROJECT}/topics/{topic}",

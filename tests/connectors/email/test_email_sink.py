@@ -5,60 +5,25 @@ from __future__ import annotations
 import json
 import smtplib
 import ssl
-from email import message_from_bytes
-from email.policy import default
+from contextlib import ExitStack
 
 import pytest
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult
 from pydantic import ValidationError
 
 from connectors.contracts import Outgoing, SinkOpening
 from connectors.email import SINK_EMAIL
 from connectors.errors import FatalError, PermanentError, RetryableError
 from connectors.testing import SinkConformance
-from penstock.embedded.processes import free_port
+from tests.connectors.email.postbox import Postbox, listening, secured_by
 from tests.connectors.templates import compile_template
 from tests.transforms.steps.certificates import Authority
 
 
-class Postbox:
-    """Takes mails, unless a test's `refuse` or `recipient` answers something else."""
-
-    def __init__(self):
-        self.mails = []
-        self.refuse = lambda mail: None
-        self.recipient = lambda address: None
-
-    async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802
-        answer = self.recipient(address)
-        if answer is None:
-            envelope.rcpt_tos.append(address)
-        return answer or "250 OK"
-
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802
-        mail = message_from_bytes(envelope.content, policy=default)
-        answer = self.refuse(mail)
-        if answer is None:
-            mail.envelope = (envelope.mail_from, list(envelope.rcpt_tos))
-            self.mails.append(mail)
-        return answer or "250 taken"
-
-
 @pytest.fixture
 def serve():
-    running = []
-
-    def start(postbox=None, **options):
-        made = Controller(postbox or Postbox(), hostname="127.0.0.1", port=free_port(), **options)
-        made.start()
-        running.append(made)
-        return made
-
-    yield start
-    for each in running:
-        if not each.loop.is_closed():
-            each.stop()
+    with ExitStack() as running:
+        yield lambda postbox, **options: running.enter_context(listening(postbox, **options))
 
 
 MAIL = {
@@ -243,19 +208,7 @@ def secured(tmp_path, serve):
     """A server that wants STARTTLS and a login."""
     authority = Authority(tmp_path)
     postbox = Postbox()
-
-    def login(server, session, envelope, mechanism, data):
-        good = (data.login, data.password) == (b"u", b"p")
-        return AuthResult(success=good, handled=False)
-
-    context = authority.server_context()
-    server = serve(
-        postbox,
-        tls_context=context,
-        require_starttls=True,
-        authenticator=login,
-        auth_required=True,
-    )
+    server = serve(postbox, **secured_by(authority, "u", "p"))
     return postbox, server, {"security": "starttls", "ca_file": str(authority.ca)}
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from connectors import registry
 from penstock.cli.app import main
+from penstock.reference.examples import example_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -62,6 +63,26 @@ def test_a_preview_is_told_by_list_and_describe(capsys):
     assert found["source.kafka"]["ready"] == "yes"
     assert main(["connectors", "describe", "sink.gcp_pubsub"]) == 0
     assert "A preview: " in capsys.readouterr().out
+
+
+def test_describe_ends_with_a_flow_that_has_the_type(plugins, capsys):
+    example = example_of("source.kafka")
+    assert main(["connectors", "describe", "source.kafka"]) == 0
+    assert capsys.readouterr().out.endswith(f"\nExample:\n\n{example}")
+    assert main(["connectors", "describe", "source.kafka", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["example"] == example
+    plugins(
+        "sink.acme_copy",
+        """
+from dataclasses import replace
+from connectors.file import SINK_FILE
+
+KIND = replace(SINK_FILE, name="sink.acme_copy")
+""",
+    )
+    for name in ("step.jq", "sink.acme_copy"):
+        assert main(["connectors", "describe", name]) == 0
+        assert "Example:" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -11,12 +11,14 @@ from connectors.registry import connector_types
 from connectors.settings import Duration, Jq, Rate, Secret, Settings, Size, Template, TemplateValue
 from penstock.reference.__main__ import main
 from penstock.reference.error_codes import PACKAGES, error_codes
+from penstock.reference.examples import example_of
 from penstock.reference.fields import describe_model, type_text
 from penstock.reference.pages import PAGES
 from penstock.reference.settings_page import VARIABLES
 from transforms.registry import step_types
 
 ROOT = Path(__file__).resolve().parents[3]
+EXAMPLES = ROOT / "penstock" / "reference" / "examples"
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
@@ -35,6 +37,25 @@ def test_every_type_has_its_section():
     text = PAGES["connectors.md"]() + PAGES["steps.md"]()
     for name in [*connector_types(), *step_types()]:
         assert f"\n## {name}\n" in text
+
+
+def test_every_connector_has_an_example_of_itself_in_its_section():
+    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == set(connector_types())
+    sections = re.split(r"^## ", PAGES["connectors.md"](), flags=re.MULTILINE)[1:]
+    for section in sections:
+        name = section.split("\n", 1)[0]
+        example = example_of(name)
+        assert f"type: {name}\n" in example
+        assert section.rstrip().endswith(f"```yaml\n{example}```")
+    assert example_of("step.jq") is None
+
+
+def test_examples_that_are_copied_into_one_folder_share_no_state_and_no_output():
+    texts = [path.read_text(encoding="utf-8") for path in EXAMPLES.glob("*.yaml")]
+    names = [name for text in texts for name in re.findall(r"^name: (.*)$", text, re.MULTILINE)]
+    files = [file for text in texts for file in re.findall(r"path: \"?(out/[^\", ]+)", text)]
+    assert len(names) == len(set(names)) == len(texts)
+    assert len(files) == len(set(files)) >= 9
 
 
 def test_every_key_of_every_page_has_a_meaning():
