@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from functools import partial
@@ -22,11 +21,9 @@ from bytewax._bytewax import cluster_main, run_main
 
 from connectors.batch import Position
 from connectors.contracts import Lag, Opening, Reader, Shard, Sink
-from connectors.errors import FatalError, FlowFileError, PenstockError, RetryableError
-from flows.history.plans import flow_document
+from connectors.errors import FatalError, FlowFileError, PenstockError
 from flows.plan import FlowPlan, SourcePlan, load_flow
 from flows.runtime import exits
-from flows.runtime.abandoned import undo_abandoned
 from flows.runtime.assemble import (
     assemble_branches,
     open_sinks,
@@ -35,19 +32,18 @@ from flows.runtime.assemble import (
 )
 from flows.runtime.branch import Branch
 from flows.runtime.build import Cluster, build_dataflow
-from flows.runtime.committer import LEASE_TTL, Committer
-from flows.runtime.copying import LetterCopying, writers_of
+from flows.runtime.committer import Committer
+from flows.runtime.copying import LetterCopying
 from flows.runtime.copying_setup import open_copying
 from flows.runtime.depths import DeadLetterDepths
 from flows.runtime.draining import GRACE, Drain
 from flows.runtime.halt import Halt
 from flows.runtime.intake import Intake
 from flows.runtime.jobs import Job
-from flows.runtime.key_keeping import open_keys, teller
+from flows.runtime.key_keeping import PipelineKeys, open_keys, teller
 from flows.runtime.logs import set_up_logging
 from flows.runtime.orders import WorkerOrder
 from flows.runtime.outboxes import open_outboxes
-from flows.runtime.parking import Parking
 from flows.runtime.replay_inbox import ReplayInbox
 from flows.runtime.replaying import Replaying
 from flows.runtime.reporter import Reporter
@@ -55,18 +51,15 @@ from flows.runtime.resuming import Resumer
 from flows.runtime.retention import archived_at_most, pruner, recorded_at_most
 from flows.runtime.saga_keeping import open_sagas
 from flows.runtime.saga_retries import SagaRetries
-from flows.runtime.settled_before import marks_of, partitions_formerly, settled_before
-from flows.runtime.signal_inbox import SignalInbox
+from flows.runtime.sagas import Sagas
 from flows.runtime.signals import Signalling
 from flows.runtime.sinks import key_maker, renderer, value_renderer
 from flows.runtime.snapshot_requests import ask_for_snapshots
-from flows.runtime.spread_setup import shut_out, spread_parkings
-from flows.runtime.takeover import takeover_of
-from flows.runtime.transactions import scope_of
+from flows.runtime.standby import Holding, outliving, take_over
+from flows.runtime.transactions import TransactionRun, scope_of
 from flows.runtime.tuning import die_with_supervisor, spare_the_collector, tune_memory
 from flows.runtime.unread import Unread
 from flows.runtime.watched import is_watched
-from flows.state.backfills import is_job
 from flows.state.contracts import StateStore
 from flows.state.records import Lease
 from flows.state.store import open_store, reopen_store
@@ -88,217 +81,107 @@ def run_worker(
     `job`: what is run instead of the live source; `drain`: what limits a stop, where anything does. Raises
     PenstockError for what fails before the dataflow runs.
     """
-    drain = drain or Drain(halt, reporter)
-    source_plan = plan.source(order.source)
     with ExitStack() as opened:
-        store = open_store(plan.state_url)
-        before: dict[str, Sink] = {}
-        takeover = takeover_of(plan, source_plan, order.of, order.shards or [order.shard], store)
-        wait = _standing_by(order, plan, store, halt, reporter)
-        try:
-            # Before files are cut back: what a transaction of theirs says was not undone is settled.
-            if takeover and not takeover.others(f"{order.holder}/{order.shard}", LEASE_TTL, wait):
-                return
-            if not _undo_abandoned(order, plan, store, wait):
-                return
-            lease = _take_lease(order, plan, store, halt, reporter)
-            if lease is None:
-                return
-            is_first = order.index == 0 and order.process == 0
-            if is_first:
-                if not shut_out(
-                    source_plan, store, lease, holder=order.holder, ttl=LEASE_TTL, wait=wait
-                ):
-                    return
-                passed = store.checkpoints(plan.name, source_plan.name)
-                store.marks.forget_passed(lease, source_plan.name, passed)
-            if takeover and source_plan.transactional_sink:
-                sink = takeover.own(lease)
-                opened.callback(sink.close)
-                before[source_plan.transactional_sink] = sink
-                # Again, since ours is known now: of two layouts that begin at once, one sees the other.
-                if not takeover.others(f"{order.holder}/{order.shard}", LEASE_TTL, wait):
-                    return
-            store.chunks.save_version(
-                plan.name, plan.version_hash, flow_document(plan), time.time()
+        holding = take_over(order, plan, halt, reporter, opened, as_job=job is not None)
+        if holding is not None:
+            worker = _Worker(
+                order,
+                plan,
+                holding,
+                halt=halt,
+                reporter=reporter,
+                opened=opened,
+                job=job,
+                drain=drain or Drain(halt, reporter),
             )
-            if is_first and not order.only_replays and job is None:
-                archived = source_plan.archive is not None
-                store.archive.run_with(
-                    plan.name, source_plan.name, archived=archived, now=time.time()
-                )
-            positions = store.checkpoints(plan.name, source_plan.name)
-            at = Cluster(order.process, len(order.addresses))
-            marked = store.marks.of(plan.name, source_plan.name)
-            marks = marks_of(source_plan, marked, at, positions)
-            formerly = partitions_formerly(store, plan.name)
-            before_crash = settled_before(source_plan, marked, at, positions, formerly)
-            parkings = _parkings(order, plan, store.last_turn(plan.name))
-            places = store.parked_places(plan.name, source_plan.name)
-            spread = spread_parkings(plan, source_plan, store, places, at)
-            sink_states = store.sink_states(plan.name, lease.shard)
-            signals = SignalInbox(
-                plan.name, source_plan.name, store.signals.open(plan.name, source_plan.name)
-            )
-        finally:
-            store.close()
-        reader: Reader | None = None
+            worker.run()
 
-        def lags() -> Mapping[str, Lag]:
-            return reader.lag() if reader is not None else {}
 
-        keys = open_keys(plan, source_plan, halt, opened)
+class _Worker:
+    """A run of a shard that is ours: opens what it takes, each thing as soon as another needs it."""
+
+    def __init__(
+        self,
+        order: WorkerOrder,
+        plan: FlowPlan,
+        holding: Holding,
+        *,
+        halt: Halt,
+        reporter: Reporter,
+        opened: ExitStack,
+        job: Job | None,
+        drain: Drain,
+    ) -> None:
+        self._order = order
+        self._plan = plan
+        self._source = plan.source(order.source)
+        self._holding = holding
+        self._halt = halt
+        self._reporter = reporter
+        self._opened = opened
+        self._job = job
+        self._drain = drain
         # The first worker counts for all: dead letters are the pipeline's, whoever made them.
-        first = is_first and job is None
-        depths = DeadLetterDepths(plan, source_plan.pipelines if first else ())
-        committer = Committer(
-            lambda: reopen_store(plan.state_url),
-            lease,
-            source_plan.name,
-            halt,
-            lags=lags,
-            prune=pruner(plan),
-            prune_after=recorded_at_most(plan),
-            archive_prune_after=archived_at_most(source_plan),
-            tell=teller(keys),
-            look=depths.look,
-            marks=marks.values(),
-            begins=positions if marked or marks else None,
-            in_transactions=source_plan.transactional_sink is not None,
-        )
-        committer.start()
-        opened.callback(committer.close)
-        drain.stores_by(partial(committer.close, GRACE))
-        sinks = open_sinks_when_free(
-            lambda opened: open_sinks(
-                plan, source_plan, sink_states, order.writers, opened, before=before
-            ),
-            lease,
-            opened,
-            _outliving(order, plan, halt, reporter),
-        )
+        self._counts = holding.is_first and job is None
+        self._reader: Reader | None = None
+
+    def run(self) -> None:
+        """Run it; see `run_worker`."""
+        order, plan, source, halt = self._order, self._plan, self._source, self._halt
+        holding, opened, job = self._holding, self._opened, self._job
+        keys = open_keys(plan, source, halt, opened)
+        depths = DeadLetterDepths(plan, source.pipelines if self._counts else ())
+        committer = self._open_committer(keys, depths)
+        sinks = self._open_sinks()
         if sinks is None:
             return
-        reporter.status = ""
-        _announce(plan, lease, sinks, sink_states)
         outboxes = open_outboxes(
             plan,
-            source_plan,
+            source,
             halt,
             opened,
             shard=order.shard,
-            open_store=lambda: reopen_store(plan.state_url),
-            counts=first,
+            open_store=self._open_store,
+            counts=self._counts,
         )
-        copying: list[LetterCopying] = []
-        if first and not order.only_replays:
-            copying = open_copying(
-                plan,
-                source_plan,
-                holder=f"{order.holder}/{order.shard}",
-                open_store=lambda: reopen_store(plan.state_url),
-                halt=halt,
-                patient=order.until_caught_up,
-                opened=opened,
-            )
+        copying = self._open_copying()
         signalling: Signalling | None = None
         if order.reads:
-            # The reader is opened later: nothing is asked of `owns` before.
             signalling = Signalling(
-                signals,
-                parkings,
+                holding.signals,
+                holding.parkings,
                 committer,
-                lambda part: reader is not None and _owns(order, reader, part),
-                spread=spread.parkings,
+                self._owns,
+                spread=holding.spread.parkings,
             )
-        sagas = open_sagas(plan, source_plan, lease, halt, opened)
+        sagas = open_sagas(plan, source, holding.lease, halt, opened)
         branches = assemble_branches(
             plan,
-            source_plan,
+            source,
             sinks,
             committer=committer if job is None else job.outcomes(committer),
             halt=halt,
             opened=opened,
-            marks=marks,
-            parkings={**parkings, **spread.parkings},
+            marks=holding.marks,
+            parkings={**holding.parkings, **holding.spread.parkings},
             sagas=sagas,
             keys=keys,
             relay=outboxes.waker,
             signals=signalling,
-            due=spread.due(committer, halt, opened),
-            happenings=reporter.happenings if job is None else None,
+            due=holding.spread.due(committer, halt, opened),
+            happenings=self._reporter.happenings if job is None else None,
         )
         for branch in branches:
-            branch.ingest.settled_before = before_crash.get(branch.name)
+            branch.ingest.settled_before = holding.before_crash.get(branch.name)
             if job is not None:
                 branch.ingest.run = job.run
         intake: Intake | None = None
-        if order.reads:
-            if job is None:
-                reader = _open_reader(order, plan, positions)
-            else:
-                reader = job.open_reader(positions, halt)
-            opened.callback(reader.close)
-            for place in places:
-                if place.pipeline in parkings and _owns(order, reader, place.partition):
-                    parkings[place.pipeline].take_over(place)
-            inbox = _inbox(
-                order,
-                plan,
-                parkings,
-                reader=reader,
-                lease=lease,
-                committer=committer,
-                halt=halt,
-                also=signals.look,
-            )
-            inbox.start()
-            opened.callback(inbox.close)
-            ask_for_snapshots(plan, order.source, reader, halt, opened)
-            shares_thread = bool(order.addresses) and order.of > 1
-            resumer = Resumer(
-                plan.name,
-                source_plan.pipelines,
-                parkings,
-                committer,
-                lambda: reopen_store(plan.state_url),
-                retries=SagaRetries(
-                    plan.name,
-                    source_plan.name,
-                    source_plan.pipelines,
-                    parkings=parkings,
-                    sagas=sagas,
-                    owns=partial(_owns, order, reader),
-                    stored=lambda: committer.stored,
-                )
-                if sagas
-                else None,
-                signals=signalling,
-            )
-            opened.callback(resumer.close)
-            transactions = None
-            if takeover is not None:
-                transactions = takeover.run(before, committer, halt, positions, reader)
-            intake = Intake(
-                reader,
-                committer,
-                halt,
-                resumer=resumer,
-                replaying=Replaying(source_plan.pipelines, branches, parkings, committer, inbox),
-                # Without a source there is nothing but what was asked for: with that it is at its end.
-                only_replays=order.only_replays
-                or (order.until_caught_up and not source_plan.is_module),
-                transactions=transactions,
-                signals=signalling,
-                elsewhere=spread.elsewhere(order.source, committer, opened, readers=order.of),
-                shares_thread=shares_thread,
-                archives=_archives(source_plan),
-            )
-            drain.lets_go_by(partial(_let_go, intake, reader))
+        if signalling is not None:
+            intake = self._open_intake(branches, committer, sagas, signalling)
         outboxes.start()
-        reporter.watch(
+        self._reporter.watch(
             order.source,
-            reader,
+            self._reader,
             intake,
             committer,
             branches,
@@ -306,17 +189,169 @@ def run_worker(
             outboxes=outboxes,
             copying=copying,
         )
-        log.info("worker started", source=source_plan.name, shard=order.shard)
+        log.info("worker started", source=source.name, shard=order.shard)
         spare_the_collector()
         try:
             _run_dataflow(order, intake, branches)
         except BaseException:  # Bytewax turns what an operator raises into an error of its own
             if not halt.error:
                 raise
-        drain.begin_to_end()
+        self._drain.begin_to_end()
         _finish(intake, committer, halt)
-        drain.is_stored()
+        self._drain.is_stored()
         outboxes.drain()
+
+    def _open_store(self) -> StateStore:
+        return reopen_store(self._plan.state_url)
+
+    def _lags(self) -> Mapping[str, Lag]:
+        return {} if self._reader is None else self._reader.lag()
+
+    def _owns(self, partition: str) -> bool:
+        """Whether what is of this source partition is this worker's.
+
+        What could not be read has none, nor has what was started by hand: the first worker takes it.
+        """
+        if self._reader is None:  # opened later than those who ask
+            return False
+        return self._reader.owns(partition) if partition else self._order.index == 0
+
+    def _open_committer(self, keys: dict[str, PipelineKeys], depths: DeadLetterDepths) -> Committer:
+        plan, source, holding = self._plan, self._source, self._holding
+        is_marked = holding.is_marked or holding.marks
+        committer = Committer(
+            self._open_store,
+            holding.lease,
+            source.name,
+            self._halt,
+            lags=self._lags,
+            prune=pruner(plan),
+            prune_after=recorded_at_most(plan),
+            archive_prune_after=archived_at_most(source),
+            tell=teller(keys),
+            look=depths.look,
+            marks=holding.marks.values(),
+            begins=holding.positions if is_marked else None,
+            in_transactions=source.transactional_sink is not None,
+        )
+        committer.start()
+        self._opened.callback(committer.close)
+        self._drain.stores_by(partial(committer.close, GRACE))
+        return committer
+
+    def _open_sinks(self) -> dict[str, Sink] | None:
+        """Open the sinks; None when asked to stop while their files were still another's."""
+        order, plan, holding = self._order, self._plan, self._holding
+        states = holding.sink_states
+        sinks = open_sinks_when_free(
+            lambda opened: open_sinks(
+                plan, self._source, states, order.writers, opened, before=holding.transactional
+            ),
+            holding.lease,
+            self._opened,
+            outliving(order, plan, self._halt, self._reporter),
+        )
+        if sinks is not None:
+            self._reporter.status = ""
+            _announce(plan, holding.lease, sinks, states)
+        return sinks
+
+    def _open_copying(self) -> list[LetterCopying]:
+        order = self._order
+        if not self._counts or order.only_replays:
+            return []
+        return open_copying(
+            self._plan,
+            self._source,
+            holder=f"{order.holder}/{order.shard}",
+            open_store=self._open_store,
+            halt=self._halt,
+            patient=order.until_caught_up,
+            opened=self._opened,
+        )
+
+    def _open_intake(
+        self,
+        branches: Sequence[Branch],
+        committer: Committer,
+        sagas: Mapping[str, Sagas],
+        signalling: Signalling,
+    ) -> Intake:
+        """Open the reader, and the intake that reads it."""
+        order, plan, source, halt = self._order, self._plan, self._source, self._halt
+        holding, parkings, opened = self._holding, self._holding.parkings, self._opened
+        if self._job is None:
+            reader = _open_reader(order, plan, holding.positions)
+        else:
+            reader = self._job.open_reader(holding.positions, halt)
+        self._reader = reader
+        opened.callback(reader.close)
+        for place in holding.places:
+            if place.pipeline in parkings and self._owns(place.partition):
+                parkings[place.pipeline].take_over(place)
+        inbox = self._open_inbox(committer)
+        ask_for_snapshots(plan, order.source, reader, halt, opened)
+        retries: SagaRetries | None = None
+        if sagas:
+            retries = SagaRetries(
+                plan.name,
+                source.name,
+                source.pipelines,
+                parkings=parkings,
+                sagas=sagas,
+                owns=self._owns,
+                stored=lambda: committer.stored,
+            )
+        resumer = Resumer(
+            plan.name,
+            source.pipelines,
+            parkings,
+            committer,
+            self._open_store,
+            retries=retries,
+            signals=signalling,
+        )
+        opened.callback(resumer.close)
+        transactions: TransactionRun | None = None
+        if holding.takeover is not None:
+            transactions = holding.takeover.run(
+                holding.transactional, committer, halt, holding.positions, reader
+            )
+        intake = Intake(
+            reader,
+            committer,
+            halt,
+            resumer=resumer,
+            replaying=Replaying(source.pipelines, branches, parkings, committer, inbox),
+            # Without a source there is nothing but what was asked for: with that it is at its end.
+            only_replays=order.only_replays or (order.until_caught_up and not source.is_module),
+            transactions=transactions,
+            signals=signalling,
+            elsewhere=holding.spread.elsewhere(order.source, committer, opened, readers=order.of),
+            shares_thread=bool(order.addresses) and order.of > 1,
+            archives=_archives(source),
+        )
+        self._drain.lets_go_by(partial(_let_go, intake, reader))
+        return intake
+
+    def _open_inbox(self, committer: Committer) -> ReplayInbox:
+        order, holding = self._order, self._holding
+        pipelines = {pipeline.name: pipeline for pipeline in self._source.pipelines}
+        inbox = ReplayInbox(
+            self._plan.name,
+            order.source,
+            pipelines,
+            clustered=[name for name in pipelines if name not in holding.parkings],
+            by=f"{order.holder}/{order.shard}#{holding.lease.fence}",
+            owns=self._owns,
+            open_store=self._open_store,
+            committer=committer,
+            halt=self._halt,
+            also=holding.signals.look,
+        )
+        inbox.start()
+        self._opened.callback(inbox.close)
+        return inbox
 
 
 def _archives(source: SourcePlan) -> Literal["", "events", "messages"]:
@@ -344,50 +379,6 @@ def _open_reader(order: WorkerOrder, plan: FlowPlan, positions: Mapping[str, Pos
         ),
     )
     return open_source(source, opening)
-
-
-def _owns(order: WorkerOrder, reader: Reader, partition: str) -> bool:
-    """Whether what is of this source partition is this worker's.
-
-    What could not be read has none, nor has what was started by hand: the first worker takes it.
-    """
-    return reader.owns(partition) if partition else order.index == 0
-
-
-def _inbox(
-    order: WorkerOrder,
-    plan: FlowPlan,
-    parkings: Mapping[str, Parking],
-    *,
-    reader: Reader,
-    lease: Lease,
-    committer: Committer,
-    halt: Halt,
-    also: Callable[[StateStore], float],
-) -> ReplayInbox:
-    pipelines = {pipeline.name: pipeline for pipeline in plan.source(order.source).pipelines}
-
-    return ReplayInbox(
-        plan.name,
-        order.source,
-        pipelines,
-        clustered=[name for name in pipelines if name not in parkings],
-        by=f"{order.holder}/{order.shard}#{lease.fence}",
-        owns=partial(_owns, order, reader),
-        open_store=lambda: reopen_store(plan.state_url),
-        committer=committer,
-        halt=halt,
-        also=also,
-    )
-
-
-def _parkings(order: WorkerOrder, plan: FlowPlan, last_turn: int) -> dict[str, Parking]:
-    """Return a parking, empty yet, for each pipeline but those that are spread over a cluster."""
-    return {
-        pipeline.name: Parking(last_turn, one_by_one=pipeline.saga is not None)
-        for pipeline in plan.source(order.source).pipelines
-        if not (order.addresses and pipeline.partition_by)
-    }
 
 
 def _run_dataflow(order: WorkerOrder, intake: Intake | None, branches: list[Branch]) -> None:
@@ -419,64 +410,6 @@ def _let_go(intake: Intake, reader: Reader) -> None:
     reader.close()
 
 
-def _standing_by(
-    order: WorkerOrder, plan: FlowPlan, store: StateStore, halt: Halt, reporter: Reporter
-) -> Callable[[str], bool]:
-    """Return what waits a moment for a reason, and says whether to stop instead."""
-    outlive = _outliving(order, plan, halt, reporter)
-
-    def wait(reason: str) -> bool:
-        over = order.only_replays and not _is_asked(order, plan, store)
-        return outlive(reason) or over
-
-    return wait
-
-
-def _outliving(
-    order: WorkerOrder, plan: FlowPlan, halt: Halt, reporter: Reporter
-) -> Callable[[str], bool]:
-    """Return what waits a moment for another worker's end, and says whether to stop instead."""
-    told = ""
-
-    def wait(reason: str) -> bool:
-        nonlocal told
-        if reason != told:
-            log.info("standby: waiting", reason=reason, flow=plan.name, shard=order.shard)
-            told = reason
-        reporter.state = "standby"
-        reporter.status = f"{reason.removesuffix('.')}; waiting to take over"
-        return halt.wait(LEASE_TTL / 10)
-
-    return wait
-
-
-def _undo_abandoned(
-    order: WorkerOrder, plan: FlowPlan, store: StateStore, wait: Callable[[str], bool]
-) -> bool:
-    """Undo what workers left that this run has none for; False when asked to stop before."""
-    return undo_abandoned(
-        plan,
-        store,
-        {*_known_shards(order, store.sink_writers(plan.name)), *writers_of(plan)},
-        holder=f"{order.holder}/{order.shard}",
-        ttl=LEASE_TTL,
-        wait=wait,
-    )
-
-
-def _known_shards(order: WorkerOrder, writers: Collection[str]) -> Collection[str]:
-    """Return the shards that are not abandoned: the run's, and other sources' of a replay in place.
-
-    A job goes on with what it has left itself, and looks after nobody else.
-    """
-    shards = order.shards or [order.shard]
-    if is_job(order.source):
-        return [*shards, *writers]
-    if not order.only_replays:
-        return [*shards, *filter(is_job, writers)]
-    return {*shards, *(each for each in writers if each.rpartition("/")[0] != order.source)}
-
-
 def _announce(
     plan: FlowPlan,
     lease: Lease,
@@ -499,42 +432,6 @@ def _announce(
             store.save_sink_states(lease, states)
             if lease.taken_from:
                 store.forget_former_holder(lease)
-
-
-def _is_asked(order: WorkerOrder, plan: FlowPlan, store: StateStore) -> bool:
-    """Whether replays, sagas or signals of this source wait for a worker."""
-    return (
-        store.replays.has_open(plan.name, order.source)
-        or bool(store.sagas.requested(plan.name, order.source, 1))
-        or any(each.source for each in store.signals.open(plan.name, order.source))
-    )
-
-
-def _take_lease(
-    order: WorkerOrder, plan: FlowPlan, store: StateStore, halt: Halt, reporter: Reporter
-) -> Lease | None:
-    """Wait as a standby until the shard is ours; None when asked to stop before."""
-    while True:
-        try:
-            lease = store.acquire_lease(plan.name, order.shard, order.holder, LEASE_TTL)
-        except RetryableError as error:
-            # A standby outlives a restart of the state store, as the worker that it stands by does.
-            log.warning("waiting for the state store", flow=plan.name, error=error.message)
-            reporter.status = f"state store: {error.message}"
-            if halt.wait(LEASE_TTL / 10):
-                return None
-            continue
-        if lease is not None:
-            reporter.status = ""
-            return lease
-        if reporter.state != "standby":
-            log.info("standby: another worker runs this", flow=plan.name, shard=order.shard)
-            reporter.state = "standby"
-        if order.only_replays and not _is_asked(order, plan, store):
-            return None  # the other worker has run them
-        reporter.status = "another worker runs this; waiting to take over"
-        if halt.wait(LEASE_TTL / 10):
-            return None
 
 
 def main(argument: str) -> int:
