@@ -32,10 +32,13 @@ from flows.state.records import Counts, Lease, Settlement
 if TYPE_CHECKING:  # it loads Bytewax, which `penstock test` has no use for
     from flows.runtime.exchange import Marks
 
-OUTSTANDING_BATCHES, OUTSTANDING_EVENTS, OUTSTANDING_BYTES = 32, 4000, 16 << 20
-"""What may wait for the transaction before the dataflow does: four full batches (two being written, two
+OUTSTANDING_BATCHES, OUTSTANDING_EVENTS, OUTSTANDING_BYTES = 32, 3000, 16 << 20
+"""What may wait for the transaction before the dataflow does: three full batches (two being written, one
 ready), or many small ones, so that a slow fsync delays nobody while little is going on. More would
 only let more be repeated after a crash. The bytes are of events that are to be archived."""
+
+ENOUGH = 2 / 3
+"""The part of it at which a transaction begins, whenever the last one did."""
 
 GATHERING = 0.02
 """Seconds between the beginnings of two transactions while nobody waits for the second: what is settled
@@ -202,7 +205,7 @@ class Committer:
             self._queue.append(unit)
             self._events += unit.events
             self._condition.notify_all()
-            if self._is_enough() or any(settled.answers for settled in unit.settlements):
+            if self._is_full(ENOUGH) or any(settled.answers for settled in unit.settlements):
                 self._hurry.set()
             if unit.gone_back:
                 self._wait_for(unit)
@@ -224,15 +227,12 @@ class Committer:
             marks.checkpointed(positions)
 
     def _is_full(self, part: float = 1.0) -> bool:
+        """Whether as much waits as may, or a part of it."""
         return (
             len(self._queue) >= part * OUTSTANDING_BATCHES
             or self._events >= part * OUTSTANDING_EVENTS
             or sum(unit.weight for unit in self._queue) >= part * OUTSTANDING_BYTES
         )
-
-    def _is_enough(self) -> bool:
-        """Whether no more is waited for: what waits would hold up the dataflow while it is written."""
-        return self._is_full(0.5)
 
     def flush(self) -> None:
         """Store what was settled so far, with the marks of each pipeline, and wait for it.
@@ -282,7 +282,6 @@ class Committer:
         with self._condition:
             self._queue.append(unit)
             self._events += unit.events
-            self._hurry.set()
             self._condition.notify_all()
 
     def take(self) -> dict[str, Position] | None:

@@ -13,6 +13,7 @@ from flows.runtime import committer as committing
 from flows.runtime.committer import LEASE_TTL, Committer
 from flows.runtime.exchange import Marks
 from flows.runtime.halt import Halt
+from flows.runtime.intake import BATCH
 from flows.state.records import Answered, Counts, Settlement
 from flows.state.store import open_store
 from tests.flows.archive.archiving import events
@@ -182,16 +183,18 @@ def slow(url, lease, monkeypatch):
 def test_what_is_settled_in_quick_succession_shares_a_transaction(slow, url):
     for position in ("01", "02", "03"):
         slow.settle(position)
-    slow.settle("04", done=committing.OUTSTANDING_EVENTS)  # more would hold up the dataflow
+    slow.settle("04", done=committing.OUTSTANDING_EVENTS)
     assert _eventually(slow.committer.take) == {"a": "04"}
     assert len(slow.transactions) == 2
     assert _stored(url)[1] == {"orders": 4 + committing.OUTSTANDING_EVENTS}
 
 
-def test_half_of_what_may_wait_is_stored_without_waiting_for_more(slow):
-    """So the dataflow goes on with the other half while it is written."""
-    slow.settle("01", done=committing.OUTSTANDING_EVENTS // 2)
-    assert _eventually(slow.committer.take) == {"a": "01"}
+def test_two_full_batches_are_stored_without_waiting_for_more(slow):
+    """So the dataflow goes on with a third while they are written."""
+    assert committing.OUTSTANDING_EVENTS == 3 * BATCH
+    slow.settle("01", done=BATCH)
+    slow.settle("02", done=BATCH)
+    assert _eventually(slow.committer.take) == {"a": "02"}
 
 
 def test_an_answer_that_somebody_waits_for_is_stored_at_once(slow):
