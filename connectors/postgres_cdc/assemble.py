@@ -1,24 +1,22 @@
 """`Assembler`: from the stream's messages to runs of events. Pure: no I/O.
 
 It knows the open transaction, numbers its changes, leaves out what was settled before, what is
-filtered and what a snapshot has read already, and says where the stream is. A *run* is a row of
-changes of one kind in one table and transaction: what is constant in it is worked out once.
+filtered and what a snapshot has read already, and says where the stream is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 from connectors.batch import Operation
 from connectors.postgres_cdc import pgoutput
-from connectors.postgres_cdc.condition import Condition
 from connectors.postgres_cdc.incremental import WATERMARK, Copy, CopyChunk, Windows
 from connectors.postgres_cdc.pgoutput import Begin, Value
 from connectors.postgres_cdc.position import StreamPosition
 from connectors.postgres_cdc.progress import Progress, TableRanges, judge
+from connectors.postgres_cdc.runs import Interest, Run
 from connectors.postgres_cdc.settings import OURS
 from connectors.postgres_cdc.shapes import Shapes
 from connectors.postgres_cdc.tables import Keys, Table, message_table, stream_table
@@ -32,43 +30,6 @@ _OPERATIONS: Mapping[int, Operation] = {
     pgoutput.UPDATE: "UPDATE",
     pgoutput.DELETE: "DELETE",
 }
-
-
-@dataclass(slots=True)
-class Run:
-    """Events of one operation on one table in one transaction, or rows of one snapshot."""
-
-    table: Table
-    operation: Operation
-    messages: Sequence[bytes]
-    """What the server sent; for READ, lines of COPY."""
-    ordinals: Sequence[int]
-    """Numbers in the transaction; for READ, in the snapshot."""
-    lsn: int
-    """The transaction's commit LSN; for READ, the LSN the row was read at."""
-    time: float
-    carried: Mapping[str, Any] = field(default_factory=dict)
-    """What positions in this run carry on, see StreamPosition.state."""
-    progress: Progress | None = None
-    """For READ in the initial snapshot: how far that was before the run."""
-    copy: Copy | None = None
-    """For READ in the stream: how far the snapshot was before the run."""
-    xid: int = 0
-    """The transaction's number; 0: none is known."""
-    unchanged: dict[int, list[str]] = field(default_factory=dict)
-    """id(message) → columns whose unchanged TOAST values nobody sent; filled with `raw`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interest:
-    """What the configuration asks for."""
-
-    columns: Mapping[str, Sequence[str] | None]
-    """`schema.table` → the columns that become data; None: all. Other tables are left out."""
-    operations: frozenset[str]
-    condition: Condition | None = None
-    messages: Sequence[str] = ()
-    """Prefixes of logical messages that become events; `*` stands for anything."""
 
 
 class Assembler:

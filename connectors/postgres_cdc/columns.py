@@ -19,7 +19,6 @@ import orjson
 
 from connectors.batch import Batch, Change, Column, Maker, derived
 from connectors.errors import PermanentError
-from connectors.postgres_cdc.assemble import Run
 from connectors.postgres_cdc.incremental import Copy
 from connectors.postgres_cdc.pgoutput import (
     ABSENT,
@@ -30,6 +29,7 @@ from connectors.postgres_cdc.pgoutput import (
 )
 from connectors.postgres_cdc.position import SnapshotPosition, StreamPosition
 from connectors.postgres_cdc.progress import Progress
+from connectors.postgres_cdc.runs import Run
 from connectors.postgres_cdc.tables import Table
 
 

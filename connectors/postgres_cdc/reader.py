@@ -16,7 +16,7 @@ from connectors.contracts import (
 )
 from connectors.errors import FatalError, PenstockError
 from connectors.failpoints import fail_point
-from connectors.postgres_cdc.assemble import Assembler, Interest, Run
+from connectors.postgres_cdc.assemble import Assembler
 from connectors.postgres_cdc.chunks import ChunkReader, Describe, on_standby
 from connectors.postgres_cdc.columns import Columns, Shape, advance, snapshot_key
 from connectors.postgres_cdc.copies import Copies
@@ -38,6 +38,7 @@ from connectors.postgres_cdc.readahead import (
     StreamStarted,
     TableRead,
 )
+from connectors.postgres_cdc.runs import Interest, Run
 from connectors.postgres_cdc.shapes import Known, Shapes
 from connectors.postgres_cdc.stream import Acknowledged
 
