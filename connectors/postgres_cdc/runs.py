@@ -36,6 +36,38 @@ class Run:
     """The transaction's number; 0: none is known."""
     unchanged: dict[int, list[str]] = field(default_factory=dict)
     """id(message) → columns whose unchanged TOAST values nobody sent; filled with `raw`."""
+    counted: Counts | None = None
+    """The events of the transaction before the run; None: they are not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many events a transaction has, between its BEGIN and its END."""
+
+    events: int = 0
+    tables: Mapping[str, int] = field(default_factory=dict)
+    """`schema.table` → how many of them are about it; messages are about none."""
+
+    def plus(self, run: Run, events: int) -> Counts:
+        """Return it with that many events of a run more."""
+        match run.operation:
+            case "BEGIN" | "END":
+                return self
+            case "MESSAGE":
+                return Counts(self.events + events, self.tables)
+            case _:
+                name = run.table.name
+                of_table = self.tables.get(name, 0) + events
+                return Counts(self.events + events, {**self.tables, name: of_table})
+
+    def state(self) -> list[Any]:
+        """Return it as a position carries it."""
+        return [self.events, self.tables]
+
+    @classmethod
+    def from_state(cls, state: Sequence[Any]) -> Counts:
+        """Return what `state` says."""
+        return cls(*state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class PostgresCdcSource:
             include_before=settings.output.include_before,
             include_after=settings.output.include_after,
             type_of=_type_template(settings, opening),
-            transaction=settings.output.transaction,
+            transaction=settings.output.transaction or settings.transaction_metadata,
         )
         end = facts.wal_lsn if opening.until_caught_up else None
 
