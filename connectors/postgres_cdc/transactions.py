@@ -60,7 +60,11 @@ class Transactions:
             self.stored = self._counts
         elif moved:
             self.stored = None
-        self._open, self._late = None, ()
+        self._late = ()
+        self._close()
+
+    def _close(self) -> None:
+        self._open, self._counts, self._counting = None, None, False
 
     def state(self, *, inside: bool, unread: bool) -> Any:
         """Return what a position carries on, None for nothing; see Shapes.state."""
@@ -105,7 +109,7 @@ class Transactions:
         if not found or not self._counting or self._counts is not None:
             return self._count(found, runs)
         self._counts = Counts()
-        runs.append(self._boundary("BEGIN", BEGIN_ORDINAL, found[0].carried))
+        runs.append(self._boundary("BEGIN", BEGIN_ORDINAL, carried))
         if room > 1:
             return 1 + self._count(found, runs)
         self._late, self._late_carried = found, carried
@@ -124,7 +128,7 @@ class Transactions:
         )
         if made:
             runs.append(self._boundary("END", ordinal, carried))
-        self._open, self._counts, self._counting = None, None, False
+        self._close()
         return int(made)
 
     def _count(self, found: Sequence[Run], runs: list[Run]) -> int:

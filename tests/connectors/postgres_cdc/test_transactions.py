@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import psycopg
 import pytest
 from hypothesis import given
@@ -21,7 +23,7 @@ from tests.connectors.postgres_cdc.cdc import Flow, execute, on_both_versions
 from tests.connectors.postgres_cdc.test_incremental import follow, is_done
 from tests.connectors.postgres_cdc.test_kills import CHILD, Child
 from tests.connectors.postgres_cdc.test_messages import emit
-from tests.connectors.postgres_cdc.test_pgoutput import begin, change, commit, relation
+from tests.connectors.postgres_cdc.test_pgoutput import HEAD, begin, change, commit, relation
 from tests.connectors.postgres_cdc.test_snapshot import ROWS
 
 pytestmark = pytest.mark.postgres
@@ -317,26 +319,35 @@ def test_positions_of_a_run_are_what_those_of_its_events_are():
 
 # ---- any stream, cut anywhere, without a server ----
 
-transactions = st.lists(st.lists(st.sampled_from([1, 1, 2]), max_size=5), min_size=1, max_size=6)
-"""Each transaction's changes, by the relation they are of: 2 is nobody's."""
+transactions = st.lists(
+    st.tuples(st.lists(st.sampled_from([1, 1, 2]), max_size=5), st.booleans()),
+    min_size=1,
+    max_size=6,
+)
+"""Each transaction's changes, by the relation they are of (2 is nobody's), and whether a message that is in
+no transaction follows."""
 
 
 def stream(script):
-    """Return the messages, and where each transaction begins in them."""
+    """Return the messages, and from where in them the server sends what is not confirmed, by LSN."""
     messages = [relation(1, "t", [("id", 23, 1)]), relation(2, "other", [("id", 23, 1)])]
     begins = []
-    for number, oids in enumerate(script, 1):
-        begins.append((100 * number, len(messages)))
-        messages.append(begin(100 * number, xid=number))
+    for number, (oids, followed) in enumerate(script, 1):
+        lsn = 100 * number
+        begins.append((lsn, len(messages)))
+        messages.append(begin(lsn, xid=number))
         messages += [change(b"I", oid, new=[b"1"]) for oid in oids]
         # The next commit's record may be right behind.
-        messages.append(commit(100 * number, 100 * number + 100))
+        messages.append(commit(lsn, lsn + (10 if followed else 100)))
+        if followed:
+            begins.append((lsn + 50, len(messages)))
+            messages.append(HEAD + b"M" + struct.pack(">BQ", 0, lsn + 50) + b"m\0" + bytes(4))
     return messages, begins
 
 
 def assembler(skip, counted):
     return Assembler(
-        Interest({"public.t": None}, frozenset({"INSERT"})),
+        Interest({"public.t": None}, frozenset({"INSERT"}), messages=["m"]),
         TypeCatalog([(23, "int4", 0, 0, ",")]),
         {},
         utf8=True,
@@ -357,9 +368,10 @@ def taken(assembler, messages, at, limit):
     for run in runs:
         counted = run.counted
         for ordinal in run.ordinals:
-            counted = counted.plus(run, 1)
+            counted = counted and counted.plus(run, 1)
             found.append((run.lsn, ordinal, run.operation, counted))
-            position = StreamPosition(1, run.lsn, ordinal, {"events": counted.state()}).text()
+            state = {"events": counted.state()} if counted else {}
+            position = StreamPosition(1, run.lsn, ordinal, state).text()
             assert before < position
             before = position
     assert before <= assembler.position("1").text()
@@ -379,12 +391,14 @@ def test_a_transaction_is_what_it_is_however_many_events_a_batch_has(script, lim
     messages, _ = stream(script)
     found = read_all(assembler((0, 0), None), messages, limit)
     expected = []
-    for number, oids in enumerate(script, 1):
+    for number, (oids, followed) in enumerate(script, 1):
         wanted = [place for place, oid in enumerate(oids, 2) if oid == 1]
         if wanted:
             expected.append((100 * number, 1, "BEGIN"))
             expected += [(100 * number, place, "INSERT") for place in wanted]
             expected.append((100 * number, len(oids) + 2, "END"))
+        if followed:
+            expected.append((100 * number + 50, 1, "MESSAGE"))
     assert [each[:3] for each in found] == expected
 
 
