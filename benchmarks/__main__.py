@@ -1,6 +1,6 @@
 """Measures everything and prints the table of RESULTS.md.
 
-python -m benchmarks [kafka] [exactly_once] [cdc] [latency] [parking] [archive] [redis] [sqs] [--count 1000000] [--rounds 3] [--work jq]
+python -m benchmarks [kafka] [exactly_once] [cdc] [latency] [parking] [archive] [redis] [sqs] [pubsub] [pubsub_quick] [--count 1000000] [--rounds 3] [--work jq]
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", nargs="*", choices=[*WORKS], default=[*WORKS])
     options = parser.parse_args()
+    if "pubsub" in options.which:
+        table(queues.pubsub(options.count, options.rounds))
+    if options.which == ["pubsub"]:
+        return  # of a server that gives 100 messages a second, a few are enough
     if options.count % 10_000:
         parser.error("--count: a multiple of 10,000, by which the bare loops say how far they are")
     with ExitStack() as servers:
@@ -43,7 +47,9 @@ def main() -> None:
         if "sqs" in options.which:
             with ElasticMqServer.start(folder) as elasticmq:
                 table(queues.sqs(elasticmq, options.count, options.rounds))
-        if not {*options.which} - {"redis", "sqs"}:
+        if "pubsub_quick" in options.which:
+            table(queues.pubsub_quick(options.count, options.rounds))
+        if not {*options.which} - {"redis", "sqs", "pubsub", "pubsub_quick"}:
             return
         broker = servers.enter_context(KafkaBroker.start(folder / "kafka"))
         if "kafka" in options.which:

@@ -1,17 +1,20 @@
-"""Redis stream → Redis stream and SQS queue → SQS queue, beside the same as a bare loop."""
+"""Redis stream → Redis stream, SQS queue → SQS queue and Pub/Sub → Pub/Sub, beside the same as a bare loop."""
 
 from __future__ import annotations
 
 import random
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from uuid import uuid4
 from zlib import crc32
 
 from benchmarks.harness import Figure, measure
 from benchmarks.orders import order
+from benchmarks.pubsub_server import PubsubServer
 from benchmarks.runs import count_line, received, worker_command
 from tests.services.elasticmq import ElasticMqServer
+from tests.services.pubsub import PROJECT, PubsubFake
 from tests.services.valkey import ValkeyServer
 
 REDIS_FLOW = """
@@ -32,6 +35,17 @@ history: {{ record: {record} }}
 modules:
   - {{ name: in, type: source.aws_sqs, config: {{ queue_url: "{source}", {login}, format: json }} }}
   - {{ name: out, type: sink.aws_sqs, config: {{ queue_url: "{target}", {login}, format: json }} }}
+pipelines:
+  bench: {{ trigger: {{ type: event, source: in }}, steps: [{{ name: out, type: step.publish, config: {{ sink: out }} }}] }}
+"""
+
+PUBSUB_FLOW = """
+name: bench
+state: {{ url: "sqlite:///{folder}/state.db" }}
+history: {{ record: {record} }}
+modules:
+  - {{ name: in, type: source.gcp_pubsub, config: {{ project: {project}, subscription: {source}, endpoint: "{address}", format: json }} }}
+  - {{ name: out, type: sink.gcp_pubsub, config: {{ project: {project}, topic: {target}, endpoint: "{address}", format: json }} }}
 pipelines:
   bench: {{ trigger: {{ type: event, source: in }}, steps: [{{ name: out, type: step.publish, config: {{ sink: out }} }}] }}
 """
@@ -120,6 +134,87 @@ def sqs(server: ElasticMqServer, count: int, rounds: int) -> Iterator[tuple[str,
         return figure
 
     yield from _alternate("SQS", bare, penstock, rounds)
+
+
+Filled = AbstractContextManager[tuple[str, str, str, Callable[[], list[bytes]]]]
+"""A server's address, the subscription and the topic there, and what was published to it."""
+
+
+def pubsub(count: int, rounds: int) -> Iterator[tuple[str, list[Figure]]]:
+    """Yield each figure's name and its runs, which alternate; each has a server of its own."""
+
+    @contextmanager
+    def fake(values: list[bytes]) -> Iterator[tuple[str, str, str, Callable[[], list[bytes]]]]:
+        with PubsubFake.start() as server:
+            topic, target = server.topic(), server.topic()
+            source = server.subscription(topic)
+            for first in range(0, count, 100):
+                server.publish(topic, [{"data": each} for each in values[first : first + 100]])
+            yield (
+                server.address,
+                source,
+                target,
+                lambda: [message["Data"] for message in server.messages(target)],
+            )
+
+    yield from _pubsub("Pub/Sub, Google's fake", fake, count, rounds)
+
+
+def pubsub_quick(count: int, rounds: int) -> Iterator[tuple[str, list[Figure]]]:
+    """Yield the same on a server that does not hold it up."""
+
+    @contextmanager
+    def quick(values: list[bytes]) -> Iterator[tuple[str, str, str, Callable[[], list[bytes]]]]:
+        with PubsubServer.running(values) as server:
+            yield server.address, "source", "target", lambda: server.published
+
+    yield from _pubsub("Pub/Sub", quick, count, rounds)
+
+
+def _pubsub(
+    name: str, serve: Callable[[list[bytes]], Filled], count: int, rounds: int
+) -> Iterator[tuple[str, list[Figure]]]:
+    some = orders(count)
+    values = [some[number % len(some)] for number in range(count)]
+    whole = (count, sum(map(crc32, values)))
+
+    def verify(published: list[bytes]) -> None:
+        found = (len(published), sum(map(crc32, published)))
+        if found != whole:
+            raise SystemExit(f"{found[0]} messages of {count} were published, or others")
+
+    def bare() -> Figure:
+        with serve(values) as (address, source, target, published):
+            paths = [
+                f"projects/{PROJECT}/subscriptions/{source}",
+                f"projects/{PROJECT}/topics/{target}",
+            ]
+            command = [sys.executable, "-m", "benchmarks.bare.pubsub_loop", address, *paths]
+            figure = measure(command, count, count_line)
+            verify(published())
+            return figure
+
+    def penstock(record: str) -> Figure:
+        with (
+            serve(values) as (address, source, target, published),
+            worker_command() as (folder, command),
+        ):
+            flow = folder / "flow.yaml"
+            flow.write_text(
+                PUBSUB_FLOW.format(
+                    folder=folder,
+                    record=record,
+                    project=PROJECT,
+                    address=address,
+                    source=source,
+                    target=target,
+                )
+            )
+            figure = measure(command(flow, "in"), count, received, report_fd=True)
+            verify(published())
+            return figure
+
+    yield from _alternate(name, bare, penstock, rounds)
 
 
 def _alternate(

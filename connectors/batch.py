@@ -53,7 +53,9 @@ def is_of_another(position: Position, other: Position) -> bool:
 Column = list[Any]
 Maker = Callable[["Batch"], Column]
 
-Operation = Literal["READ", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "MESSAGE", "ALTER"]
+Operation = Literal[
+    "READ", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "MESSAGE", "ALTER", "BEGIN", "END"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class RowPlanner:
                 failures[place] = _no_object(row)
                 continue
             deletes = operation == "DELETE"
-            if (deletes and self._settings.mode == "upsert") or operation in _OF_TABLES:
+            if (deletes and self._settings.mode == "upsert") or operation in _OF_NO_ROW:
                 failures[place] = _refused(str(operation), self._settings.mode)
                 continue
             names = (deletes, tuple(row))
@@ -164,8 +164,8 @@ def _as_text(row: Any) -> bytes | None:
         return json.dumps(row).encode()
 
 
-_OF_TABLES = frozenset({"TRUNCATE", "ALTER"})
-"""Operations that are about a table, and not about a row of it."""
+_OF_NO_ROW = frozenset({"TRUNCATE", "ALTER", "BEGIN", "END"})
+"""Operations that are about a table or a transaction, and not about a row."""
 
 
 def _no_object(row: Any) -> PermanentError:

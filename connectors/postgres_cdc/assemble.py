@@ -1,27 +1,26 @@
 """`Assembler`: from the stream's messages to runs of events. Pure: no I/O.
 
 It knows the open transaction, numbers its changes, leaves out what was settled before, what is
-filtered and what a snapshot has read already, and says where the stream is. A *run* is a row of
-changes of one kind in one table and transaction: what is constant in it is worked out once.
+filtered and what a snapshot has read already, and says where the stream is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 from connectors.batch import Operation
 from connectors.postgres_cdc import pgoutput
-from connectors.postgres_cdc.condition import Condition
 from connectors.postgres_cdc.incremental import WATERMARK, Copy, CopyChunk, Windows
 from connectors.postgres_cdc.pgoutput import Begin, Value
 from connectors.postgres_cdc.position import StreamPosition
 from connectors.postgres_cdc.progress import Progress, TableRanges, judge
+from connectors.postgres_cdc.runs import Interest, Run
 from connectors.postgres_cdc.settings import OURS
 from connectors.postgres_cdc.shapes import Shapes
 from connectors.postgres_cdc.tables import Keys, Table, message_table, stream_table
+from connectors.postgres_cdc.transactions import Transactions
 from connectors.postgres_cdc.types import TypeCatalog
 
 MOST_PREFIXES = 1000
@@ -32,43 +31,6 @@ _OPERATIONS: Mapping[int, Operation] = {
     pgoutput.UPDATE: "UPDATE",
     pgoutput.DELETE: "DELETE",
 }
-
-
-@dataclass(slots=True)
-class Run:
-    """Events of one operation on one table in one transaction, or rows of one snapshot."""
-
-    table: Table
-    operation: Operation
-    messages: Sequence[bytes]
-    """What the server sent; for READ, lines of COPY."""
-    ordinals: Sequence[int]
-    """Numbers in the transaction; for READ, in the snapshot."""
-    lsn: int
-    """The transaction's commit LSN; for READ, the LSN the row was read at."""
-    time: float
-    carried: Mapping[str, Any] = field(default_factory=dict)
-    """What positions in this run carry on, see StreamPosition.state."""
-    progress: Progress | None = None
-    """For READ in the initial snapshot: how far that was before the run."""
-    copy: Copy | None = None
-    """For READ in the stream: how far the snapshot was before the run."""
-    xid: int = 0
-    """The transaction's number; 0: none is known."""
-    unchanged: dict[int, list[str]] = field(default_factory=dict)
-    """id(message) → columns whose unchanged TOAST values nobody sent; filled with `raw`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interest:
-    """What the configuration asks for."""
-
-    columns: Mapping[str, Sequence[str] | None]
-    """`schema.table` → the columns that become data; None: all. Other tables are left out."""
-    operations: frozenset[str]
-    condition: Condition | None = None
-    messages: Sequence[str] = ()
-    """Prefixes of logical messages that become events; `*` stands for anything."""
 
 
 class Assembler:
@@ -90,12 +52,14 @@ class Assembler:
         known: Sequence[str] = (),
         numbered: bool | None = None,
         shapes: Shapes | None = None,
+        transactions: Transactions | None = None,
     ) -> None:
         """`copy`, `copied`, `known`: see the attributes of these names.
 
         `numbered`: whether `skip` counts messages, too; None: as it is done from here on.
         """
         self._shapes = shapes
+        self._transactions = transactions
         self._numbers = bool(interest.messages)
         self._numbered_skip = self._numbers if numbered is None else numbered
         self._numbering = self._numbers
@@ -145,26 +109,31 @@ class Assembler:
         if self._transaction is None:
             # What is skipped after a restart was through before.
             return max((self._done, 0), self._skip)
-        return max((self._transaction.commit_lsn, self._ordinal), self._skip)
+        ordinal = self._ordinal
+        if self._transactions is not None:
+            ordinal = self._transactions.ordinal(ordinal)
+        return max((self._transaction.commit_lsn, ordinal), self._skip)
 
     def position(self, system: str) -> StreamPosition:
         """Return the position to store."""
         lsn, ordinal = self.place()
-        state: dict[str, Any] = {"system": system, **self._carried}
+        carried, inside = self._carried, self._transaction is not None
+        if self._transactions is not None:
+            carried = self._transactions.carried(carried)
+        state: dict[str, Any] = {"system": system, **carried}
         if "read" in state and lsn >= self._highest:
             del state["read"]
         if self.known:
             state["tables"] = self.known
         if self.copied:
             state["copied"] = self.copied
-        numbered = self._numbering if self._transaction is not None else self._numbers
-        if numbered or (ordinal and self._transaction is None and self._numbered_skip):
+        unread = bool(ordinal) and not inside
+        if (self._numbering if inside else self._numbers) or (unread and self._numbered_skip):
             state["messages"] = True
-        if self._shapes is not None:
-            inside = self._transaction is not None
-            shapes = self._shapes.state(inside=inside, unread=bool(ordinal) and not inside)
-            if shapes is not None:
-                state["shapes"] = shapes
+        for name, part in (("shapes", self._shapes), ("events", self._transactions)):
+            found = None if part is None else part.state(inside=inside, unread=unread)
+            if found is not None:
+                state[name] = found
         return StreamPosition(self._generation, lsn, ordinal, state)
 
     def _carry(self) -> None:
@@ -265,11 +234,15 @@ class Assembler:
 
     def reconnected(self) -> None:
         """Forget the open transaction: the server sends it again from its beginning."""
-        skip = self.place()
-        if skip[0] != self._skip[0]:
+        skip, transaction = self.place(), self._transaction
+        moved = skip[0] != self._skip[0]
+        if moved:
             self._numbered_skip = self._numbers
         if self._shapes is not None:
-            self._shapes.rewind(moved=skip[0] != self._skip[0])
+            self._shapes.rewind(moved=moved)
+        if self._transactions is not None:
+            inside = transaction is not None and transaction.commit_lsn == skip[0]
+            self._transactions.rewind(inside=inside, moved=moved)
         self._skip = skip
         self._transaction = None
         self._ordinal = 0
@@ -282,6 +255,21 @@ class Assembler:
 
         Events are appended as runs. Raises ProtocolError for what isn't the protocol.
         """
+        transactions = self._transactions
+        if transactions is None:
+            return self._take(messages, at, room, runs)
+        room -= transactions.hand_over_late(runs)
+        while at < len(messages) and room > 0:
+            found: list[Run] = []
+            carried = self._carried
+            at = self._take(messages, at, transactions.room(room), found)
+            room -= transactions.hand_over(found, room, runs, carried)
+            if self._transaction is None:
+                room -= transactions.end(self._ordinal + 1, self._skip, runs, self._carried)
+        return at
+
+    def _take(self, messages: Sequence[bytes], at: int, room: int, runs: list[Run]) -> int:
+        """Take messages; where transactions are events, up to the next begin or end of one."""
         count = len(messages)
         while at < count and room > 0:
             message = messages[at]
@@ -301,6 +289,8 @@ class Assembler:
                 if self._transaction is None:
                     self._done = max(self._done, pgoutput.decode_keepalive(message).wal_end)
             elif kind == pgoutput.BEGIN:
+                if self._transactions is not None and runs:
+                    return at - 1  # what was found before it is in no transaction
                 self._transaction = pgoutput.decode_begin(message)
                 self._ordinal = 0
                 # Numbers within a transaction mean what they meant when they were stored.
@@ -308,6 +298,10 @@ class Assembler:
                 self._numbering = self._numbered_skip if begun else self._numbers
                 if self._shapes is not None:
                     self._shapes.begin(resumed=begun)
+                if self._transactions is not None:
+                    inside = begun and self._skip[1] > 0
+                    self._ordinal = self._transactions.begin(self._transaction, resumed=inside)
+                    return at
             elif kind == pgoutput.COMMIT:
                 commit = pgoutput.decode_commit(message)
                 self._done = max(self._done, commit.end_lsn)
@@ -321,6 +315,8 @@ class Assembler:
                     self._read = {}
                     self._ranges = {}
                     self._carry()
+                if self._transactions is not None:
+                    return at
             elif kind == pgoutput.RELATION:
                 room -= self._relation(message, runs)
             elif kind == pgoutput.TRUNCATE:

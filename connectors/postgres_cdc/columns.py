@@ -19,7 +19,6 @@ import orjson
 
 from connectors.batch import Batch, Change, Column, Maker, derived
 from connectors.errors import PermanentError
-from connectors.postgres_cdc.assemble import Run
 from connectors.postgres_cdc.incremental import Copy
 from connectors.postgres_cdc.pgoutput import (
     ABSENT,
@@ -30,6 +29,7 @@ from connectors.postgres_cdc.pgoutput import (
 )
 from connectors.postgres_cdc.position import SnapshotPosition, StreamPosition
 from connectors.postgres_cdc.progress import Progress
+from connectors.postgres_cdc.runs import Counts, Run
 from connectors.postgres_cdc.tables import Table
 
 
@@ -53,7 +53,11 @@ class Shape:
     """Events carry their transaction's number."""
 
 
-_ABOUT_NO_ROW = frozenset({"TRUNCATE", "MESSAGE", "ALTER"})
+_ABOUT_NO_ROW = frozenset({"TRUNCATE", "MESSAGE", "ALTER", "BEGIN", "END"})
+_IN_JSON = frozenset({"ALTER", "BEGIN", "END"})
+"""Operations of runs whose messages are the events' data already."""
+_NAMED_BY_US = frozenset({"MESSAGE", "BEGIN", "END"})
+"""Operations of events that are of no table, whose types no template makes."""
 
 Images = tuple[list[Value] | None, list[Value] | None]
 
@@ -140,7 +144,7 @@ class Columns:
         codec, messages, operation = run.table.codec, run.messages, run.operation
         if operation == "TRUNCATE":
             return [None] * len(messages)
-        if operation == "ALTER":
+        if operation in _IN_JSON:
             return messages
         if operation == "MESSAGE":
             return [_content(message) for message in messages]
@@ -214,6 +218,9 @@ class Columns:
             if run.copy is not None:
                 out += self._copy_positions(run, run.copy)
                 continue
+            if run.counted is not None:
+                out += self._counted_positions(run, run.counted)
+                continue
             last = StreamPosition(self._generation, run.lsn, 0, dict(run.carried)).text()
             head, tail = last[:22], last[30:]
             out += [f"{head}{ordinal:08X}{tail}" for ordinal in run.ordinals]
@@ -234,6 +241,24 @@ class Columns:
             state = {**run.carried, "copy": copy.state()}
             out.append(StreamPosition(self._generation, run.lsn, ordinal, state).text())
         return out
+
+    def _counted_positions(self, run: Run, counted: Counts) -> list[str]:
+        """Return positions that say how many events of the transaction there have been.
+
+        Those of a run differ in three numbers: the text around them is made once (0.5 us each, and not 2.8).
+        """
+        first, name = counted.plus(run, 1), run.table.name
+        state = {"events": first.state(), **run.carried}
+        text = StreamPosition(self._generation, run.lsn, run.ordinals[0], state).text()
+        if len(run.ordinals) == 1:
+            return [text]
+        tables = {each: "%d" if each == name else str(n) for each, n in first.tables.items()}
+        listed = [f"{_literal(each)}:{n}" for each, n in tables.items()]
+        rest = f",{_literal(run.carried)[1:]}" if run.carried else "}"
+        template = f'{text[:22]}%08X/{{"events":[%d,{{{",".join(listed)}}}]{rest}'
+        numbers = enumerate(run.ordinals)
+        events, of_table = first.events, first.tables[name]
+        return [template % (ordinal, events + k, of_table + k) for k, ordinal in numbers]
 
     def _snapshot_ids(self, batch: Batch) -> Column:
         out: Column = []
@@ -273,9 +298,9 @@ class Columns:
         for run in batch.state:
             at = (run.table.name, run.operation)
             found = self._types.get(at)
-            if found is None and run.operation == "MESSAGE":
-                # Not remembered: some put a number into their prefixes.
-                found = f"{run.table.name}.message"
+            if found is None and run.operation in _NAMED_BY_US:
+                # Not remembered: some put a number into their messages' prefixes.
+                found = f"{run.table.name}.{run.operation.lower()}"
             elif found is None:
                 codec = run.table.codec
                 found = self._types[at] = self._shape.type_of(
@@ -397,6 +422,11 @@ def _transactions(batch: Batch) -> Column:
     return out
 
 
+def _literal(value: Any) -> str:
+    """Return a value as JSON that a `%` template says as it is."""
+    return orjson.dumps(value).decode().replace("%", "%%")
+
+
 def _content(content: bytes) -> bytes:
     """Return a logical message's content as JSON."""
     try:
@@ -447,6 +477,8 @@ def _keys(run: Run) -> list[str]:
     match run.operation:
         case "INSERT" | "UPDATE":
             return codec.message_keys(run.messages, slow)
+        case "BEGIN" | "END":
+            return [f"{codec.subject}/{run.xid}"]
         case _ if not codec.key or run.operation in _ABOUT_NO_ROW:
             return [codec.subject] * len(run.messages)
         case _:

@@ -46,7 +46,8 @@ class StreamPosition:
     ordinal: int = 0
     state: dict[str, Any] = field(default_factory=dict)
     """`system`: the database cluster's identifier; `read`: what a resumed snapshot read, see
-    connectors.postgres_cdc.progress."""
+    connectors.postgres_cdc.progress; `events`: how many the transaction had, see
+    connectors.postgres_cdc.runs.Counts."""
 
     def text(self) -> str:
         """Return the position as it is stored."""

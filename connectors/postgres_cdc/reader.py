@@ -16,7 +16,7 @@ from connectors.contracts import (
 )
 from connectors.errors import FatalError, PenstockError
 from connectors.failpoints import fail_point
-from connectors.postgres_cdc.assemble import Assembler, Interest, Run
+from connectors.postgres_cdc.assemble import Assembler
 from connectors.postgres_cdc.chunks import ChunkReader, Describe, on_standby
 from connectors.postgres_cdc.columns import Columns, Shape, advance, snapshot_key
 from connectors.postgres_cdc.copies import Copies
@@ -38,8 +38,10 @@ from connectors.postgres_cdc.readahead import (
     StreamStarted,
     TableRead,
 )
+from connectors.postgres_cdc.runs import Counts, Interest, Run
 from connectors.postgres_cdc.shapes import Known, Shapes
 from connectors.postgres_cdc.stream import Acknowledged
+from connectors.postgres_cdc.transactions import Transactions
 
 BATCH = 4 << 20
 """Bytes from which on a batch takes no further chunk."""
@@ -317,6 +319,7 @@ class PostgresCdcReader:
             known=[name for name in names if name in known],
             numbered=plan.carried.get("messages", False) if plan.carried else None,
             shapes=self._shapes,
+            transactions=_transactions(self._ground, plan),
         )
         return self._assembler
 
@@ -453,6 +456,14 @@ def _shapes(ground: Ground, plan: Plan, columns: Known) -> Shapes | None:
     # Of a slot that was there before, nobody knows what the columns were.
     known = columns if plan.create_slot or plan.progress is not None else {}
     return Shapes(known, ground.type_names, wanted=True, counted=counted)
+
+
+def _transactions(ground: Ground, plan: Plan) -> Transactions | None:
+    """Return what makes events of transactions; None where nobody asks or has asked."""
+    wanted, stored = ground.settings.transaction_metadata, plan.carried.get("events")
+    if stored is None and not wanted:
+        return None
+    return Transactions(wanted, None if stored is None else Counts.from_state(stored))
 
 
 def _bound(chunk: Rows) -> tuple[str, Doubt]:

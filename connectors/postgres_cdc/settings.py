@@ -146,6 +146,10 @@ class PostgresCdcSettings(Settings):
     schema_changes: bool = False
     """Before the first change that has other columns than the changes before it, an event says so: its
     operation is `ALTER`, `type` ends in `.alter`, and `data` has `columns`, `added`, `dropped` and `changed`."""
+    transaction_metadata: bool = False
+    """An event before the first change of each transaction, and one after its last: the operations are
+    `BEGIN` and `END`, the types `transaction.begin` and `transaction.end`. END's `data` has how many events came
+    between, in all and of each table. Changes carry the attribute `transactionid`."""
     on_slot_missing: Literal["fail", "create"] = "fail"
     """When the flow has a position and the slot is gone. create: make a new slot and go on from
     now; the changes in between are lost, and a warning says so."""

@@ -13,7 +13,6 @@ import psycopg
 from connectors.contracts import Check, Opening, SourceTraits
 from connectors.errors import FatalError
 from connectors.postgres_cdc import catalog, plan, preflight, slot
-from connectors.postgres_cdc.assemble import Interest
 from connectors.postgres_cdc.catalog import Publication, ServerFacts, TableFacts
 from connectors.postgres_cdc.columns import Shape
 from connectors.postgres_cdc.condition import Condition
@@ -22,6 +21,7 @@ from connectors.postgres_cdc.feed import Ground
 from connectors.postgres_cdc.position import parse_position
 from connectors.postgres_cdc.reader import PostgresCdcReader
 from connectors.postgres_cdc.requirements import publication_problem, require, table_problems
+from connectors.postgres_cdc.runs import Interest
 from connectors.postgres_cdc.settings import DEFAULT_TYPE, PostgresCdcSettings
 from connectors.postgres_cdc.shapes import Known
 from connectors.postgres_cdc.snapshot import SnapshotTable
@@ -105,7 +105,7 @@ class PostgresCdcSource:
             include_before=settings.output.include_before,
             include_after=settings.output.include_after,
             type_of=_type_template(settings, opening),
-            transaction=settings.output.transaction,
+            transaction=settings.output.transaction or settings.transaction_metadata,
         )
         end = facts.wal_lsn if opening.until_caught_up else None
 

@@ -92,7 +92,7 @@ class Reading:
         assert len(events) == count, [event.id for event in events]
         return events
 
-    def rest(self):
+    def rest(self, *, settle=True):
         """Return the events up to the end of a bounded read."""
         events = []
         deadline = time.monotonic() + PATIENCE
@@ -102,7 +102,8 @@ class Reading:
             except EndOfSource:
                 return events
             if batch is not None:
-                self.settle(batch.after)
+                if settle:
+                    self.settle(batch.after)
                 events += [batch.event(index) for index in range(batch.size)]
         raise AssertionError("the bounded read did not end")
 

@@ -41,7 +41,7 @@ with flow.open() as reading:
         batch = reading.batch(1000)
         raws = batch.column("raw")
         count, size = count + batch.size, size + sum(map(len, raws))
-        total += sum(row["n"] for row in batch.column("data"))
+        total += sum(row.get("n", 0) for row in batch.column("data"))
         batch.column("id"), batch.column("position")
 print(count, total, size, peak() - before)
 """
@@ -90,6 +90,20 @@ def test_a_transaction_larger_than_the_memory_allowed_is_read_whole(database):
     deadline = time.monotonic() + PATIENCE
     while fetch(database, spilled, flow.slot)[0][0] < size:
         assert time.monotonic() < deadline, fetch(database, spilled, flow.slot)
+
+
+def test_a_begin_and_an_end_that_counts_take_no_memory_by_the_size_of_the_transaction(database):
+    rows = 110_000
+    execute(database, FAT)
+    flow = Flow(database, snapshot="never")
+    with flow.open() as reading:
+        reading.started()
+    execute(database, FILL.format(1, rows))
+    more = {"slot_name": flow.slot, "transaction_metadata": True}
+    count, total, size, grown = read_in_a_child(database, "never", rows + 2, **more)
+    assert (count, total) == (rows + 2, rows * (rows + 1) // 2)
+    assert size > MEMORY
+    assert grown < MEMORY
 
 
 def test_a_table_larger_than_the_memory_allowed_is_read_whole(database):

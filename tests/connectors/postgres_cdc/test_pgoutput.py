@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.postgres_cdc import pgoutput
-from connectors.postgres_cdc.assemble import Assembler, Interest
+from connectors.postgres_cdc.assemble import Assembler
 from connectors.postgres_cdc.pgoutput import ABSENT, HEADER, RowChange
 from connectors.postgres_cdc.rows import RowCodec, RowColumn
+from connectors.postgres_cdc.runs import Interest
 from connectors.postgres_cdc.types import TYPES_SQL, ColumnType, TypeCatalog
 
 HEAD = b"w" + struct.pack(">QQq", 1, 2, 3)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 
 from tests.connectors.kafka.driving import write
+from tests.flows.runtime.far_sides import SINKS, SOURCES, through_postgres
 from tests.flows.runtime.running import (
     cdc_source,
     file_sink,
@@ -21,7 +21,7 @@ from tests.flows.runtime.running import (
     wait_for,
 )
 from tests.penstock.api.served import client_of
-from tests.transforms.steps.answering import as_json, serving
+from tests.transforms.steps.answering import as_json
 
 pytestmark = [pytest.mark.slow]
 
@@ -35,94 +35,19 @@ ENDS_WITHIN = 25.0
 """Seconds: far below what the sinks of these tests wait for an answer."""
 
 
-def through(proxy, url):
-    """The same URL, with the proxy's address."""
-    parts = urlsplit(url)
-    user, at, _ = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}{at}{proxy.address}"))
-
-
 @pytest.fixture
-def receiver():
-    with serving() as server:
-        server.answer = lambda seen: as_json({"ok": True})
-        yield server
+def receiver(receiver):
+    receiver.answer = lambda seen: as_json({"ok": True})
+    return receiver
 
 
-class Far:
-    """A far side behind a proxy: the sink or step that reaches it, and which events have arrived."""
-
-    def __init__(self, proxy, module, steps, arrived, *, waits, once=False):
-        self.proxy, self.module, self.steps = proxy, module, steps
-        self.arrived, self.waits, self.once = arrived, waits, once
-
-
-def through_redis(request):
-    url = request.getfixturevalue("redis_url")
-    valkey = request.getfixturevalue("valkey")
-    proxy = request.getfixturevalue("proxies")(valkey.address)
-
-    def arrived():
-        with valkey.client() as client:
-            return [json.loads(fields["data"])["n"] for _, fields in client.xrange("out")]
-
-    config = {"url": through(proxy, url), "stream": "out", "format": "json"}
-    sink = {"name": "far", "type": "sink.redis_stream", "config": config}
-    return Far(proxy, sink, [publish("far")], arrived, waits={"step": "write", "sink": "far"})
-
-
-def through_postgres(request):
-    url = request.getfixturevalue("database")
-    postgres = request.getfixturevalue("postgres")
-    proxy = request.getfixturevalue("proxies")(urlsplit(postgres.dsn()).netloc.rpartition("@")[2])
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE TABLE arrived (n int)")
-
-    def arrived():
-        with psycopg.connect(url) as connection:
-            return [n for (n,) in connection.execute("SELECT n FROM arrived")]
-
-    config = {
-        "connection": through(proxy, url),
-        "table": "arrived",
-        "mode": "insert",
-        "statement_timeout": "60s",
-    }
-    sink = {"name": "far", "type": "sink.postgres", "config": config}
-    waits = {"step": "write", "sink": "far"}
-    return Far(proxy, sink, [publish("far")], arrived, waits=waits, once=True)
-
-
-def through_webhook(request):
-    receiver = request.getfixturevalue("receiver")
-    proxy = request.getfixturevalue("proxies")(f"127.0.0.1:{receiver.port}")
-    config = {"url": f"http://{proxy.address}/", "timeout": "60s"}
-    sink = {"name": "far", "type": "sink.webhook", "config": config}
-
-    def arrived():
-        return [json.loads(seen.body)["n"] for seen in receiver.seen]
-
-    return Far(proxy, sink, [publish("far")], arrived, waits={"step": "write", "sink": "far"})
-
-
-def through_http_call(request):
-    receiver = request.getfixturevalue("receiver")
-    proxy = request.getfixturevalue("proxies")(f"127.0.0.1:{receiver.port}")
-    config = {
-        "url": f"http://{proxy.address}/",
-        "method": "POST",
-        "timeout": "60s",
-        "body_from": "data",
-    }
-
-    def arrived():
-        return [json.loads(seen.body)["n"] for seen in receiver.seen]
-
-    return Far(proxy, None, [step("call", "http_call", config)], arrived, waits={"step": "call"})
-
-
-@pytest.fixture(params=[through_redis, through_postgres, through_webhook, through_http_call])
+@pytest.fixture(params=SINKS)
 def far(request):
+    return request.param(request)
+
+
+@pytest.fixture(params=SOURCES)
+def near(request):
     return request.param(request)
 
 
@@ -148,6 +73,21 @@ def followed(flow, **config):
         **config,
     }
     return {"name": "drop", "type": "source.file", "config": config}
+
+
+def gate(flow, n):
+    """A step that makes the file `reached` when event `n` comes to it, and waits there for the file `open`."""
+    (flow.folder / "gate.py").write_text(
+        "import pathlib, time\n\n"
+        "def wait(data):\n"
+        f"    folder = pathlib.Path({str(flow.folder)!r})\n"
+        f"    if data['n'] == {n}:\n"
+        "        (folder / 'reached').touch()\n"
+        "        while not (folder / 'open').exists():\n"
+        "            time.sleep(0.01)\n"
+        "    return data\n"
+    )
+    return step("gate", "python", {"function": "gate:wait"})
 
 
 def write_flow(flow, far):
@@ -202,6 +142,37 @@ def test_a_stop_while_a_delivery_stalls_ends_and_what_was_in_flight_comes_again(
     assert not far.once or len(arrived) == 20
     assert flow.totals() == {"keep": (20, 0, 0)}
     assert flow.letters() == []
+
+
+def test_a_stop_while_a_source_says_nothing_ends_and_each_event_is_done_once(flow, near):
+    """Those it has told of, of which it could not be told that they are done, and those that wait there."""
+    flow.write(
+        modules=[near.module, file_sink(flow.folder)],
+        pipelines={"keep": pipeline("near", gate(flow, 10), publish("out", data_from="data"))},
+    )
+    near.add(range(10))
+    run = flow.start(*IN_A_SECOND)
+    wait_for(lambda: flow.totals() == {"keep": (10, 0, 0)}, "the first ten")
+    run.wait_until_started()
+    near.add(range(10, 20))
+    wait_for((flow.folder / "reached").exists, "the next ten in the steps")
+    near.proxy.stall()
+    near.add(range(20, 30))
+    (flow.folder / "open").touch()
+    wait_for(lambda: flow.totals()["keep"][0] > 10, "some of them to be done")
+    run.signal(signal.SIGTERM)
+    assert run.wait(ENDS_WITHIN) == 0, run.text()
+    assert run.workers_left() == []
+    assert "Traceback" not in run.text()
+    assert flow.totals() == {"keep": (len(flow.lines()), 0, 0)}
+    near.proxy.restore()
+
+    again = flow.start()
+    wait_for(lambda: flow.totals()["keep"][0] == 30 and not near.left(), "all to be done")
+    assert again.stop() == 0, again.text()
+    assert "standby" not in again.text(), "the lease was given back"
+    assert sorted(line["data"]["n"] for line in flow.lines()) == list(range(30))
+    assert flow.totals() == {"keep": (30, 0, 0)}
 
 
 def test_a_file_is_whole_and_has_each_event_once_though_a_later_step_was_given_up(
@@ -265,10 +236,9 @@ def test_code_that_lets_no_other_thread_run_is_killed(flow, drop):
     assert [line["data"]["n"] for line in flow.lines()] == [0, 1, 2]
 
 
-def test_a_sink_that_says_nothing_does_not_hold_up_a_stop_with_nothing_in_flight(
-    flow, request, drop
+def test_a_far_side_that_says_nothing_does_not_hold_up_a_stop_with_nothing_in_flight(
+    flow, far, drop
 ):
-    far = through_postgres(request)
     write_flow(flow, far)
     drop(range(10))
     run = flow.start("--drain-timeout", "10s")
@@ -278,6 +248,10 @@ def test_a_sink_that_says_nothing_does_not_hold_up_a_stop_with_nothing_in_flight
     assert run.wait(ENDS_WITHIN) == 0, run.text()
     assert run.workers_left() == []
     assert GIVEN_UP not in run.text()
+    far.proxy.restore()
+    flow.run()
+    assert sorted(far.arrived()) == list(range(10))
+    assert flow.totals() == {"keep": (10, 0, 0)}
 
 
 def test_a_sink_that_says_nothing_when_it_is_opened_does_not_hold_up_a_stop(flow, request, drop):
@@ -340,18 +314,7 @@ def test_a_transaction_that_can_not_be_committed_is_given_up_and_each_event_is_t
 ):
     topic, target = kafka.create_topic(), kafka.create_topic()
     source = kafka_source(kafka, topic, "orders", brokers=kafka.proxied_bootstrap)
-    (flow.folder / "gate.py").write_text(
-        "import pathlib, time\n\n"
-        "def wait(data):\n"
-        f"    folder = pathlib.Path({str(flow.folder)!r})\n"
-        "    if data['n'] == 10:\n"
-        "        (folder / 'reached').touch()\n"
-        "        while not (folder / 'open').exists():\n"
-        "            time.sleep(0.01)\n"
-        "    return data\n"
-    )
-    gate = step("gate", "python", {"function": "gate:wait"})
-    copy = pipeline("orders", gate, publish("topic"), delivery="exactly_once")
+    copy = pipeline("orders", gate(flow, 10), publish("topic"), delivery="exactly_once")
     flow.write(
         modules=[source, kafka_sink(kafka.proxied_bootstrap, target)], pipelines={"copy": copy}
     )
