@@ -139,7 +139,6 @@ class Committer:
         self._last_commit = time.time()
         self._condition = threading.Condition()
         self._hurry = threading.Event()
-        self._begun = -GATHERING
         self._thread = threading.Thread(
             target=watched("storing what was settled", self._run, halt.fail),
             name="committer",
@@ -325,18 +324,19 @@ class Committer:
     def _work(self, store: StateStore) -> None:
         renewed = time.monotonic()
         pruned = time.monotonic() - self._prune_every + 5.0
+        begun = -GATHERING
         while True:
+            self._hurry.wait(max(0.0, begun + GATHERING - time.monotonic()))
             with self._condition:
                 if not self._queue and not self._closing:
                     self._condition.wait(LEASE_TTL / 4)
-                anything = bool(self._queue)
-            if anything:
-                self._gather()
-            with self._condition:
                 units = list(self._queue)
                 if not units and self._closing:
                     return
+                if not self._closing:
+                    self._hurry.clear()
             if units:
+                begun = time.monotonic()
                 self._commit(store, units)
             now = time.monotonic()
             if now - renewed >= LEASE_TTL / 3:
@@ -347,12 +347,6 @@ class Committer:
             if now - pruned >= patience or self._is_much():
                 self._retrying(lambda: self._prune(store))
                 pruned, self._recorded, self._archived = time.monotonic(), 0, 0
-
-    def _gather(self) -> None:
-        """Let more be settled for the next transaction, but for what somebody waits for."""
-        self._hurry.wait(max(0.0, self._begun + GATHERING - time.monotonic()))
-        self._hurry.clear()
-        self._begun = time.monotonic()
 
     def _is_much(self) -> bool:
         """Whether so much was stored since the last time that it is to be looked whether it is too much."""
