@@ -2,6 +2,7 @@
 
 settings    what a flow file may write
 requests    from a request to events, or to the status it is refused with (pure)
+encodings   what a compressed body holds (pure)
 signatures  whether a request is signed by who says to have sent it (pure)
 routes      which source a path leads to (pure)
 source      what a worker reads: the inbox in which the server keeps events     → reader

@@ -18,6 +18,8 @@ import hmac
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import orjson
+
 from connectors.http.settings import Signature
 
 Headers = Mapping[str, str]
@@ -81,6 +83,23 @@ def delivery_id(signature: Signature | None, headers: Headers, data: Any) -> str
         case _:
             pass
     return found if isinstance(found, str) and found else None
+
+
+def challenge_of(signature: Signature | None, body: bytes) -> str | None:
+    """Return what Slack wants back when an address is entered as a Request URL; None: it is no such request.
+
+    Of api.slack.com, `url_verification`: it is signed like any other, and no event.
+    """
+    if signature is None or signature.scheme != "slack" or b"url_verification" not in body:
+        return None
+    try:
+        asked = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(asked, dict) or asked.get("type") != "url_verification":
+        return None
+    challenge = asked.get("challenge")
+    return challenge if isinstance(challenge, str) else None
 
 
 def _hex(secret: bytes, signed: bytes) -> str:

@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from connectors.errors import FatalError, PenstockError, PermanentError, RetryableError
+from connectors.http.encodings import decoded
 from connectors.http.requests import (
     Arrived,
     Expression,
@@ -32,7 +33,7 @@ from connectors.http.requests import (
 )
 from connectors.http.routes import Found, Routes
 from connectors.http.settings import HttpAuth, HttpSourceSettings
-from connectors.http.signatures import Verifier, verifier_of
+from connectors.http.signatures import Verifier, challenge_of, verifier_of
 from flows.plan import FlowPlan, SourcePlan
 from flows.state.inbox import Incoming, Kept, Outcome
 from flows.state.store import open_store
@@ -94,7 +95,6 @@ class Hooks:
         }
         if hook.settings.auth is not None:
             _check_auth(hook.settings.auth, headers.get("authorization", ""))
-        _refuse_compressed(headers)
         body = await read_body(
             request,
             longest=hook.settings.max_body,
@@ -109,17 +109,22 @@ class Hooks:
                 status=401,
                 hint="Secret, scheme and header must be the sender's, and the clocks must agree.",
             )
-        asked = HttpRequest(
-            request.method,
-            request.scope["path"],
-            found.parameters,
-            request.scope["query_string"].decode("latin-1"),
-            headers,
-            body,
-            now,
-        )
         try:
-            events = hook.reader.read(asked)
+            body = decoded(headers.get("content-encoding", ""), body, hook.settings.max_body)
+            challenge = challenge_of(hook.settings.signature, body)
+            if challenge is not None:
+                return _json({"challenge": challenge}, 200)
+            events = hook.reader.read(
+                HttpRequest(
+                    request.method,
+                    request.scope["path"],
+                    found.parameters,
+                    request.scope["query_string"].decode("latin-1"),
+                    headers,
+                    body,
+                    now,
+                )
+            )
         except RefusedError as error:
             raise ApiError(
                 error.message, code=error.code, status=error.status, hint=error.hint
@@ -260,13 +265,3 @@ def _check_auth(auth: HttpAuth, shown: str) -> None:
         hint="The source's auth says which.",
         headers={"www-authenticate": challenge},
     )
-
-
-def _refuse_compressed(headers: Mapping[str, str]) -> None:
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise ApiError(
-            "the body is compressed.",
-            code="content_encoding",
-            status=415,
-            hint="Send it as it is, without Content-Encoding.",
-        )

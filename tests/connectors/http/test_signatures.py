@@ -7,7 +7,7 @@ import hmac
 import pytest
 
 from connectors.http.settings import Signature
-from connectors.http.signatures import delivery_id, verifier_of
+from connectors.http.signatures import challenge_of, delivery_id, verifier_of
 
 SLACK_BODY = (
     b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V"
@@ -118,3 +118,36 @@ def test_the_senders_delivery_id_is_found_where_the_scheme_has_it():
     assert found("slack", {}, {"event_id": "Ev1"}) == "Ev1"
     assert found("slack", {}, "text") is None
     assert delivery_id(None, {"x-github-delivery": "d-1"}, {}) is None
+
+
+# api.slack.com, "url_verification".
+CHALLENGE = (
+    b'{"token": "Jhj5dZrVaK7ZwHHjRyZWjbDl", "type": "url_verification",'
+    b' "challenge": "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"}'
+)
+
+
+def test_slack_gets_its_challenge_back():
+    slack = Signature(scheme="slack", secret="s")
+    wanted = "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"
+    assert challenge_of(slack, CHALLENGE) == wanted
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"type": "event_callback", "event": {"text": "url_verification"}}',
+        b'{"type": "url_verification"}',
+        b'{"type": "url_verification", "challenge": 5}',
+        b'["url_verification"]',
+        b"type=url_verification",
+        b"",
+    ],
+)
+def test_what_is_no_challenge_is_an_event(body):
+    assert challenge_of(Signature(scheme="slack", secret="s"), body) is None
+
+
+def test_only_slack_has_challenges():
+    assert challenge_of(Signature(scheme="github", secret="s"), CHALLENGE) is None
+    assert challenge_of(None, CHALLENGE) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import hmac
 import json
@@ -116,6 +117,43 @@ def test_a_worker_that_is_killed_between_effect_and_settling_repeats_nothing_in_
         run.kill_all()
     flow.run("--no-server")
     assert numbers(flow) == list(range(30))
+
+
+def test_a_compressed_body_is_an_event_and_one_that_is_none_is_refused(flow):
+    write(flow, hook(max_body="1kB"))
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    with running(flow) as (run, client):
+
+        def send(body):
+            return client.post("/hooks/orders", content=body, headers=headers)
+
+        assert send(gzip.compress(b'{"n":7}')).status_code == 202
+        assert problem(send(b'{"n":8}')) == (400, "content_encoding_broken")
+        assert problem(send(gzip.compress(b" " * 1001))) == (413, "body_too_large")
+        headers["content-encoding"] = "br"
+        assert problem(send(b'{"n":8}')) == (415, "content_encoding")
+        wait_for(flow.lines, "the event")
+        assert run.stop() == 0
+    assert numbers(flow) == [7]
+
+
+def test_slack_gets_its_challenge_back_when_it_is_signed(flow):
+    write(flow, hook(signature={"scheme": "slack", "secret": "sl-sl-sl"}))
+    body = b'{"type":"url_verification","challenge":"abc"}'
+    at = str(int(time.time()))
+    signed = b"v0:" + at.encode() + b":" + body
+    headers = {
+        "content-type": "application/json",
+        "x-slack-request-timestamp": at,
+        "x-slack-signature": "v0=" + hmac.new(b"sl-sl-sl", signed, hashlib.sha256).hexdigest(),
+    }
+    with running(flow) as (run, client):
+        answer = client.post("/hooks/orders", content=body, headers=headers)
+        assert (answer.status_code, answer.json()) == (200, {"challenge": "abc"})
+        unsigned = client.post("/hooks/orders", content=body)
+        assert problem(unsigned) == (401, "signature_refused")
+        assert run.stop() == 0
+    assert flow.lines() == []
 
 
 def test_a_delivery_that_comes_again_is_no_second_execution(flow):
