@@ -28,12 +28,6 @@ from connectors.threads import watched
 from flows.runtime.halt import Halt
 from flows.runtime.under_way import UnderWay, told
 
-COMES_AGAIN = (
-    "What was in flight is not settled: its events come again at the next start."
-    " `--drain-timeout` gives a stop more time."
-)
-"""What to know, and to do, of a stop that took too long."""
-
 GRACE = 1.0
 """Seconds that a worker has to end in once its drain has been given up."""
 
@@ -160,7 +154,8 @@ def gave_up(seconds: float, found: list[UnderWay], waits_for: str) -> FatalError
     return FatalError(
         f"stopped {seconds:g} s after it was asked to{why}.",
         code="drain_timeout",
-        hint=COMES_AGAIN,
+        hint="What was in flight is not settled: its events come again at the next start."
+        " `--drain-timeout` gives a stop more time.",
         unreachable=True,
         **told(found),
     )

@@ -26,7 +26,6 @@ from connectors.errors import FatalError
 from flows.plan import FlowPlan
 from flows.runtime import exits
 from flows.runtime.assemble import make_source, sinks_of
-from flows.runtime.draining import COMES_AGAIN
 from flows.runtime.happenings import Happening
 from flows.runtime.logs import Level
 from flows.runtime.measures import Measures
@@ -427,7 +426,8 @@ def _did_not_end(worker: WorkerView, seconds: float) -> ErrorReport:
     error = FatalError(
         f"worker {worker.index} of {worker.source} did not end within {seconds:g} s, and was killed.",
         code="drain_timeout",
-        hint=COMES_AGAIN,
+        hint="What was in flight is not settled: its events come again at the next start."
+        " `--drain-timeout` gives a stop more time.",
     )
     return ErrorReport(error.code, error.message, error.hint, unreachable=True)
 
