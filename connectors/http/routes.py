@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 Target = TypeVar("Target")
 
 _PARAMETER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 
 
-class Found(NamedTuple, Generic[Target]):
+@dataclass(frozen=True, slots=True)
+class Found(Generic[Target]):
     """What a path leads to: targets by method, and the parameters' values."""
 
     methods: Mapping[str, Target]

@@ -25,6 +25,7 @@ LONGEST = len(BODY)
         ("gzip", gzip.compress(BODY[:7]) + gzip.compress(BODY[7:])),
         ("deflate", zlib.compress(BODY)),
     ],
+    ids=["none", "identity", "gzip", "in capitals", "x-gzip", "two members", "deflate"],
 )
 def test_a_body_is_what_was_compressed(encoding, body):
     assert decoded(encoding, body, LONGEST) == BODY
