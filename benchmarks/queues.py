@@ -78,19 +78,15 @@ def redis(server: ValkeyServer, count: int, rounds: int) -> Iterator[tuple[str, 
 
     def penstock(record: str) -> Figure:
         target = f"target-{uuid4().hex[:8]}"
-        with worker_command() as (folder, command):
-            flow = folder / "flow.yaml"
-            flow.write_text(
-                REDIS_FLOW.format(
-                    folder=folder,
-                    name=target,
-                    record=record,
-                    url=server.url,
-                    source=source,
-                    target=target,
-                )
-            )
-            figure = measure(command(flow, "in"), count, received, report_fd=True)
+        figure = _measure_flow(
+            REDIS_FLOW,
+            count,
+            name=target,
+            record=record,
+            url=server.url,
+            source=source,
+            target=target,
+        )
         _verify_streams(server, source, target, count)
         return figure
 
@@ -116,20 +112,15 @@ def sqs(server: ElasticMqServer, count: int, rounds: int) -> Iterator[tuple[str,
 
     def penstock(record: str) -> Figure:
         source, target = filled()
-        with worker_command() as (folder, command):
-            flow = folder / "flow.yaml"
-            name = target.rpartition("/")[2]
-            flow.write_text(
-                SQS_FLOW.format(
-                    folder=folder,
-                    name=name,
-                    record=record,
-                    login=LOGIN,
-                    source=source,
-                    target=target,
-                )
-            )
-            figure = measure(command(flow, "in"), count, received, report_fd=True)
+        figure = _measure_flow(
+            SQS_FLOW,
+            count,
+            name=target.rpartition("/")[2],
+            record=record,
+            login=LOGIN,
+            source=source,
+            target=target,
+        )
         _verify_queue(server, target, count, values)
         return figure
 
@@ -195,26 +186,28 @@ def _pubsub(
             return figure
 
     def penstock(record: str) -> Figure:
-        with (
-            serve(values) as (address, source, target, published),
-            worker_command() as (folder, command),
-        ):
-            flow = folder / "flow.yaml"
-            flow.write_text(
-                PUBSUB_FLOW.format(
-                    folder=folder,
-                    record=record,
-                    project=PROJECT,
-                    address=address,
-                    source=source,
-                    target=target,
-                )
+        with serve(values) as (address, source, target, published):
+            figure = _measure_flow(
+                PUBSUB_FLOW,
+                count,
+                record=record,
+                project=PROJECT,
+                address=address,
+                source=source,
+                target=target,
             )
-            figure = measure(command(flow, "in"), count, received, report_fd=True)
             verify(published())
             return figure
 
     yield from _alternate(name, bare, penstock, rounds)
+
+
+def _measure_flow(text: str, count: int, **values: str) -> Figure:
+    """Run a worker until it has received `count`; `values` are put into the flow's text."""
+    with worker_command() as (folder, command):
+        flow = folder / "flow.yaml"
+        flow.write_text(text.format(folder=folder, **values))
+        return measure(command(flow, "in"), count, received, report_fd=True)
 
 
 def _alternate(
