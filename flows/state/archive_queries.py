@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     CompoundSelect,
     Float,
     Select,
@@ -218,7 +219,7 @@ def extent_query() -> Select[Any]:
     )
     found = ranges.subquery().c
     split = case((or_(found.first_time < start, found.last_time >= end), 1), else_=0)
-    return select(  # type: ignore[return-value] # its columns, one by one
+    columns: list[ColumnElement[Any]] = [
         func.min(found.id),
         func.max(found.id),
         func.count(),
@@ -227,4 +228,5 @@ def extent_query() -> Select[Any]:
         func.min(found.first_time),
         func.max(found.last_time),
         func.sum(split),
-    )
+    ]
+    return select(*columns)
