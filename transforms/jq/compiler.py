@@ -224,6 +224,7 @@ def _generate(tree: Node, *, context: bool, careful: bool, breaks: bool) -> _Mad
                 writer.write("too_many(out)")
 
     emitter.each(tree, scope, "r0", Then(collect, cheap=True))
+    writer.fill_places()
     if not writer.lines:
         writer.write("pass")
     names = {"r0": ()} | {name: parts for parts, name in emitter.places.items()}

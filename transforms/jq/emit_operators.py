@@ -85,22 +85,22 @@ class Operators(Base):
         if known is not None:
             return known
         made = self.w.name()
-        tests = self.are_numbers(one, two)
         constants = [text.strip("()") for text in (one, two) if is_number(text)]
         if any("." in text and "e" not in text for text in constants):
             # A double for sure; finite too, unless it is multiplied by more than 1.
-            tests = [] if self.are_results(one, two) else tests
-            fails = f"({made} := {same}).is_integer()"
+            tests = [] if self.are_results(one, two) else self.are_numbers(one, two)
+            fails = [*(f"not {test}" for test in tests), f"({made} := {same}).is_integer()"]
             if operator == "*" and not all(abs(float(text)) <= 1 for text in constants):
-                fails += f" or not -{_WIDE} < {made} < {_WIDE}"
+                fails.append(f"not -{_WIDE} < {made} < {_WIDE}")
         else:
-            fails = (
-                f"not (type({made} := {same}) is float"
-                f" and not {made}.is_integer() and -{_WIDE} < {made} < {_WIDE}"
-                f" or type({made}) is int and -{_LIMIT} < {made} < {_LIMIT})"
-            )
-        others = [f"not {test}" for test in tests]
-        with self.w.block(f"if {' or '.join([*others, fails])}:"):
+            made_here = f"({made} := {same})"
+            checks = {
+                "double": self.has_fraction(made, made_here),
+                "integer": f"-{_LIMIT} < {made_here} < {_LIMIT}",
+            }
+            good = [f"{when} and {checks[what]}" for what, when in self._results(one, two)]
+            fails = [f"not ({' or '.join(good)})"]
+        with self.w.block(f"if {' or '.join(fails)}:"):
             self.w.write(f"{made} = {call}")
         if "s" not in {one[0], two[0]}:
             self.w.named[same] = made
@@ -115,6 +115,30 @@ class Operators(Base):
     def are_results(self, *texts: str) -> bool:
         """Whether operands are results of arithmetic, or numbers written out."""
         return all(is_number(text) or self.shapes.get(text) is RESULT for text in texts)
+
+    def _results(self, one: str, two: str) -> list[tuple[str, str]]:
+        """Return what numbers make of each other, and the condition on which the operands do.
+
+        A double times an integer, as in a price times a quantity, is told by two questions.
+        """
+        first, *others = [text for text in dict.fromkeys((one, two)) if not is_number(text)]
+        constants = [text.strip("()-") for text in (one, two) if is_number(text)]
+        if not all(text.isdigit() for text in constants):
+            return [("double", " and ".join(self.are_numbers(one, two)))]
+        doubles = f"type({first}) is float"
+        integers = f"type({first}) is int"
+        for other in others:
+            doubles = (
+                f"({doubles} and (type({other}) is int or type({other}) is float)"
+                f" or {integers} and type({other}) is float)"
+            )
+            integers += f" and type({other}) is int"
+        return [("double", doubles), ("integer", integers)]
+
+    @staticmethod
+    def has_fraction(name: str, first: str = "") -> str:
+        """Return the condition on which a double is finite and not whole; `first`: its first mention."""
+        return f"not {first or name}.is_integer() and -{_WIDE} < {name} < {_WIDE}"
 
     @staticmethod
     def are_numbers(one: str, two: str) -> list[str]:

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from transforms.jq.counting import ONE
-from transforms.jq.emit import Then, can_fail
+from transforms.jq.emit import Then, can_fail, is_atom
 from transforms.jq.emit_operators import is_text
-from transforms.jq.emit_sums import Sums
+from transforms.jq.emit_sums import Loop, Sums
 from transforms.jq.errors import LARGEST_TEXT
 from transforms.jq.scope import Scope
 from transforms.jq.shapes import RESULT, Items, Keys, Shape, common
@@ -218,14 +218,19 @@ class Values(Sums):
         """Return the name of an array of a program's outputs."""
         name = self.w.name("a")
         self.w.write(f"{name} = []")
-        found: set[Shape | None] = set()
+        before = self.w.keep_place()
+        found: list[tuple[Shape | None, Loop | None]] = []
 
         def append(text: str) -> None:
-            found.add(self.shapes.get(text))
+            parts = self.parts.get(text)
             self.w.write(f"{name}.append({text})")
+            loop = parts and Loop(self.w.within, before, self.w.keep_place(), parts)
+            found.append((self.shapes.get(text), loop or None))
 
         self.each(body, scope, given, Then(append, cheap=True))
-        self.shapes[name] = Items(common(found))
+        self.shapes[name] = Items(common({shape for shape, _ in found}))
+        if len(found) == 1 and found[0][1] is not None and found[0][1].within == self.w.within:
+            self.loops[name] = found[0][1]
         return name
 
     def _object(self, node: Object, scope: Scope, given: str) -> str:
@@ -234,13 +239,14 @@ class Values(Sums):
             makers.append(partial(self.key, key, scope, given))
             makers.append(partial(self.value, value, scope, given))
         texts = self.sequence(makers)
-        pairs = zip(texts[::2], texts[1::2], strict=True)
+        pairs = list(zip(texts[::2], texts[1::2], strict=True))
         made = f"{{{', '.join(f'{key}: {value}' for key, value in pairs)}}}"
         if all(is_text(key) for key in texts[::2]):
             known = zip(texts[::2], map(self.shapes.get, texts[1::2]), strict=True)
             self.shapes[made] = Keys(
                 frozenset(texts[::2]), frozenset(key for key, shape in known if shape is RESULT)
             )
+            self.parts[made] = {key: text for key, text in pairs if is_atom(text)}
         return self.short(made)
 
     def key(self, node: Node, scope: Scope, given: str) -> str:

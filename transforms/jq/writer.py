@@ -20,6 +20,7 @@ from typing import Any
 _MARK = re.compile("\x00([0-9]+)\x00")
 _NAMES = re.compile(r'"(?:[^"\\]|\\.)*"|\b([a-z])([0-9]+)\b')
 _CALLS = re.compile("\x01(f[0-9]+)\x01")
+_KEPT = re.compile("\x02([0-9]+)")
 _LONG = 80
 _KEYWORDS = {None: "None", True: "True", False: "False"}
 
@@ -76,6 +77,9 @@ class Writer:
         self.size = 0
         self.named: dict[str, str] = {}
         """Expressions that have a name here: what was evaluated before on every way to this line."""
+        self.within = ""
+        """The function that is written; "" for the main one."""
+        self._kept: list[list[str]] = []
 
     # --- names --------------------------------------------------------------------------------
 
@@ -147,17 +151,41 @@ class Writer:
         """Add lines that were collected apart."""
         self.lines.extend(lines)
 
+    def keep_place(self) -> list[str]:
+        """Return a list for lines that what is written later may want here; they may name what is known here."""
+        kept: list[str] = []
+        self.lines.append((self.indent, f"\x02{len(self._kept)}"))
+        self._kept.append(kept)
+        return kept
+
+    def fill_places(self) -> None:
+        """Write the lines that were wanted in places kept for them. Once, after all else."""
+        for one in self.functions:
+            one.lines = self._filled(one.lines)
+        self.lines = self._filled(self.lines)
+
+    def _filled(self, lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        found: list[tuple[int, str]] = []
+        for indent, text in lines:
+            place = _KEPT.fullmatch(text)
+            if place is None:
+                found.append((indent, text))
+            else:
+                found.extend((indent, line) for line in self._kept[int(place[1])])
+        return found
+
     @contextmanager
     def function(self, parameters: list[str], start: int, comment: str = "") -> Iterator[Lifted]:
         """Write a function of its own; names numbered above `start` are its own."""
         self._count += 1
         made = Lifted(f"f{self._count}", start, parameters, comment=comment)
-        saved = self.lines, self.indent, self.blocks, self.named
+        saved = self.lines, self.indent, self.blocks, self.named, self.within
         self.lines, self.indent, self.blocks, self.named = made.lines, 1, 0, {}
+        self.within = made.name
         try:
             yield made
         finally:
-            self.lines, self.indent, self.blocks, self.named = saved
+            self.lines, self.indent, self.blocks, self.named, self.within = saved
         self.functions.append(made)
 
     @staticmethod

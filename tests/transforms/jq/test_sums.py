@@ -62,6 +62,45 @@ def test_a_sum_of_arithmetic_makes_no_array():
     assert body.count(".append(") == 1  # of the output
 
 
+MADE = "map({t: (.a * .b), u: (.b * 0.1), n: 2, o: .a})"
+OVER_WHAT_WAS_MADE = [
+    # A program with @ for a sum, and what is summed up.
+    ("MADE | {items: ., total: @}", ".t + .u"),
+    ("MADE | {total: @, items: .}", ".t - .u"),
+    ("MADE | [@, length, @]", ".u + .n"),
+    ("MADE | [@]", ".t + .o"),
+    ("MADE | [@]", ".t + .missing"),
+    ("MADE | [@]", "(.t * .u) + .t"),
+    ("MADE | if length > 1 then @ else 0 end", ".t + .u"),
+    ("MADE | . as $made | .[0].t = 5 | [@, ($made | @)]", ".t + .u"),
+    ("MADE | [.[] | .t] as $ts | [$ts[] as $t | $t, @]", ".t + .u"),
+    ("MADE | def total: @; [total, .[0].t]", ".t + .u"),
+    ("MADE | [.[], @] | .[-1]", ".t + .u"),
+    ("MADE | try @ catch .", ".t + .u"),
+    ("[., .] | [.[] | MADE | @]", ".t + .u"),
+    (
+        "[.[] | if .a == null then {t: 1, u: 2.5} else {t: (.a * 1), u: (.b * 1)} end] | @",
+        ".t + .u",
+    ),
+    ("[limit(2; .[]) | {t: (.a * .b), u: (.b * 0.1)}] | [@, .]", ".t + .u"),
+]
+
+
+@pytest.mark.parametrize(("program", "summand"), OVER_WHAT_WAS_MADE)
+def test_a_sum_over_objects_that_were_made_just_now_is_the_sum_over_those_objects(program, summand):
+    program = program.replace("MADE", MADE)
+    added = program.replace("@", f"(map({summand}) | add)")
+    one_by_one = program.replace("@", f"(map({summand}) | reduce .[] as $x (null; . + $x))")
+    for array in ARRAYS:
+        assert outcome(added, array) == outcome(one_by_one, array), array
+
+
+def test_what_is_put_into_objects_is_added_up_where_they_are_made():
+    program = f"{MADE} | {{items: ., total: (map(.t + .u) | add), rest: (map(.t - .u) | add)}}"
+    body = compile_program(program).source.partition("def outputs")[2]
+    assert body.count("for ") == 1
+
+
 def test_a_function_of_the_programs_own_that_is_named_add_is_not_ours():
     assert run("def add: length; map(.a * 2) | add", [{"a": 1}, {"a": 2}]).outputs == [2]
     assert run("def map(f): [f]; {a: 3} | map(.a * 2) | add", None).outputs == [6]
