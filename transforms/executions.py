@@ -26,6 +26,7 @@ class _Unset:
 
 
 _WHOLE = frozenset({"trigger", "event"})
+_NOT_OF_TRIGGER = frozenset({"steps", "meta"})
 _CHANGE = frozenset({"before", "after", "operation"})
 _ATTRIBUTES = frozenset(
     {"id", "source", "type", "subject", "time", "datacontenttype", "dataschema"}
@@ -201,6 +202,24 @@ class Executions:
         if name == "meta":
             return self.base_meta
         return self.trigger_field(index, name)
+
+    def root_column(self, name: str, indexes: Sequence[int]) -> Column:
+        """Return what `root` does, per index."""
+        if name in self.scope or name in _NOT_OF_TRIGGER:
+            return [self.root(index, name) for index in indexes]
+        return self.trigger_column(name, indexes)
+
+    def trigger_column(self, name: str, indexes: Sequence[int]) -> Column:
+        """Return what `trigger_field` does, per index: in one go where it is a field of all data."""
+        if name not in _CHANGE and name not in _WHOLE and name != "data":
+            data = self.events.column("data")
+            try:
+                if len(indexes) == len(data):
+                    return [one[name] for one in data]
+                return [data[index][name] for index in indexes]
+            except (KeyError, TypeError):
+                pass  # some have no such field, or are no object
+        return [self.trigger_field(index, name) for index in indexes]
 
     def trigger_field(self, index: int, name: str) -> Any:
         """Return what `.trigger.<name>` is: the root without steps, meta and a loop's names."""

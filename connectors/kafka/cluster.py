@@ -172,7 +172,7 @@ def consumer_properties(
         # 2 ms gives 115,000.
         "fetch.queue.backoff.ms": 2,
         # What is read ahead, in bytes and (for small messages, each with its overhead) in number.
-        "queued.max.messages.kbytes": 8 * 1024,
+        "queued.max.messages.kbytes": 2 * 1024,
         "queued.min.messages": 20_000,
         "fetch.max.bytes": 8 * 1024 * 1024,
         "reconnect.backoff.ms": 50,

@@ -180,6 +180,8 @@ def bytes_of_key(key: str) -> bytes:
 
 
 def _partitions(batch: Batch) -> Column:
+    if len(batch.after) == 1:  # that is where they all are
+        return list(batch.after) * batch.size
     messages = batch.state.messages
     topics, numbers = list(map(MESSAGE.topic, messages)), list(map(MESSAGE.partition, messages))
     if messages and topics.count(topics[0]) == numbers.count(numbers[0]) == len(messages):

@@ -14,6 +14,7 @@ from connectors.errors import PenstockError, PermanentError
 from schema_registry.validation import Validator
 from transforms.executions import Ended, Executions, Wait
 from transforms.expressions import Program, compile_jq
+from transforms.steps.inputs import picked
 
 if TYPE_CHECKING:
     from flows.plan import PipelinePlan
@@ -170,10 +171,13 @@ class Ingest:
         if self._on_invalid == "pass":
             return
         data = executions.events.column("data")
-        is_valid = validator.is_valid
         envelopes = validator.envelope_problems(executions.events)
-        for index in executions.going(0):
-            if is_valid(data[index]) and index not in envelopes:
+        going = executions.going(0)
+        fits = list(map(validator.is_valid, picked(data, executions, going)))
+        if all(fits) and not envelopes:
+            return
+        for index, data_fits in zip(going, fits, strict=True):
+            if data_fits and index not in envelopes:
                 continue
             if self._on_invalid == "skip":
                 executions.end(index, Ended("skipped"))

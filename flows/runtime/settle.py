@@ -25,7 +25,7 @@ from flows.runtime.tenants import tenants
 from flows.runtime.time_limit import ended_untried
 from flows.state.bodies import encode_each
 from flows.state.copies import letter_copy
-from flows.state.history import chunk_text
+from flows.state.history import chunk_pieces
 from flows.state.letters import NO_ERROR, dead_letter
 from flows.state.records import (
     Counts,
@@ -325,7 +325,7 @@ class Settle:
         masked: Collection[int] = ()
         if self._redact:
             executions, masked = redacted(executions, self._redact)
-        settlement.history_text = chunk_text(
+        settlement.history_pieces = chunk_pieces(
             executions,
             meta=executions.base_meta,
             redacted=masked,

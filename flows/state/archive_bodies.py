@@ -27,6 +27,7 @@ from flows.state.history import (
     compress,
     decode_chunk,
     header_text,
+    in_pieces,
     measured,
 )
 from flows.state.records import ArchiveChunk
@@ -192,4 +193,4 @@ def _body(held: HeldBatch, put_together: Sequence[Part]) -> bytes:
     }
     if put_together:
         header["meta"] = {"parts": [astuple(part) for part in put_together]}
-    return compress(b"\n".join([header_text(header), *parts, b""]))
+    return compress(in_pieces(header_text(header), parts))

@@ -108,7 +108,7 @@ def _body(
         "sections": lengths,
     }
     body = b"\n".join([shared + b"," + json_text(own)[1:], *parts, b""])
-    return body if len(body) <= _PLAIN else compress(body)
+    return body if len(body) <= _PLAIN else compress([body])
 
 
 def _own(found: Mapping[int, Any], index: int) -> list[tuple[int, Any]]:

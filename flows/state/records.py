@@ -316,7 +316,7 @@ class Settlement:
     """What came of events whose senders wait for it."""
     signals: list[SignalOutcome] = field(default_factory=list)
     """What became of operators' signals."""
-    history_text: bytes = b""
+    history_pieces: list[bytes] = field(default_factory=list)
     """What the body of `history` is made of, by `flows.state.history.compress_history`; empty once it is."""
 
 

@@ -175,11 +175,9 @@ def _column_at(place: Place, executions: Executions, indexes: Sequence[int]) -> 
             return [None] * len(indexes)
         return [None if (v := outputs[k]) is UNSET else v for k in indexes]
     if len(place) == 1:
-        root, name = executions.root, place[0]
-        return [root(k, name) for k in indexes]
+        return executions.root_column(place[0], indexes)
     if place[:1] == ("trigger",):
-        field, name = executions.trigger_field, place[1]
-        return [field(k, name) for k in indexes]
+        return executions.trigger_column(place[1], indexes)
     make: Callable[[int], Any] = executions.context
     if not place:
         return [make(k) for k in indexes]

@@ -78,23 +78,22 @@ def path_column(
     parts: tuple[str | int, ...], executions: Executions, indexes: Sequence[int]
 ) -> tuple[Column, Errors]:
     """Return the value per index; columns are read as they are where the path allows."""
-    column, rest = _column(parts, executions)
+    column, rest = _column(parts, executions, indexes)
     if column is None:
         return _one_by_one(parts, executions, indexes)
     if not rest:
-        return [None if column[k] is UNSET else column[k] for k in indexes], {}
+        return [None if value is UNSET else value for value in column], {}
     try:
         if len(rest) == 1 and isinstance(rest[0], str):
             key = rest[0]
-            return [column[k].get(key) for k in indexes], {}
+            return [value.get(key) for value in column], {}
     except AttributeError:  # not an object somewhere: null or an error, one by one
         pass
     values: Column = []
     errors: Errors = {}
-    for index in indexes:
-        value = column[index]
+    for index, found in zip(indexes, column, strict=True):
         try:
-            value = None if value is UNSET else value
+            value = None if found is UNSET else found
             for part in rest:
                 value = access(value, part)
         except PenstockError as error:
@@ -105,16 +104,26 @@ def path_column(
 
 
 def _column(
-    parts: tuple[str | int, ...], executions: Executions
+    parts: tuple[str | int, ...], executions: Executions, indexes: Sequence[int]
 ) -> tuple[Sequence[Any] | None, tuple[str | int, ...]]:
-    """Return the column that a path begins with and what is left of it; None without such."""
+    """Return per index what a path begins with, and what is left of it; None without such."""
+    column: Sequence[Any] | None
     match parts:
         case ("data", *rest) | ("trigger", "data", *rest):
-            return executions.events.column("data"), tuple(rest)
+            column = executions.events.column("data")
         case ("steps", str(name), "output", *rest):
-            return executions.outputs.get(name), tuple(rest)
+            column = executions.outputs.get(name)
+        case ("steps", *_) | ():
+            return None, parts
+        case ("trigger", str(name), *rest):
+            return executions.trigger_column(name, indexes), tuple(rest)
+        case (str(name), *rest):
+            return executions.root_column(name, indexes), tuple(rest)
         case _:
             return None, parts
+    if column is None or len(indexes) == len(column):
+        return column, tuple(rest)
+    return [column[index] for index in indexes], tuple(rest)
 
 
 def _one_by_one(

@@ -81,7 +81,7 @@ def test_what_was_settled_but_not_checkpointed_is_not_stored(url, lease):
 
 def _recorded(text):
     settled = Settlement("orders", Counts(done=1), history=chunk(b""))
-    settled.history_text = text
+    settled.history_pieces = [text]
     return settled
 
 
@@ -92,15 +92,15 @@ def test_history_is_compressed_when_it_is_stored_and_at_once_where_it_waits_for_
     committer = _committer(url, lease, Halt())
     settled = _recorded(text)
     committer.settle(settled)
-    assert (settled.history_text, settled.history.body) == (text, b"")
+    assert (settled.history_pieces, settled.history.body) == ([text], b"")
     committer.checkpoint({"a": "01"})
     _eventually(committer.take)
-    assert (settled.history_text, zstandard.decompress(settled.history.body)) == (b"", text)
+    assert (settled.history_pieces, zstandard.decompress(settled.history.body)) == ([], text)
     committer.close()
     committer = _committer(url, lease, Halt(), in_transactions=True)
     settled = _recorded(text)
     committer.settle(settled)
-    assert (settled.history_text, zstandard.decompress(settled.history.body)) == (b"", text)
+    assert (settled.history_pieces, zstandard.decompress(settled.history.body)) == ([], text)
     committer.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from flows.state.history import chunk_text, compress
+from flows.state.history import chunk_pieces, compress
 from flows.state.records import (
     Counts,
     DeadLetter,
@@ -45,7 +45,7 @@ def letter(number=1, **changes):
 
 def encode_chunk(executions, **options):
     """The body of a chunk, as it is stored."""
-    return compress(chunk_text(executions, **options))
+    return compress(chunk_pieces(executions, **options))
 
 
 def chunk(body=b"body", **changes):

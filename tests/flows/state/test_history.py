@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime, timezone
 from decimal import Decimal
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from connectors.batch import Batch, Change, derived
 from connectors.errors import FatalError, PermanentError, RetryableError
-from flows.state.history import chunk_text, decode_chunk
+from flows.state.history import PIECE, chunk_pieces, compress, decode_chunk
 from tests.flows.state.samples import chunk, commit, encode_chunk, settlement
 from transforms.executions import UNSET, Ended, Executions
 
@@ -212,13 +213,29 @@ def test_a_change_whose_image_is_the_data_itself_keeps_it_once():
     assert view.executions.events.column("change") == [Change("INSERT", None, big)]
 
 
+def test_a_long_body_is_compressed_in_pieces_and_is_whole_only_with_all_of_them():
+    count = 500
+    raws = [json.dumps({"n": n, "text": os.urandom(500).hex()}).encode() for n in range(count)]
+    made = _executions(count, columns={"raw": raws})
+    pieces = chunk_pieces(made, meta={})
+    assert len(pieces) == 3
+    assert all(PIECE // 2 < len(piece) < PIECE * 2 for piece in pieces)
+    body = compress(pieces)
+    assert decode_chunk(body).executions.events.column("raw") == raws
+    for some in (pieces[:-1], pieces[:1], pieces[1:], [*pieces, pieces[-1]]):
+        with pytest.raises(PermanentError, match="can't be read"):
+            decode_chunk(compress(some))
+    with pytest.raises(PermanentError, match="can't be read"):
+        decode_chunk(body[:-100])
+
+
 def test_a_body_that_is_not_made_yet_is_made_when_it_is_stored(store, lease):
     made = settlement(2, history=chunk(b"", count=2))
-    made.history_text = chunk_text(_executions(2), meta={})
+    made.history_pieces = chunk_pieces(_executions(2), meta={})
     commit(store, lease, [made])
     ((number, body),) = store.chunks.bodies([1]).items()
     assert (number, decode_chunk(body).executions.events.size) == (1, 2)
-    assert made.history_text == b""
+    assert made.history_pieces == []
     assert made.history.body == body
 
 
