@@ -214,12 +214,13 @@ def test_a_change_whose_image_is_the_data_itself_keeps_it_once():
 
 
 def test_a_long_body_is_compressed_in_pieces_and_is_whole_only_with_all_of_them():
-    count = 500
-    raws = [json.dumps({"n": n, "text": os.urandom(500).hex()}).encode() for n in range(count)]
+    count = 400
+    text = PIECE * 3 // count // 2
+    raws = [json.dumps({"n": n, "text": os.urandom(text).hex()}).encode() for n in range(count)]
     made = _executions(count, columns={"raw": raws})
     pieces = chunk_pieces(made, meta={})
-    assert len(pieces) == 3
-    assert all(PIECE // 2 < len(piece) < PIECE * 2 for piece in pieces)
+    assert len(pieces) == 4
+    assert all(PIECE // 8 < len(piece) < PIECE * 2 for piece in pieces)
     body = compress(pieces)
     assert decode_chunk(body).executions.events.column("raw") == raws
     for some in (pieces[:-1], pieces[:1], pieces[1:], [*pieces, pieces[-1]]):
