@@ -105,6 +105,8 @@ class Watch:
         self._settled: dict[Part, int] = {}
         self._committed: dict[Part, int] = {}
         self._commit_failed = False
+        self._is_committing = False
+        """Whether a commit is on its way. Of two, the older may come last, and would stand."""
         self._stop = threading.Event()
         self._client: Consumer | None = None
         self._thread = threading.Thread(
@@ -150,7 +152,7 @@ class Watch:
                 if time.monotonic() >= looked + pause:
                     self._look()
                     looked = time.monotonic()
-            self._commit()
+            self._commit_what_is_left()
         except FatalError as error:
             self._fail(error)
         finally:
@@ -167,11 +169,17 @@ class Watch:
 
     # --- positions, out -----------------------------------------------------------------------
 
+    def _commit_what_is_left(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while self._is_committing and self._client is not None and time.monotonic() < deadline:
+            self._client.poll(0.05)
+        self._commit()
+
     def _commit(self) -> None:
         if self._client is not None:
             self._client.poll(0)  # hears of errors and of commits' ends
         settled = self._settled
-        if self._reader_errors.down or self._errors.down:
+        if self._is_committing or self._reader_errors.down or self._errors.down:
             return
         changed = [
             TopicPartition(*part, offset)
@@ -186,8 +194,10 @@ class Watch:
             log.debug("kafka_commit_failed", error=str(error))
         else:
             self._committed = settled
+            self._is_committing = True
 
     def _on_commit(self, error: object, committed: list[TopicPartition]) -> None:
+        self._is_committing = False
         failed = [str(p.error) for p in committed if p.error is not None]
         if error is None and not failed:
             self._commit_failed = False
