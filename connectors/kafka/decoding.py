@@ -235,12 +235,9 @@ def _plain_extensions(batch: Batch) -> Column:
 
 def seconds_of(messages: Messages) -> Column:
     """Return the messages' timestamps in seconds since the epoch, None where one has none."""
-    kinds, times = zip(*map(MESSAGE.timestamp, messages), strict=True) if messages else ((), ())
-    if TIMESTAMP_NOT_AVAILABLE not in kinds:
-        return [milliseconds / 1000 for milliseconds in times]
     return [
         None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000
-        for kind, milliseconds in zip(kinds, times, strict=True)
+        for kind, milliseconds in map(MESSAGE.timestamp, messages)
     ]
 
 
