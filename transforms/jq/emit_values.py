@@ -224,8 +224,8 @@ class Values(Sums):
         def append(text: str) -> None:
             parts = self.parts.get(text)
             self.w.write(f"{name}.append({text})")
-            loop = parts and Loop(self.w.within, before, self.w.keep_place(), parts)
-            found.append((self.shapes.get(text), loop or None))
+            loop = Loop(self.w.within, before, self.w.keep_place(), parts) if parts else None
+            found.append((self.shapes.get(text), loop))
 
         self.each(body, scope, given, Then(append, cheap=True))
         self.shapes[name] = Items(common({shape for shape, _ in found}))

@@ -67,10 +67,16 @@ def watch(clients):
     made.close()
 
 
-def test_a_position_is_committed_once_the_commit_before_has_ended(watch, clients):
+@pytest.fixture
+def client(watch, clients):
+    """The client whose commit of 10 is on its way."""
     watch.settle({PART: 10})
     wait_until(lambda: clients and clients[0].commits, "the first is committed", seconds=10)
     (client,) = clients
+    return client
+
+
+def test_a_position_is_committed_once_the_commit_before_has_ended(watch, client):
     watch.settle({PART: 20})
     watch.settle({PART: 30})
     time.sleep(0.3)
@@ -81,10 +87,7 @@ def test_a_position_is_committed_once_the_commit_before_has_ended(watch, clients
     client.answer()
 
 
-def test_what_is_left_is_committed_at_the_end_behind_what_is_on_its_way(watch, clients):
-    watch.settle({PART: 10})
-    wait_until(lambda: clients and clients[0].commits, "the first is committed", seconds=10)
-    (client,) = clients
+def test_what_is_left_is_committed_at_the_end_behind_what_is_on_its_way(watch, client):
     watch.settle({PART: 20})
     client.answer()
     watch.close()
