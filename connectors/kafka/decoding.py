@@ -72,6 +72,8 @@ class _Arrived:
     """Per message the id of its schema, where the format has one."""
     envelopes: list[dict[str, Scalar] | None] | None = None
     """Per message the attributes of its CloudEvent or None; None where there is no CloudEvent."""
+    partition: str | None = None
+    """The source partition that all of them are of; None where that is not known."""
 
     def picked(self, indexes: Sequence[int]) -> _Arrived:
         """Return what is known of these messages alone; see `connectors.batch.Batch.pick`."""
@@ -81,12 +83,13 @@ class _Arrived:
             None if headers is None else [headers[k] for k in indexes],
             None if self.ids is None else [self.ids[k] for k in indexes],
             None if envelopes is None else [envelopes[k] for k in indexes],
+            self.partition,
         )
 
 
 def batch_of(messages: Messages, after: Mapping[str, Position], read_format: str) -> Batch:
     """Return the messages as a batch; `read_format` is the source's `format`."""
-    arrived = _Arrived(messages)
+    arrived = _Arrived(messages, partition=next(iter(after)) if len(after) == 1 else None)
     raws = list(map(MESSAGE.value, messages))
     weight = sum(map(len, messages))
     batch = Batch(
@@ -180,8 +183,8 @@ def bytes_of_key(key: str) -> bytes:
 
 
 def _partitions(batch: Batch) -> Column:
-    if len(batch.after) == 1:  # that is where they all are
-        return list(batch.after) * batch.size
+    if batch.state.partition is not None:
+        return [batch.state.partition] * batch.size
     messages = batch.state.messages
     topics, numbers = list(map(MESSAGE.topic, messages)), list(map(MESSAGE.partition, messages))
     if messages and topics.count(topics[0]) == numbers.count(numbers[0]) == len(messages):
