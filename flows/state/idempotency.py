@@ -23,7 +23,7 @@ from sqlalchemy import Connection, and_, bindparam, case, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from flows.state.database import Database, transaction
-from flows.state.many import Many
+from flows.state.direct import Direct
 from flows.state.records import Claim, Held, KeyOutcome, Settlement
 from flows.state.rows import Row, storable
 from flows.state.tables import idempotency_keys as _keys
@@ -106,7 +106,7 @@ _still_held = and_(
     _keys.c.done == 0,
 )
 
-_settle = Many(
+_settle = Direct(
     update(_keys)
     .where(_still_held)
     .values(
@@ -117,7 +117,7 @@ _settle = Many(
     )
 )
 
-_forget = Many(
+_forget = Direct(
     delete(_keys).where(
         _keys.c.flow == bindparam("of_flow"),
         _keys.c.digest == bindparam("of_digest"),
@@ -126,7 +126,7 @@ _forget = Many(
     )
 )
 
-_prolong = Many(
+_prolong = Direct(
     update(_keys)
     .where(_still_held, _keys.c.expires_at.between(bindparam("now"), bindparam("until")))
     .values(expires_at=bindparam("until"))
@@ -141,7 +141,7 @@ class StateKeys:
         self._flow = flow
         self._database = Database(url, create=False)
         self._database.opened()
-        self._reserve = Many(_reserving(self._database.dialect), _RESERVED)
+        self._reserve = Direct(_reserving(self._database.dialect), _RESERVED)
         self._lock = Lock()
 
     def reserve(self, claims: Sequence[Claim], seconds: float) -> list[Held | None]:
@@ -194,7 +194,7 @@ class StateKeys:
         rows: list[Row] = [{**_of(self._flow, claim), "seconds": seconds} for claim in claims]
         self._execute(_prolong, sorted(rows, key=itemgetter("of_digest")))
 
-    def _execute(self, statement: Many, rows: list[Row]) -> None:
+    def _execute(self, statement: Direct, rows: list[Row]) -> None:
         def work(connection: Connection) -> None:
             with transaction(connection):
                 statement.execute(connection, _timed(connection, rows))

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select
 from connectors.contracts import LANES, Shard, Taken
 from connectors.errors import RetryableError
 from flows.state.database import Database, transaction
-from flows.state.many import Many
+from flows.state.direct import Direct
 from flows.state.pruning import ROWS, delete_all
 from flows.state.queries import upsert_of
 from flows.state.records import Answered
@@ -271,8 +271,8 @@ def answer_row(flow: str, answered: Answered, now: float) -> Row:
     }
 
 
-_ADD_EVENTS = Many(insert(inbox_events), [column.name for column in inbox_events.columns])
-_ADD_DELIVERIES = Many(
+_ADD_EVENTS = Direct(insert(inbox_events), [column.name for column in inbox_events.columns])
+_ADD_DELIVERIES = Direct(
     insert(inbox_deliveries), [column.name for column in inbox_deliveries.columns]
 )
 _FORGET = delete(inbox_events).where(

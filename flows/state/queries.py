@@ -25,8 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from flows.state.many import Many
-from flows.state.rows import LETTER_FIELDS, PARKED_FIELDS, PLACE_FIELDS
+from flows.state.direct import Direct
+from flows.state.rows import CHUNK_COLUMNS, LETTER_FIELDS, PARKED_FIELDS, PLACE_FIELDS
 from flows.state.tables import (
     checkpoints,
     dead_letters,
@@ -56,13 +56,14 @@ class Queries:
     def __init__(self, dialect: str) -> None:
         upsert = upsert_of(dialect)
         self.acquire = _acquire(upsert)
-        self.save_checkpoint = replacing(upsert, checkpoints)
+        self.save_checkpoint = Direct(replacing(upsert, checkpoints), _names(checkpoints))
         self.save_sink_state = replacing(upsert, sink_states)
-        self.add_totals = _adding(upsert, pipeline_totals, ("done", "failed", "skipped"))
+        counts = ("done", "failed", "skipped")
+        self.add_totals = Direct(_adding(upsert, pipeline_totals, counts), _names(pipeline_totals))
         self.save_dead_letter = _refailing(upsert)
         self.save_replayed_letter = _replayed(upsert)
-        self.add_chunk = insert(history_chunks)
-        self.park = Many(_parking(upsert), [column.name for column in _parked.columns])
+        self.add_chunk = Direct(insert(history_chunks).inline(), CHUNK_COLUMNS)
+        self.park = Direct(_parking(upsert), _names(_parked))
 
     lease = select(leases.c.fence, leases.c.holder, leases.c.last_commit).where(
         leases.c.flow == bindparam("of_flow"), leases.c.shard == bindparam("of_shard")
@@ -79,7 +80,7 @@ class Queries:
 
     # "last_commit <> token" is what makes a repeated commit find out that it was done: PostgreSQL
     # looks at it again after a wait for the first one's transaction.
-    claim = (
+    claim = Direct(
         update(leases)
         .where(_held, leases.c.last_commit != bindparam("token"))
         .values(last_commit=bindparam("token"))
@@ -151,7 +152,7 @@ class Queries:
     )
 
     # Names of parameters differ from those of columns: an executemany of a delete needs it.
-    unpark = Many(
+    unpark = Direct(
         delete(_parked).where(
             _parked.c.flow == bindparam("of_flow"),
             _parked.c.pipeline == bindparam("of_pipeline"),
@@ -280,6 +281,10 @@ def _adding(upsert: Any, table: Table, counts: Iterable[str]) -> Any:
         index_elements=_keys(table),
         set_={name: table.c[name] + new.excluded[name] for name in counts},
     )
+
+
+def _names(table: Table) -> list[str]:
+    return [column.name for column in table.columns]
 
 
 def _parking(upsert: Any) -> Any:

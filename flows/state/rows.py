@@ -20,6 +20,8 @@ PLACE_FIELDS = tuple(field.name for field in fields(ParkedPlace))
 PARKED_FIELDS = tuple(field.name for field in fields(Parked))[1:]
 LETTER_FIELDS = tuple(field.name for field in fields(DeadLetter))
 _CHUNK_FIELDS = tuple(field.name for field in fields(HistoryChunk))
+CHUNK_COLUMNS = (*_CHUNK_FIELDS, "bytes", "span")
+"""Those that a history chunk is stored with; its id is the database's."""
 _place_values = attrgetter(*PLACE_FIELDS)
 _parked_values = attrgetter(*PARKED_FIELDS)
 _letter_values = attrgetter(*LETTER_FIELDS)

@@ -22,13 +22,13 @@ from flows.state.chunk_store import Chunks
 from flows.state.contracts import StateStore
 from flows.state.copy_store import LetterCopies, copy_row
 from flows.state.database import Database, reopen, transaction
+from flows.state.direct import Direct
 from flows.state.history import compress_history
 from flows.state.idempotency import record_keys
 from flows.state.inbox import InboxStore, answer_row
 from flows.state.kept_keys import StateShelf
 from flows.state.leases import lease_lost, of_lease, under
 from flows.state.letter_store import Letters
-from flows.state.many import Many
 from flows.state.marks import MarkStore, forget_marks, forgotten
 from flows.state.migrations import prepare
 from flows.state.prepared import PreparedOutcomes, forget_prepared
@@ -309,9 +309,9 @@ class SqlStateStore:
         """Store it, unless it is stored already; False when the lease is another's."""
         lease = of_lease(commit.lease)
         with transaction(connection):
-            if connection.execute(self._queries.claim, {**lease, "token": commit.token}).rowcount:
+            if self._queries.claim.execute(connection, [{**lease, "token": commit.token}]):
                 for statement, values in rows:
-                    if isinstance(statement, Many):
+                    if isinstance(statement, Direct):
                         statement.execute(connection, values)
                     else:
                         connection.execute(statement, values)
