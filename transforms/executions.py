@@ -188,6 +188,19 @@ class Executions:
         """End the execution `index`; the first end stands."""
         self.ended.setdefault(index, ended)
 
+    def picked(self, column: Column, indexes: Sequence[int]) -> Column:
+        """Return the entries at `indexes`: the column itself where they are all of it."""
+        if len(indexes) == self.events.size:
+            return column
+        return [column[index] for index in indexes]
+
+    def output_column(self, step: str, indexes: Sequence[int]) -> Column:
+        """Return what a step put out, per index; None where it has not run."""
+        column = self.outputs.get(step)
+        if column is None:
+            return [None] * len(indexes)
+        return [None if value is UNSET else value for value in self.picked(column, indexes)]
+
     def root(self, index: int, name: str) -> Any:
         """Return what `.<name>` is at the root of the context of `index`; None when absent.
 

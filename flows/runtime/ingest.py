@@ -14,7 +14,6 @@ from connectors.errors import PenstockError, PermanentError
 from schema_registry.validation import Validator
 from transforms.executions import Ended, Executions, Wait
 from transforms.expressions import Program, compile_jq
-from transforms.steps.inputs import picked
 
 if TYPE_CHECKING:
     from flows.plan import PipelinePlan
@@ -173,7 +172,7 @@ class Ingest:
         data = executions.events.column("data")
         envelopes = validator.envelope_problems(executions.events)
         going = executions.going(0)
-        fits = list(map(validator.is_valid, picked(data, executions, going)))
+        fits = list(map(validator.is_valid, executions.picked(data, going)))
         if all(fits) and not envelopes:
             return
         for index, data_fits in zip(going, fits, strict=True):

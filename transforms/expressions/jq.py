@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
 from connectors.batch import Column
 from connectors.errors import PenstockError
-from transforms.executions import UNSET, Executions
-from transforms.expressions.paths import Errors, path_column
+from transforms.executions import Executions
+from transforms.expressions.paths import Errors, begun, path_column
 from transforms.expressions.views import Plain, Roots, View
 from transforms.jq.compiler import compile_program
 from transforms.jq.counting import ONE
@@ -165,20 +165,11 @@ def _value_at(place: Place, view: View) -> Any:
 
 def _column_at(place: Place, executions: Executions, indexes: Sequence[int]) -> Column:
     """Return the column of one place of the context: the batch's own where it has one."""
-    whole = len(indexes) == executions.events.size
-    if place == ("data",):
-        column = executions.events.column("data")
-        return column if whole else [column[k] for k in indexes]
-    if len(place) == 3:
-        outputs = executions.outputs.get(place[1])
-        if outputs is None:
-            return [None] * len(indexes)
-        return [None if (v := outputs[k]) is UNSET else v for k in indexes]
+    column, _ = begun(place, executions, indexes)
+    if column is not None:
+        return column
+    if not place:
+        return [executions.context(index) for index in indexes]
     if len(place) == 1:
         return executions.root_column(place[0], indexes)
-    if place[:1] == ("trigger",):
-        return executions.trigger_column(place[1], indexes)
-    make: Callable[[int], Any] = executions.context
-    if not place:
-        return [make(k) for k in indexes]
-    return [executions.steps_view(k).get(place[1]) for k in indexes]
+    return [executions.steps_view(index).get(place[1]) for index in indexes]

@@ -9,7 +9,7 @@ from typing import Any
 
 from connectors.batch import Column
 from connectors.errors import PenstockError
-from transforms.executions import UNSET, Executions
+from transforms.executions import Executions
 from transforms.expressions.errors import ExpressionError
 from transforms.expressions.values import access
 from transforms.expressions.views import Plain, Roots, View
@@ -78,11 +78,11 @@ def path_column(
     parts: tuple[str | int, ...], executions: Executions, indexes: Sequence[int]
 ) -> tuple[Column, Errors]:
     """Return the value per index; columns are read as they are where the path allows."""
-    column, rest = _column(parts, executions, indexes)
+    column, rest = begun(parts, executions, indexes)
     if column is None:
         return _one_by_one(parts, executions, indexes)
     if not rest:
-        return [None if value is UNSET else value for value in column], {}
+        return list(column), {}
     try:
         if len(rest) == 1 and isinstance(rest[0], str):
             key = rest[0]
@@ -93,7 +93,7 @@ def path_column(
     errors: Errors = {}
     for index, found in zip(indexes, column, strict=True):
         try:
-            value = None if found is UNSET else found
+            value = found
             for part in rest:
                 value = access(value, part)
         except PenstockError as error:
@@ -103,17 +103,19 @@ def path_column(
     return values, errors
 
 
-def _column(
+def begun(
     parts: tuple[str | int, ...], executions: Executions, indexes: Sequence[int]
-) -> tuple[Sequence[Any] | None, tuple[str | int, ...]]:
-    """Return per index what a path begins with, and what is left of it; None without such."""
-    column: Sequence[Any] | None
+) -> tuple[Column | None, tuple[str | int, ...]]:
+    """Return per index what a path begins with, and what is left of it.
+
+    None for all of the context, of the steps, or of one step. The column may be the batch's own.
+    """
     match parts:
         case ("data", *rest) | ("trigger", "data", *rest):
-            column = executions.events.column("data")
+            return executions.picked(executions.events.column("data"), indexes), tuple(rest)
         case ("steps", str(name), "output", *rest):
-            column = executions.outputs.get(name)
-        case ("steps", *_) | ():
+            return executions.output_column(name, indexes), tuple(rest)
+        case ("steps", *_):
             return None, parts
         case ("trigger", str(name), *rest):
             return executions.trigger_column(name, indexes), tuple(rest)
@@ -121,9 +123,6 @@ def _column(
             return executions.root_column(name, indexes), tuple(rest)
         case _:
             return None, parts
-    if column is None or len(indexes) == len(column):
-        return column, tuple(rest)
-    return [column[index] for index in indexes], tuple(rest)
 
 
 def _one_by_one(

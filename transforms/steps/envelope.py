@@ -9,7 +9,6 @@ from typing import Any
 from connectors.batch import Column
 from connectors.contracts import Attribute
 from transforms.executions import Executions
-from transforms.steps.inputs import picked
 
 _CARRIED = frozenset({"traceparent", "tracestate", "operation", "sequence", "unchangedtoast"})
 """Extensions that say something about the data, wherever it goes: its trace, what a change did to its
@@ -42,7 +41,7 @@ class Envelope:
         """
 
         def column(name: str) -> Column:
-            return picked(executions.events.column(name), executions, indexes)
+            return executions.picked(executions.events.column(name), indexes)
 
         found: dict[str, Attribute] = {
             "id": self.ids(column("source"), _event_ids(executions, indexes)),
@@ -59,7 +58,7 @@ class Envelope:
         _add(found, "partitionkey", keys)
         for name, values in executions.events.extension_columns().items():
             if name in _CARRIED:
-                _add(found, name, picked(values, executions, indexes))
+                _add(found, name, executions.picked(values, indexes))
         return found
 
     def ids(self, sources: Column, ids: Column) -> list[str]:
@@ -75,10 +74,10 @@ class Envelope:
 
 def _event_ids(executions: Executions, indexes: Sequence[int]) -> Column:
     """Return the events' ids; in a loop each with its pass, which publishes an event of its own."""
-    ids = picked(executions.events.column("id"), executions, indexes)
+    ids = executions.picked(executions.events.column("id"), indexes)
     if executions.passes is None:
         return ids
-    numbers = picked(executions.passes, executions, indexes)
+    numbers = executions.picked(executions.passes, indexes)
     return [f"{one}\0{number}" for one, number in zip(ids, numbers, strict=True)]
 
 

@@ -47,20 +47,13 @@ def input_of(
     Those that have none are in `executions.failures` and left out.
     """
     if path is None:
-        return picked(executions.events.column("data"), executions, indexes), indexes
+        return executions.picked(executions.events.column("data"), indexes), indexes
     values, errors = path.column(executions, indexes)
     if not errors:
         return values, indexes
     executions.failures.update(errors)
     kept = [place for place, index in enumerate(indexes) if index not in errors]
     return [values[place] for place in kept], [indexes[place] for place in kept]
-
-
-def picked(column: Column, executions: Executions, indexes: Sequence[int]) -> Column:
-    """Return the entries at `indexes`: the column itself where they are all of it."""
-    if len(indexes) == executions.events.size:
-        return column
-    return [column[index] for index in indexes]
 
 
 def spread(outputs: Column, kept: Sequence[int], indexes: Sequence[int]) -> Column:

@@ -13,7 +13,7 @@ from connectors.errors import PenstockError, PermanentError
 from schema_registry.validation import Validator
 from transforms.contracts import StepEnvironment
 from transforms.executions import UNSET, Executions
-from transforms.steps.inputs import is_trigger_data, picked, step_path
+from transforms.steps.inputs import is_trigger_data, step_path
 
 Texts = Sequence[bytes | None]
 Failures = dict[int, PenstockError]
@@ -68,9 +68,9 @@ class Payload:
         last = next((name for name in self._sources if name in executions.outputs), None)
         if last is None and self._or_trigger:
             self._check_trigger(executions, indexes)
-            return picked(executions.events.column("raw"), executions, indexes), True
+            return executions.picked(executions.events.column("raw"), indexes), True
         if last is not None:
-            values = picked(executions.outputs[last], executions, indexes)
+            values = executions.picked(executions.outputs[last], indexes)
             if not any(value is UNSET for value in values):
                 return self._whole_column(last, values, executions, indexes), False
         return self._one_by_one(executions, indexes), False
@@ -110,7 +110,7 @@ class Payload:
 
     def _check_trigger(self, executions: Executions, indexes: Sequence[int]) -> None:
         if self._validator is not None:
-            data = picked(executions.events.column("data"), executions, indexes)
+            data = executions.picked(executions.events.column("data"), indexes)
             self._check(data, indexes, executions.failures)
 
     def _check(self, values: Column, indexes: Sequence[int], failures: Failures) -> None:

@@ -18,7 +18,6 @@ from transforms.expressions import compile_jq, compile_template
 from transforms.expressions.values import to_text
 from transforms.steps.envelope import Envelope
 from transforms.steps.idempotent import OnlyIdempotentSettings
-from transforms.steps.inputs import picked
 from transforms.steps.outbox import OutboxSettings, was_refused
 from transforms.steps.payload import Payload
 
@@ -122,7 +121,7 @@ class Composer:
 
     def _keys(self, executions: Executions, indexes: Sequence[int]) -> Column:
         if self._key is None:
-            return picked(executions.key_column(), executions, indexes)
+            return executions.picked(executions.key_column(), indexes)
         values, errors = self._key.column(executions, indexes)
         executions.failures.update(errors)
         return [v if v is None or isinstance(v, str) else to_text(v) for v in values]
