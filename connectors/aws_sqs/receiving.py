@@ -28,6 +28,9 @@ _PAUSE = 0.1
 _SOON = 1.0
 """Seconds within which calls end that are not cut off at closing."""
 
+_LATER = 1.0
+"""Seconds by which SQS may begin and end a call later than is reckoned here."""
+
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 """Backoff in seconds while SQS is away or throttles."""
 
@@ -92,7 +95,8 @@ class Receivers:
             thread.join(1)
         for client in self._clients:
             client.drop()
-        return max(0.0, max(waiting, default=0.0) - time.monotonic())
+        left = max(waiting, default=0.0) - time.monotonic()
+        return left + _LATER if left > 0 else 0.0
 
     def _run(self, client: Client) -> None:
         delay = FIRST_DELAY

@@ -131,6 +131,18 @@ def test_a_stop_in_a_long_poll_is_quick_and_gives_back_when_the_poll_is_over(ela
         reader.close()
 
 
+def test_a_poll_that_was_cut_off_is_given_a_second_more_than_it_waits(elasticmq):
+    reader = opened(source(elasticmq.create_queue(), wait_time="5s"))
+    receivers = reader._receivers
+    try:
+        count = len(receivers._clients)
+        wait_until(lambda: len(receivers._waiting_until) == count, "all polls are under way")
+        until = max(receivers._waiting_until.values())
+        assert receivers.close() >= until + 1.0 - time.monotonic()
+    finally:
+        reader.close()
+
+
 def test_a_group_keeps_its_order_through_settling_and_a_crash(elasticmq):
     url = elasticmq.create_queue(fifo=True)
     add(elasticmq, url, range(60))

@@ -50,9 +50,14 @@ pipelines:
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
     monkeypatch.delenv("PENSTOCK_STATE_URL", raising=False)
     (tmp_path / "shop.yaml").write_text(FLOW)
-    return tmp_path
+    yield tmp_path
+    for name in set(sys.modules) - before:  # the flow's own: another test has none of that name
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
+            del sys.modules[name]
 
 
 def run(capsys, *arguments):
