@@ -167,14 +167,14 @@ def _feed(copying, stop):
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_broker_that_dies_in_mid_transaction_costs_nothing_but_time(copying, kafka, how):
-    copying.fill(15_000)
+    copying.fill(30_000)
     worker = copying.worker()
 
     def has_done(count):
         assert worker.process.poll() is None, worker.text()
         return copying.done() >= count
 
-    for reached in (1_000, 25_000):  # of 60,000, and a transaction holds at most 10,000
+    for reached in (1_000, 25_000):  # of 120,000, and a transaction holds at most 10,000
         wait_for(lambda reached=reached: has_done(reached), "progress", 90)
         assert copying.done() < sum(copying.counts)
         getattr(kafka, how)()

@@ -167,7 +167,11 @@ def test_a_state_store_that_is_stopped_is_503_and_back_again_afterwards(flow, da
                 lambda: client.get("/api/v1/dlq/pipelines/keep").status_code == 200,
                 "the state store to be back",
             )
-            assert len(client.get("/api/v1/dlq/pipelines/keep").json()["dead_letters"]) == 2
+            # Counted in memory at once; stored, perhaps, only when the store is back.
+            wait_for(
+                lambda: len(client.get("/api/v1/dlq/pipelines/keep").json()["dead_letters"]) == 2,
+                "both dead letters",
+            )
             wait_for(lambda: client.get("/readyz").status_code == 200, "the flow to be ready")
         assert run.stop() == 0
     finally:
