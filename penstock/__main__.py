@@ -10,6 +10,9 @@ import sys
 
 OLDEST, TOO_NEW = (3, 10), (3, 13)
 
+_INTERRUPTED = 130
+"""As flows.runtime.exits.INTERRUPTED, which is still being imported."""
+
 
 def unsupported(version: tuple[int, int]) -> str | None:
     """Return what to tell the user of a Python that Penstock can't run on; None if it can."""
@@ -23,19 +26,24 @@ def unsupported(version: tuple[int, int]) -> str | None:
 
 def main() -> int:
     """Run the command line; return its exit code."""
-    # What is imported and compiled stays: looking through it for garbage takes a tenth of a start.
-    gc.set_threshold(100_000, 10, 10)
-    code = _run(sys.argv[1:])
-    # The process is at its end: to look through all of it once more takes 50 ms and more.
-    gc.freeze()
-    return code
-
-
-def _run(arguments: list[str]) -> int:
     refusal = unsupported(sys.version_info[:2])
     if refusal is not None:
         print(refusal, file=sys.stderr)
         return 2
+    # What is imported and compiled stays: looking through it for garbage takes a tenth of a start.
+    gc.set_threshold(100_000, 10, 10)
+    try:
+        from flows.runtime.teardown import Ending  # noqa: PLC0415 - needs a fitting Python
+        from penstock.cli.interrupts import keep_interrupts  # noqa: PLC0415
+
+        ending = Ending()
+        keep_interrupts()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return ending(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
     try:
         from penstock.cli.ending import ended  # noqa: PLC0415 - needs a fitting Python
         from penstock.cli.testing import plain_call  # noqa: PLC0415
@@ -45,7 +53,7 @@ def _run(arguments: list[str]) -> int:
             return ended(call)
         from penstock.cli.app import main as run  # noqa: PLC0415 - takes 60 ms to import
     except KeyboardInterrupt:
-        return 130  # as flows.runtime.exits.INTERRUPTED, which is still being imported
+        return _INTERRUPTED
 
     return run(arguments)
 

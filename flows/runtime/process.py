@@ -17,8 +17,9 @@ if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sys.modules["rich"] = None  # type: ignore[assignment]  # importing it raises ImportError now
     gc.set_threshold(100_000, 10, 10)  # what is imported stays
+    from flows.runtime.teardown import Ending
+
+    ending = Ending()
     from flows.runtime.worker import main
 
-    code = main(sys.argv[1])
-    gc.freeze()  # nobody needs the garbage of a process at its end
-    sys.exit(code)
+    sys.exit(ending(main(sys.argv[1])))
