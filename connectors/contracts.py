@@ -81,6 +81,8 @@ class SourceTraits:
     """Its events' `raw` is JSON by construction: nobody needs to decode it to know."""
     pushed: bool = False
     """Its events are sent to the server, which keeps them until they are settled (`Opening.open_inbox`)."""
+    decodes_late: bool = False
+    """Most of what its events cost is paid in the makers of its batches: that can be done while a sink waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +375,9 @@ class SinkOpening:
     none, and raises PermanentError."""
     flow: str = ""
     """The flow's name."""
+    meanwhile: Callable[[], None] | None = None
+    """What may be done in `deliver` between handing events over and waiting for their confirmation. Takes as
+    long as a batch takes to be decoded, the first time in each batch, and raises nothing."""
 
 
 @runtime_checkable

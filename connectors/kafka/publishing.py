@@ -1,7 +1,8 @@
 """Records into a producer, and what became of each: nothing returns before all are confirmed.
 
 A batch is handed to librdkafka in order and then flushed: nothing lingers, and a large batch still
-travels in few requests. Only failures are reported to Python (`delivery.report.only.error`), each
+travels in few requests. Where there is something else to do (`SinkOpening.meanwhile`), it is done
+before, while the first requests are on their way. Only failures are reported to Python (`delivery.report.only.error`), each
 to the slot of its place in the batch; what is flushed and not reported is in all replicas.
 """
 
@@ -59,13 +60,15 @@ class Publisher:
         brokers: Sequence[str],
         options: Mapping[str, str],
         timeout: float,
+        meanwhile: Callable[[], None] | None = None,
     ) -> None:
-        """`timeout`: seconds after which librdkafka itself gives a record up."""
+        """`timeout`: seconds after which librdkafka itself gives a record up. `meanwhile`: see `SinkOpening`."""
         self._producer = producer
         self._errors = errors
         self._brokers = brokers
         self._options = options
         self._timeout = timeout
+        self._meanwhile = meanwhile
         self._slots: list[Slot] = []
         self._failures: dict[int, PenstockError] = {}
         self._topic = ""
@@ -136,6 +139,8 @@ class Publisher:
                     produce(topic, value, key, -1, slot, None, 0, head)
             except (BufferError, KafkaException):
                 self._insist(index, (value, key, slot, head))
+        if self._meanwhile is not None:
+            self._meanwhile()
         self._flush()
 
     def _insist(self, index: int, record: tuple[Any, ...]) -> None:

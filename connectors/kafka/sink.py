@@ -93,8 +93,9 @@ class KafkaSink:
             more["transaction.timeout.ms"] = self._options.get(
                 "transaction.timeout.ms", _TRANSACTION_TIMEOUT
             )
+        meanwhile = opening.meanwhile if scope is None else None
         try:
-            producer = Producer({**self._properties(), **more})
+            producer = Producer({**self._properties(lingers=meanwhile is not None), **more})
         except KafkaException as error:
             raise FatalError(
                 f"the Kafka client can't be made: {error.args[0].str()}.",
@@ -108,6 +109,7 @@ class KafkaSink:
             brokers=settings.brokers,
             options=self._options,
             timeout=_seconds(self._options, _TRANSACTION_TIMEOUT if scope else 120_000),
+            meanwhile=meanwhile,
         )
         try:
             Cluster(producer, self._errors, idle=True).metadata()
@@ -128,11 +130,12 @@ class KafkaSink:
         if settings.topic is not None:
             publisher.limit(settings.topic)
 
-    def _properties(self) -> dict[str, Any]:
+    def _properties(self, *, lingers: bool) -> dict[str, Any]:
+        """`lingers`: a batch that was handed over is not flushed at once."""
         return {
-            # Only ever seen by a batch that is still being handed over: flush ends the wait.
-            # Without it, each message would start a request of its own (twice the CPU).
-            "linger.ms": 5,
+            # Without it, each message would start a request of its own (twice the CPU). As long as a batch
+            # takes to be handed over, or a little longer where flush ends the wait.
+            "linger.ms": 3 if lingers else 5,
             "queue.buffering.max.kbytes": 65_536,
             # How long a topic may be unknown before its events fail.
             "topic.metadata.propagation.max.ms": 10_000,

@@ -35,7 +35,12 @@ class PostgresCdcSource:
     """A `source.postgres_cdc` module. One source partition, named by the slot."""
 
     traits = SourceTraits(
-        ordered=True, replayable=False, seek_by_time=False, partitioned=False, json=True
+        ordered=True,
+        replayable=False,
+        seek_by_time=False,
+        partitioned=False,
+        json=True,
+        decodes_late=True,
     )
 
     def __init__(self, name: str, settings: PostgresCdcSettings) -> None:

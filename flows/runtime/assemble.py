@@ -76,10 +76,11 @@ def open_sinks(
     opened: ExitStack,
     *,
     before: Mapping[str, Sink],
+    meanwhile: Callable[[], None] | None = None,
 ) -> dict[str, Sink]:
     """Open each sink that the source's pipelines publish to; `opened` closes them.
 
-    `before`: those that are open already.
+    `before`: those that are open already. `meanwhile`: see `SinkOpening`.
     """
     sinks = dict(before)
     for pipeline in source.pipelines:
@@ -94,6 +95,7 @@ def open_sinks(
                     compile_template=renderer,
                     compile_jq=evaluator,
                     flow=plan.name,
+                    meanwhile=meanwhile,
                 )
             )
             opened.callback(sink.close)

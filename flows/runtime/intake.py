@@ -21,6 +21,7 @@ from connectors.errors import PenstockError, RetryableError
 from flows.runtime.committer import Committer
 from flows.runtime.exchange import PULSE
 from flows.runtime.halt import Halt
+from flows.runtime.lookahead import Lookahead
 from flows.runtime.replaying import Replaying
 from flows.runtime.resuming import Resumer
 from flows.runtime.signals import Signalling
@@ -48,7 +49,7 @@ class Intake(StatefulSourcePartition["Item", None]):
 
     def __init__(
         self,
-        reader: Reader,
+        reader: Reader | Lookahead,
         committer: Committer,
         halt: Halt,
         *,

@@ -26,6 +26,7 @@ from flows.plan import FlowPlan, SourcePlan, load_flow
 from flows.runtime import exits
 from flows.runtime.assemble import (
     assemble_branches,
+    make_source,
     open_sinks,
     open_sinks_when_free,
     open_source,
@@ -42,6 +43,7 @@ from flows.runtime.intake import Intake
 from flows.runtime.jobs import Job
 from flows.runtime.key_keeping import PipelineKeys, open_keys, teller
 from flows.runtime.logs import set_up_logging
+from flows.runtime.lookahead import Lookahead
 from flows.runtime.orders import WorkerOrder
 from flows.runtime.outboxes import open_outboxes
 from flows.runtime.replay_inbox import ReplayInbox
@@ -124,6 +126,7 @@ class _Worker:
         # The first worker counts for all: dead letters are the pipeline's, whoever made them.
         self._counts = holding.is_first and job is None
         self._reader: Reader | None = None
+        self._lookahead = self._make_lookahead()
 
     def run(self) -> None:
         """Run it; see `run_worker`."""
@@ -239,13 +242,26 @@ class _Worker:
         self._drain.stores_by(partial(committer.close, GRACE))
         return committer
 
+    def _make_lookahead(self) -> Lookahead | None:
+        """Return what reads ahead while sinks wait, for a source that gains by it."""
+        order, source = self._order, self._source
+        if self._job is not None or order.addresses or source.transactional_sink is not None:
+            return None
+        return Lookahead(self._halt) if make_source(source).traits.decodes_late else None
+
     def _open_sinks(self) -> dict[str, Sink] | None:
         """Open the sinks; None when asked to stop while their files were still another's."""
         order, plan, holding = self._order, self._plan, self._holding
         states = holding.sink_states
         sinks = open_sinks_when_free(
             lambda opened: open_sinks(
-                plan, self._source, states, order.writers, opened, before=holding.transactional
+                plan,
+                self._source,
+                states,
+                order.writers,
+                opened,
+                before=holding.transactional,
+                meanwhile=None if self._lookahead is None else self._lookahead.meanwhile,
             ),
             holding.lease,
             self._opened,
@@ -317,8 +333,10 @@ class _Worker:
             transactions = holding.takeover.run(
                 holding.transactional, committer, halt, holding.positions, reader
             )
+        if self._lookahead is not None:
+            self._lookahead.follow(reader)
         intake = Intake(
-            reader,
+            self._lookahead or reader,
             committer,
             halt,
             resumer=resumer,

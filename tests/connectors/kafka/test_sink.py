@@ -166,3 +166,23 @@ def test_opening_twice_needs_no_state(kafka):
     assert sink.traits.delivery == "at_least_once"
     sink.open(SinkOpening({"left": "over"}))
     sink.close()
+
+
+def test_what_was_handed_over_is_on_its_way_while_something_else_is_done(kafka):
+    """No confirmation is waited for until that is through."""
+    topic = kafka.create_topic()
+    seen = []
+
+    def look():
+        seen.append([m.value() for m in kafka.read_all(topic, 3)])
+
+    sink = SINK_KAFKA.sink(
+        "out",
+        SINK_KAFKA.settings(brokers=[kafka.bootstrap], topic=topic, publish_format="json"),
+    )
+    sink.open(SinkOpening({}, meanwhile=look))
+    try:
+        assert sink.deliver(outgoing([b"1", b"2", b"3"])) == {}
+    finally:
+        sink.close()
+    assert seen == [[b"1", b"2", b"3"]]
