@@ -32,10 +32,11 @@ from flows.state.records import Counts, Lease, Settlement
 if TYPE_CHECKING:  # it loads Bytewax, which `penstock test` has no use for
     from flows.runtime.exchange import Marks
 
-OUTSTANDING_BATCHES, OUTSTANDING_EVENTS, OUTSTANDING_BYTES = 32, 3000, 16 << 20
+OUTSTANDING_BATCHES, OUTSTANDING_EVENTS, OUTSTANDING_BYTES = 300, 3000, 16 << 20
 """What may wait for the transaction before the dataflow does: three full batches (two being written, one
-ready), or many small ones, so that a slow fsync delays nobody while little is going on. More would
-only let more be repeated after a crash. The bytes are of events that are to be archived."""
+ready), or many small ones, so that an fsync of most of a second delays nobody while little is going on (a
+thousand events a second come in some 400 batches). More would only let more be repeated after a crash. The
+bytes are of events that are to be archived."""
 
 ENOUGH = 2 / 3
 """The part of it at which a transaction begins, whenever the last one did."""

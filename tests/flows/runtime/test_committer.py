@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
+from contextlib import closing
 
 import pytest
 import zstandard
@@ -210,6 +212,28 @@ def test_what_is_flushed_or_closed_is_stored_at_once(slow, url):
     slow.settle("02")
     slow.committer.close()
     assert _stored(url) == ({"a": "02"}, {"orders": 3})
+
+
+def test_a_store_that_stalls_holds_up_no_trickle_of_events(url, lease, tmp_path):
+    """A disk may take a moment for an fsync; a thousand rows a second come in some 400 batches."""
+    committer = _committer(url, lease, Halt())
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def trickle():
+            for number in range(200):
+                committer.settle(Settlement("orders", Counts(done=1)))
+                committer.checkpoint({"a": f"{number:03}"})
+
+        going = threading.Thread(target=trickle)
+        going.start()
+        going.join(5)
+        held_up = going.is_alive()
+        other.execute("ROLLBACK")
+    going.join()
+    assert not held_up
+    committer.close()
+    assert _stored(url) == ({"a": "199"}, {"orders": 200})
 
 
 def test_closing_stores_what_is_queued(url, lease):
