@@ -2,8 +2,9 @@
 
 A batch is handed to librdkafka in order and then flushed: nothing lingers, and a large batch still
 travels in few requests. Where there is something else to do (`SinkOpening.meanwhile`), it is done
-before, while the first requests are on their way. Only failures are reported to Python (`delivery.report.only.error`), each
-to the slot of its place in the batch; what is flushed and not reported is in all replicas.
+before that, while the first requests are on their way. Only failures are reported to Python
+(`delivery.report.only.error`), each to the slot of its place in the batch; what is flushed and not
+reported is in all replicas.
 """
 
 from __future__ import annotations
