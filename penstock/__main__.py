@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
+from functools import partial
 
 OLDEST, TOO_NEW = (3, 10), (3, 13)
-
-_INTERRUPTED = 130
-"""As flows.runtime.exits.INTERRUPTED, which is still being imported."""
 
 
 def unsupported(version: tuple[int, int]) -> str | None:
@@ -38,24 +37,22 @@ def main() -> int:
 
         ending = Ending()
         keep_interrupts()
+        command = _command(sys.argv[1:])
     except KeyboardInterrupt:
-        return _INTERRUPTED
-    return ending(_run(sys.argv[1:]))
+        return 130  # as flows.runtime.exits.INTERRUPTED, which is still being imported
+    return ending(command())
 
 
-def _run(arguments: list[str]) -> int:
-    try:
-        from penstock.cli.ending import ended  # noqa: PLC0415 - needs a fitting Python
-        from penstock.cli.testing import plain_call  # noqa: PLC0415
+def _command(arguments: list[str]) -> Callable[[], int]:
+    from penstock.cli.ending import ended  # noqa: PLC0415 - needs a fitting Python
+    from penstock.cli.testing import plain_call  # noqa: PLC0415
 
-        call = plain_call(arguments)
-        if call is not None:
-            return ended(call)
-        from penstock.cli.app import main as run  # noqa: PLC0415 - takes 60 ms to import
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    call = plain_call(arguments)
+    if call is not None:
+        return partial(ended, call)
+    from penstock.cli.app import main as run  # noqa: PLC0415 - takes 60 ms to import
 
-    return run(arguments)
+    return partial(run, arguments)
 
 
 if __name__ == "__main__":
