@@ -165,6 +165,17 @@ def transactions_unavailable(said: str) -> RetryableError:
     )
 
 
+def transactions_stuck(seconds: float, said: str) -> FatalError:
+    """Return the error for a producer that hears nothing of brokers which answer other clients."""
+    return FatalError(
+        f"Kafka's brokers answer, but not in transactions, since {seconds:.0f} s: {said}.",
+        code="kafka_transaction",
+        hint="The worker starts again with a new connection; what was not committed comes again. If"
+        " this repeats, see whether the partitions of the topic __transaction_state have leaders.",
+        unreachable=True,
+    )
+
+
 def topic_missing(topic: str, *, partitions: int = 1) -> FatalError:
     """Return the error for a topic that is not there."""
     return FatalError(

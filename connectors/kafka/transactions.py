@@ -32,6 +32,7 @@ from connectors.kafka.failures import (
     ClientErrors,
     client_failed,
     client_stopped,
+    transactions_stuck,
     transactions_unavailable,
 )
 from connectors.kafka.positions import Part, Place, decode_position, part_of_name
@@ -39,6 +40,9 @@ from connectors.kafka.publishing import Publisher, Records
 
 _TRY_SECONDS = 2.0
 """How long one call to the client may block."""
+
+_STUCK_SECONDS = 20.0
+"""How long brokers may answer another client but not the producer, until that is given up."""
 
 
 class _Aborted(Exception):  # noqa: N818 - an end of a transaction is no error of ours
@@ -73,6 +77,7 @@ class Transactions:
         """The open transaction can only be aborted."""
         self._committing = False
         self._patience = ANSWER_SECONDS
+        self._unanswered_since: float | None = None
         # Positions of a pending transaction are waited for, since this client reads what is committed.
         self._consumer = connected_consumer(
             consumer_properties(list(brokers), scope.group, options, ClientErrors(""))
@@ -237,7 +242,8 @@ class Transactions:
         Raises _Aborted where the transaction must be, RetryableError when the time is over (the same call
         may be made again), FatalError.
         """
-        deadline = time.monotonic() + self._patience
+        began = time.monotonic()
+        deadline = began + self._patience
         while True:
             try:
                 call(_TRY_SECONDS)
@@ -251,9 +257,28 @@ class Transactions:
                     self._errors.fatal = client_failed(error)
                     raise self._errors.fatal from raised
                 if time.monotonic() > deadline:
+                    self._unanswered_since = self._unanswered_since or began
+                    self._check_that_it_may_help_to_wait(error)
                     raise transactions_unavailable(error.str()) from raised
             else:
+                self._unanswered_since = None
                 return
+
+    def _check_that_it_may_help_to_wait(self, error: KafkaError) -> None:
+        """Raise FatalError when brokers answer others, but have not answered the producer for long.
+
+        librdkafka then knows no broker any more and looks for none (measured with 2.16.0: a cluster that
+        shuts down as a whole, and first says that it has no brokers). A new process can go on: it gets the
+        lease first, so it shuts out nobody who has taken over meanwhile.
+        """
+        since = self._unanswered_since
+        if since is None or time.monotonic() - since < _STUCK_SECONDS:
+            return
+        try:
+            self._consumer.list_topics("__transaction_state", timeout=_TRY_SECONDS)
+        except KafkaException:
+            return
+        raise transactions_stuck(time.monotonic() - since, error.str())
 
 
 def mark_of(owner: str) -> str:

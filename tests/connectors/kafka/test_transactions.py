@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.contracts import SinkOpening, TransactionalSink, TransactionScope
-from connectors.errors import FatalError
+from connectors.errors import FatalError, RetryableError
 from connectors.kafka import SINK_KAFKA
 from connectors.kafka.positions import Part, Place
 from connectors.kafka.publishing import Publisher
@@ -134,6 +135,37 @@ def test_a_broker_that_was_away_finds_the_transaction_made_again(kafka, scope, t
         sink.commit(place(read_from, 3), "after")
         assert sink.committed([f"{read_from}/0"]) == {"after"}
     assert values(kafka, topic, 3) == [b"1", b"2", b"3"]
+
+
+class DeafProducer(Producer):
+    """A client that hears of no commit, as one that has forgotten all brokers."""
+
+    def commit_transaction(self, *_):
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer", False, True, False))
+
+
+def test_a_client_that_is_not_answered_is_given_up_only_once_brokers_answer_another(
+    kafka, scope, topics, monkeypatch
+):
+    read_from, topic = topics
+    monkeypatch.setattr("connectors.kafka.sink.Producer", DeafProducer)
+    monkeypatch.setattr("connectors.kafka.transactions.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("connectors.kafka.transactions._STUCK_SECONDS", 1.5)
+    with transacting(kafka, scope, topic=topic) as sink:
+        assert sink.deliver(outgoing([b"1"])) == {}
+        with pytest.raises(RetryableError):  # after a second of it
+            sink.commit(place(read_from, 1), "x")
+        kafka.kill()
+        with pytest.raises(RetryableError):
+            sink.commit(place(read_from, 1), "x")
+        kafka.start_again()
+        with pytest.raises(FatalError, match="brokers answer, but not in transactions") as caught:
+            sink.commit(place(read_from, 1), "x")
+        assert caught.value.unreachable, "a supervisor starts it again"
+    with monkeypatch.context() as restored:
+        restored.setattr("connectors.kafka.sink.Producer", Producer)
+        with transacting(kafka, scope, topic=topic) as sink:
+            assert sink.committed([f"{read_from}/0"]) == set()
 
 
 def test_a_source_begins_where_its_own_transactions_ended_and_at_no_others(kafka, scope, topics):

@@ -132,8 +132,11 @@ class Run:
 
 
 def whole_lines(file: Path) -> list[bytes]:
-    """Return a file's lines but for one that is just being written."""
-    return file.read_bytes().split(b"\n")[:-1]
+    """Return a file's lines but for one that is just being written; none once it was taken back."""
+    try:
+        return file.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:  # listed, and then undone: nothing of it was settled
+        return []
 
 
 class FlowFolder:
