@@ -166,18 +166,18 @@ def _feed(copying, stop):
         copying.fill(20)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_broker_that_dies_in_mid_transaction_costs_nothing_but_time(copying, kafka, how):
-    """The time: librdkafka waits for up to 60 s for an answer, and 20 s more until it is given up."""
+    """Where the client forgets all brokers, that time was 81 and 104 s (seen twice)."""
     copying.fill(30_000)
     copying.worker()
     for reached in (1_000, 25_000):  # of 120,000, and a transaction holds at most 10,000
-        wait_for(lambda reached=reached: _done_by_restarts(copying) >= reached, "progress", 150)
+        wait_for(lambda reached=reached: _done_by_restarts(copying) >= reached, "progress", 200)
         assert copying.done() < sum(copying.counts)
         getattr(kafka, how)()
         kafka.start_again()
-    wait_for(lambda: _done_by_restarts(copying) == sum(copying.counts), "all of it", 150)
+    wait_for(lambda: _done_by_restarts(copying) == sum(copying.counts), "all of it", 200)
     worker = copying.workers[-1]
     assert worker.drain() == 0, worker.text()
     copying.check()
