@@ -7,6 +7,7 @@ raise to: Python prints a traceback, and the Ctrl-C is lost. Imports are full of
 from __future__ import annotations
 
 import _thread
+import signal
 import sys
 import time
 
@@ -15,19 +16,21 @@ _LATER = 0.01
 
 
 def keep_interrupts() -> None:
-    """From now on, send a Ctrl-C that was lost once more."""
+    """From now on, send a Ctrl-C that was lost once more. Call from the main thread."""
     usual = sys.unraisablehook
+    main = _thread.get_ident()
 
     def told(lost: sys.UnraisableHookArgs) -> None:
         if isinstance(lost.exc_value, KeyboardInterrupt):
             # Not with `threading`, whose locks the interrupted code may hold.
-            _thread.start_new_thread(_send_again, ())
+            _thread.start_new_thread(_send_again, (main,))
         else:
             usual(lost)
 
     sys.unraisablehook = told
 
 
-def _send_again() -> None:
+def _send_again(thread: int) -> None:
     time.sleep(_LATER)
-    _thread.interrupt_main()
+    # A signal, since it also wakes a thread that sleeps or waits for an answer.
+    signal.pthread_kill(thread, signal.SIGINT)
