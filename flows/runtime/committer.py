@@ -38,8 +38,10 @@ ready), or many small ones, so that an fsync of most of a second delays nobody w
 thousand events a second come in some 400 batches). More would only let more be repeated after a crash. The
 bytes are of events that are to be archived."""
 
-ENOUGH = 2 / 3
-"""The part of it at which a transaction begins, whenever the last one did."""
+ENOUGH, ENOUGH_WITH_HISTORY = 1.0, 2 / 3
+"""The part of it at which a transaction begins, whenever the last one did. All of it saves a tenth of the CPU
+of passing events on (3.02 for 3.36 µs). What history holds is compressed first: the dataflow would wait for
+that too (measured: a seventh fewer events a second)."""
 
 GATHERING = 0.02
 """Seconds between the beginnings of two transactions while nobody waits for the second: what is settled
@@ -205,7 +207,7 @@ class Committer:
             self._queue.append(unit)
             self._events += unit.events
             self._condition.notify_all()
-            if self._is_full(ENOUGH) or any(settled.answers for settled in unit.settlements):
+            if self._is_enough(unit) or any(settled.answers for settled in unit.settlements):
                 self._hurry.set()
             if unit.gone_back:
                 self._wait_for(unit)
@@ -225,6 +227,11 @@ class Committer:
         known.update(positions)
         for marks in self._marks:
             marks.checkpointed(positions)
+
+    def _is_enough(self, last: _Unit) -> bool:
+        """Whether so much waits that a transaction should begin; `last` came last."""
+        with_history = any(settled.history_pieces for settled in last.settlements)
+        return self._is_full(ENOUGH_WITH_HISTORY if with_history else ENOUGH)
 
     def _is_full(self, part: float = 1.0) -> bool:
         """Whether as much waits as may, or a part of it."""

@@ -191,11 +191,17 @@ def test_what_is_settled_in_quick_succession_shares_a_transaction(slow, url):
     assert _stored(url)[1] == {"orders": 4 + committing.OUTSTANDING_EVENTS}
 
 
-def test_two_full_batches_are_stored_without_waiting_for_more(slow):
-    """So the dataflow goes on with a third while they are written."""
+def test_three_full_batches_are_stored_without_waiting_for_more(slow):
     assert committing.OUTSTANDING_EVENTS == 3 * BATCH
-    slow.settle("01", done=BATCH)
-    slow.settle("02", done=BATCH)
+    for position in ("01", "02", "03"):
+        slow.settle(position, done=BATCH)
+    assert _eventually(slow.committer.take) == {"a": "03"}
+
+
+def test_two_full_batches_with_history_are_stored_without_waiting_for_more(slow):
+    """So the dataflow goes on with a third while they are compressed and written."""
+    for position in ("01", "02"):
+        slow.settle(position, done=BATCH, history=chunk(b""), history_pieces=[b"executions"])
     assert _eventually(slow.committer.take) == {"a": "02"}
 
 
