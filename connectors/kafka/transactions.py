@@ -42,7 +42,7 @@ _TRY_SECONDS = 2.0
 """How long one call to the client may block."""
 
 _STUCK_SECONDS = 20.0
-"""How long brokers may answer another client but not the producer, until that is given up."""
+"""How long the producer may go unanswered, until it is given up where brokers answer another client."""
 
 
 class _Aborted(Exception):  # noqa: N818 - an end of a transaction is no error of ours
@@ -257,28 +257,27 @@ class Transactions:
                     self._errors.fatal = client_failed(error)
                     raise self._errors.fatal from raised
                 if time.monotonic() > deadline:
-                    self._unanswered_since = self._unanswered_since or began
-                    self._check_that_it_may_help_to_wait(error)
+                    since = self._unanswered_since = self._unanswered_since or began
+                    self._give_up_if_others_are_answered(time.monotonic() - since, error)
                     raise transactions_unavailable(error.str()) from raised
             else:
                 self._unanswered_since = None
                 return
 
-    def _check_that_it_may_help_to_wait(self, error: KafkaError) -> None:
-        """Raise FatalError when brokers answer others, but have not answered the producer for long.
+    def _give_up_if_others_are_answered(self, seconds: float, error: KafkaError) -> None:
+        """Raise FatalError when brokers answer another client, and for long not the producer.
 
         librdkafka then knows no broker any more and looks for none (measured with 2.16.0: a cluster that
         shuts down as a whole, and first says that it has no brokers). A new process can go on: it gets the
         lease first, so it shuts out nobody who has taken over meanwhile.
         """
-        since = self._unanswered_since
-        if since is None or time.monotonic() - since < _STUCK_SECONDS:
+        if seconds < _STUCK_SECONDS:
             return
         try:
             self._consumer.list_topics("__transaction_state", timeout=_TRY_SECONDS)
         except KafkaException:
             return
-        raise transactions_stuck(time.monotonic() - since, error.str())
+        raise transactions_stuck(seconds, error.str())
 
 
 def mark_of(owner: str) -> str:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:  # it loads Bytewax, which `penstock test` has no use for
     from flows.runtime.exchange import Marks
 
 OUTSTANDING_BATCHES, OUTSTANDING_EVENTS, OUTSTANDING_BYTES = 300, 3000, 16 << 20
-"""What may wait for the transaction before the dataflow does: three full batches (two being written, one
-ready), or many small ones, so that an fsync of most of a second delays nobody while little is going on (a
+"""What may wait for the transaction before the dataflow does: three full batches, or
+many small ones, so that an fsync of most of a second delays nobody while little is going on (a
 thousand events a second come in some 400 batches). More would only let more be repeated after a crash. The
 bytes are of events that are to be archived."""
 
