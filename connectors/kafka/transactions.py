@@ -42,7 +42,7 @@ _TRY_SECONDS = 2.0
 """How long one call to the client may block."""
 
 _STUCK_SECONDS = 20.0
-"""How long the producer may go unanswered, until it is given up where brokers answer another client."""
+"""How long brokers may answer another client and not the producer, until it is given up."""
 
 
 class _Aborted(Exception):  # noqa: N818 - an end of a transaction is no error of ours
@@ -77,7 +77,8 @@ class Transactions:
         """The open transaction can only be aborted."""
         self._committing = False
         self._patience = ANSWER_SECONDS
-        self._unanswered_since: float | None = None
+        self._alone_since: float | None = None
+        """Since when brokers are seen to answer another client, and not the producer."""
         # Positions of a pending transaction are waited for, since this client reads what is committed.
         self._consumer = connected_consumer(
             consumer_properties(list(brokers), scope.group, options, ClientErrors(""))
@@ -227,7 +228,7 @@ class Transactions:
         return {metadata.removeprefix(self._mark).partition("@")[0] for metadata in marked}
 
     def close(self) -> None:
-        """Abort what is open, within 3 s, and disconnect."""
+        """Abort what is open, within some 5 s, and disconnect."""
         if self._open and self._errors.fatal is None:
             self._patience = 3.0
             with contextlib.suppress(PenstockError):
@@ -242,8 +243,7 @@ class Transactions:
         Raises _Aborted where the transaction must be, RetryableError when the time is over (the same call
         may be made again), FatalError.
         """
-        began = time.monotonic()
-        deadline = began + self._patience
+        deadline = time.monotonic() + self._patience
         while True:
             try:
                 call(_TRY_SECONDS)
@@ -257,27 +257,28 @@ class Transactions:
                     self._errors.fatal = client_failed(error)
                     raise self._errors.fatal from raised
                 if time.monotonic() > deadline:
-                    since = self._unanswered_since = self._unanswered_since or began
-                    self._give_up_if_others_are_answered(time.monotonic() - since, error)
+                    self._give_up_if_left_alone(error)
                     raise transactions_unavailable(error.str()) from raised
             else:
-                self._unanswered_since = None
+                self._alone_since = None
                 return
 
-    def _give_up_if_others_are_answered(self, seconds: float, error: KafkaError) -> None:
-        """Raise FatalError when brokers answer another client, and for long not the producer.
+    def _give_up_if_left_alone(self, error: KafkaError) -> None:
+        """Raise FatalError when brokers have answered another client for long, and not the producer.
 
         librdkafka then knows no broker any more and looks for none (measured with 2.16.0: a cluster that
         shuts down as a whole, and first says that it has no brokers). A new process can go on: it gets the
         lease first, so it shuts out nobody who has taken over meanwhile.
         """
-        if seconds < _STUCK_SECONDS:
-            return
         try:
             self._consumer.list_topics("__transaction_state", timeout=_TRY_SECONDS)
         except KafkaException:
+            self._alone_since = None
             return
-        raise transactions_stuck(seconds, error.str())
+        now = time.monotonic()
+        since = self._alone_since = self._alone_since or now
+        if now - since >= _STUCK_SECONDS:
+            raise transactions_stuck(now - since, error.str())
 
 
 def mark_of(owner: str) -> str:
