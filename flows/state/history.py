@@ -352,7 +352,15 @@ def compress(pieces: Sequence[bytes]) -> bytes:
 
 def decompress(body: bytes) -> bytes:
     """Return the text of a body, however many pieces it is made of. Raises ZstdError."""
-    return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(body)
+    decompressor = zstandard.ZstdDecompressor()
+    pieces = []
+    while body:
+        piece = decompressor.decompressobj()
+        pieces.append(piece.decompress(body))
+        if not piece.eof:  # its data may all be there, but not its checksum
+            raise zstandard.ZstdError("it ends in the middle of a piece")
+        body = piece.unused_data
+    return b"".join(pieces)
 
 
 def decode_chunk(body: bytes, *, with_outputs: bool = True) -> ChunkView:

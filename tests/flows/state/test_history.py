@@ -354,6 +354,15 @@ def test_only_makers_that_a_source_marked_are_called_by_their_names():
         decode_chunk(_damaged(text.replace(f"{__name__}:id_of_position".encode(), b"os:getcwd")))
 
 
+def test_a_body_that_is_cut_anywhere_does_not_pass_for_history(monkeypatch):
+    monkeypatch.setattr("flows.state.history.PIECE", 64)
+    body = encode_chunk(_executions(4), meta={})
+    assert body.count(zstandard.FRAME_HEADER) > 3
+    for end in range(len(body)):
+        with pytest.raises(PermanentError, match="can't be read"):
+            decode_chunk(body[:end])
+
+
 def test_one_flipped_bit_does_not_pass_for_history():
     body = bytearray(encode_chunk(_executions(2), meta={}))
     body[len(body) // 2] ^= 1
