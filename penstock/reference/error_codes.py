@@ -91,7 +91,7 @@ def _calls(tree: ast.Module, usual_kind: str) -> Iterator[_Found]:
                     code = _text(named["code"]) if "code" in named else ""
                     if code:
                         found = _error(code, node, named, texts, usual_kind)
-                        if own is not None:
+                        if own is not None and _maker(node) == "__init__":
                             found = _of_class(found, own)
                         yield _filled(found, helpers.get(_maker(node)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def test_every_error_code_is_a_slug_with_words():
         assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", entry.code), entry.code
         assert entry.messages or entry.hints, f"{entry.code} has neither a message nor a hint"
         assert entry.kinds, f"nobody knows what kind of error {entry.code} is"
+
+
+def test_what_a_class_is_for_is_no_message_unless_it_is_an_error():
+    messages = {message for entry in error_codes() for message in entry.messages}
+    said = set()
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.ClassDef) and ast.get_docstring(node) is not None:
+                    about = ast.get_docstring(node).partition("\n")[0]
+                    said |= {node.name} if about in messages else set()
+    assert said
+    assert all(name.endswith("Error") for name in said), said
 
 
 def test_every_environment_variable_that_is_read_is_listed():
