@@ -42,7 +42,6 @@ class Assembler:
         types: TypeCatalog,
         keys: Keys,
         *,
-        utf8: bool,
         generation: int,
         skip: tuple[int, int],
         start: int,
@@ -79,7 +78,6 @@ class Assembler:
         self._interest = interest
         self._types = types
         self._keys = keys
-        self._utf8 = utf8
         self._generation = generation
         self._skip = skip
         self._read: dict[str, Any] = dict(read)
@@ -381,7 +379,6 @@ class Assembler:
             primary_key=self._keys.get(relation.oid, ()),
             shown=self._interest.columns[name],
             types=self._types,
-            utf8=self._utf8,
         )
         self._tables[relation.oid] = table
         ranges = Progress.from_state({"read": self._read}).tables.get(name)

@@ -152,7 +152,10 @@ class Columns:
             rows = codec.encode_lines(messages, lambda line: codec.encode(codec.split_line(line)))
             return rows if self._plain else self._wrapped(rows)
         if operation == "INSERT" or (operation == "UPDATE" and self._plain):
-            rows = codec.encode_messages(messages, lambda message: self._after(run, message))
+            run.keys = []
+            rows = codec.encode_messages(
+                messages, lambda message: self._after(run, message), run.keys
+            )
             return rows if self._plain else self._wrapped(rows)
         return [self._both(run, message) for message in messages]
 
@@ -194,6 +197,7 @@ class Columns:
             run.unchanged[id(message)] = codec.names(codec.absent(after))
 
     def _key(self, batch: Batch) -> Column:
+        batch.column("raw")  # finds most keys on its way
         out: Column = []
         for run in batch.state:
             first = len(out)
@@ -476,6 +480,8 @@ def _keys(run: Run) -> list[str]:
 
     match run.operation:
         case "INSERT" | "UPDATE":
+            if len(run.keys) == len(run.messages) and None not in run.keys:
+                return codec.keys_of(run.keys)
             return codec.message_keys(run.messages, slow)
         case "BEGIN" | "END":
             return [f"{codec.subject}/{run.xid}"]

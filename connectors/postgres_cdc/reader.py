@@ -309,7 +309,6 @@ class PostgresCdcReader:
             self._interest,
             self._ground.types,
             self._ground.keys,
-            utf8=self._ground.facts.utf8,
             generation=plan.generation,
             skip=max(skip, (start, 0)) if plan.create_slot else skip,
             start=start,

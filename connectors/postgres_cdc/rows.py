@@ -1,9 +1,11 @@
 """`RowCodec`: a table's rows from the server's text to JSON, by code generated for its columns.
 
 A relation's shape changes only with a Relation message, so the loop over a batch's rows is written
-once per shape, as Python source with every column, offset and template in place. Measured on nine
-columns of 200 B together: 1.9 us a row, where a loop over columns takes 5. What the generated code
-does not expect (an old row, an unchanged TOAST value, escapes in COPY) goes to `slow`, row by row.
+once per shape, as Python source with every column, offset and template in place. A row that is NULL
+where most are is taken apart by one regular expression (see connectors.postgres_cdc.patterns), another
+column by column. Measured on six columns of 200 B together: 1.2 and 2.0 us a row, where a loop over
+columns takes 5. What the generated code does not expect (an old row, an unchanged TOAST value, escapes
+in COPY) goes to `slow`, row by row.
 """
 
 from __future__ import annotations
@@ -14,56 +16,34 @@ from typing import Any
 
 import orjson
 
-from connectors.postgres_cdc.pgoutput import ABSENT, HEADER, Value
-from connectors.postgres_cdc.types import (
-    BOOLEANS,
-    SAFE,
-    SAFE_ASCII,
-    ColumnType,
-    bytea_text,
-    encoder,
-    escape,
-    json_text,
-)
+from connectors.postgres_cdc.pgoutput import ABSENT, Value
+from connectors.postgres_cdc.row_source import RowColumn, generate, key_part
+from connectors.postgres_cdc.types import encoder
 
 Slow = Callable[[bytes], bytes]
 SlowKey = Callable[[bytes], str]
-
-
-@dataclass(frozen=True, slots=True)
-class RowColumn:
-    """A column as rows of the table have it, in their order."""
-
-    name: str
-    type: ColumnType
-    key: bool = False
-    """Part of what identifies the row in events."""
-    shown: bool = True
-    """Part of the event's data."""
-
-
-def key_part(text: str) -> str:
-    """Return a value as it stands in a key: `/` separates values, so it is escaped, as is `%`."""
-    if "/" in text or "%" in text:
-        return text.replace("%", "%25").replace("/", "%2F")
-    return text
+KeyTexts = list[Any]
+"""Of each row the key's text, a tuple where it is of several columns; None where it was not found."""
 
 
 @dataclass(slots=True)
 class RowCodec:
-    """How rows of one shape become JSON and keys. `utf8`: the database says its text is UTF-8."""
+    """How rows of one shape become JSON and keys."""
 
     schema: str
     table: str
     columns: Sequence[RowColumn]
-    utf8: bool = True
     key: tuple[int, ...] = ()
     subject: str = ""
     """The key of what is about the table as a whole."""
-    encode_messages: Callable[[Sequence[bytes], Slow], list[bytes]] = field(init=False)
-    """(messages, slow) → JSON per inserted row, or updated row that came without its old one."""
+    encode_messages: Callable[[Sequence[bytes], Slow, KeyTexts], list[bytes]] = field(init=False)
+    """(messages, slow, keys) → JSON per inserted row, or updated row that came without its old one.
+
+    Appends to `keys`, for `keys_of`, if the key is of columns that are read for the row anyway."""
     encode_lines: Callable[[Sequence[bytes], Slow], list[bytes]] = field(init=False)
     """(COPY lines, slow) → JSON per row."""
+    keys_of: Callable[[KeyTexts], list[str]] = field(init=False)
+    """(what `encode_messages` appended, no None among it) → key per row."""
     message_keys: Callable[[Sequence[bytes], SlowKey], list[str]] = field(init=False)
     """(messages, slow) → key per inserted or updated row."""
     _pieces: list[tuple[int, bytes, Callable[[bytes], bytes]]] = field(init=False)
@@ -76,10 +56,11 @@ class RowCodec:
             for index, column in enumerate(self.columns)
             if column.shown
         ]
-        names = _generate(self)
-        self.encode_messages = names["encode_messages"]
-        self.encode_lines = names["encode_lines"]
-        self.message_keys = names["message_keys"]
+        made = generate(self.columns, self.key, self.subject)
+        self.encode_messages = made["encode_messages"]
+        self.encode_lines = made["encode_lines"]
+        self.keys_of = made["keys_of"]
+        self.message_keys = made["message_keys"]
 
     def encode(self, values: Sequence[Value]) -> bytes:
         """Return one row as a JSON object, without the columns that are ABSENT.
@@ -144,219 +125,3 @@ def _unescape_copy(text: bytes) -> bytes:
         at = found + 2
     out.append(text[at:])
     return b"".join(out)
-
-
-_ODD = 1 << 1600
-"""Mask bits: `1 << i` says that column i is NULL, `_ODD << i` that its text is not the common one."""
-
-
-def _template(codec: RowCodec, mask: int) -> bytes:
-    """Return the `%` template of a row whose NULL and odd columns are those in `mask`.
-
-    A column has one `%b`, a timestamp two; a NULL one is given empty text for each.
-    """
-    parts = []
-    for index, column in enumerate(codec.columns):
-        if not column.shown:
-            continue
-        name = orjson.dumps(column.name).replace(b"%", b"%%") + b":"
-        kind = column.type.kind
-        null, odd = mask >> index & 1, mask & _ODD << index
-        if kind in ("timestamp", "timestamptz"):
-            zone = b"Z" if kind == "timestamptz" else b""
-            value = b"null%b%b" if null else b'"%b%b"' if odd else b'"%bT%b' + zone + b'"'
-        elif null:
-            value = b"null%b"
-        elif kind in ("plain", "text") or odd:
-            value = b'"%b"'
-        else:
-            value = b"%b"
-        parts.append(name + value)
-    return b"{%b}" % b",".join(parts)
-
-
-def _conversion(index: int, column: RowColumn) -> list[str]:
-    """Return the lines that turn the text in `c<index>` into what the template takes."""
-    c = f"c{index}"
-    match column.type.kind:
-        case "bool":
-            return [f"{c} = BOOLEANS[{c}]"]
-        case "json":
-            return [f"{c} = json_text({c})"]
-        case "bytea":
-            return [f"{c} = bytea_text({c})"]
-        case "array":
-            return [f"{c} = array{index}({c})"]
-        case "float":
-            return [
-                f"if {c}[-1] > 57: mask |= ODD << {index}",
-                # A parser would read -0 as the integer 0.
-                f"elif {c} == b'-0': {c} = b'-0.0'",
-            ]
-        case "timestamp":
-            return [
-                f"if {c}[10:11] == b' ' and {c}[-1] < 58: d{index} = {c}[11:]; {c} = {c}[:10]",
-                f"else: d{index} = b''; mask |= ODD << {index}",
-            ]
-        case "timestamptz":
-            return [
-                f"if {c}[10:11] == b' ' and {c}[-3:] == b'+00':",
-                f"    d{index} = {c}[11:-3]; {c} = {c}[:10]",
-                f"else: d{index} = b''; mask |= ODD << {index}",
-            ]
-        case _:
-            return []
-
-
-def _finish(codec: RowCodec) -> list[str]:
-    """Return the lines that escape text where it must be, and put the row together."""
-    shown = [(index, column) for index, column in enumerate(codec.columns) if column.shown]
-    texts = [f"c{index}" for index, column in shown if column.type.kind == "text"]
-    lines = []
-    if texts:
-        whole = texts[0] if len(texts) == 1 else f"join(({', '.join(texts)}))"
-        # One pass over all texts of the row: what is left of them without the safe bytes.
-        lines.append(f"if {whole}.translate(None, SAFE):")
-        lines.extend(f"    {text} = escape({text})" for text in texts)
-    given = []
-    for index, column in shown:
-        given.append(f"c{index}")
-        if column.type.kind in ("timestamp", "timestamptz"):
-            given.append(f"d{index}")
-    arguments = "".join(f"{one}, " for one in given)
-    lines.append(f"add((PLAIN if not mask else templates.get(mask) or odd(mask)) % ({arguments}))")
-    return lines
-
-
-def _read_column(index: int, wanted: list[str] | None, otherwise: str) -> list[str]:
-    """Return the lines that read one column of a tuple at `p` and move `p` past it.
-
-    `wanted`: the lines that follow a value that is there; None when nobody asks for it.
-    """
-    null = [f"mask |= {1 << index}", f"c{index} = d{index} = b''"]
-    take = [] if wanted is None else [f"c{index} = m[q:p]", *wanted]
-    return [
-        "h = m[p : p + 4]",
-        # Kind t and a length below 256, in one comparison: nearly every value there is.
-        "if h == SHORT:",
-        "    q = p + 5; p = q + m[p + 4]",
-        *(f"    {line}" for line in take),
-        "elif h[:1] == b't':",
-        "    q = p + 5; p = q + from_bytes(m[p + 1 : q], 'big')",
-        *(f"    {line}" for line in take),
-        "elif h[:1] == b'n':",
-        "    p += 1",
-        *(f"    {line}" for line in (null if wanted is not None else [])),
-        "else:",
-        f"    {otherwise}",
-        "    continue",
-    ]
-
-
-def _generate(codec: RowCodec) -> dict[str, Any]:
-    """Write, compile and return the functions of one shape of rows."""
-    columns = codec.columns
-    last_shown = max((i for i, column in enumerate(columns) if column.shown), default=-1)
-    start = HEADER + 8
-    head = b"N" + len(columns).to_bytes(2, "big")
-    body: list[str] = []
-    for index, column in enumerate(columns[: last_shown + 1]):
-        conversion = _conversion(index, column) if column.shown else None
-        body += _read_column(index, conversion, "add(slow(m))")
-    source = [
-        "def encode_messages(messages, slow):",
-        "    out = []",
-        "    add = out.append",
-        "    for m in messages:",
-        f"        if m[{HEADER + 5}:{start}] != {head!r}:",
-        "            add(slow(m))",
-        "            continue",
-        "        mask = 0",
-        f"        p = {start}",
-        *(f"        {line}" for line in [*body, *_finish(codec)]),
-        "    return out",
-        "def encode_lines(lines, slow):",
-        "    out = []",
-        "    add = out.append",
-        "    for line in lines:",
-        "        if b'\\\\' in line:",
-        "            add(slow(line))",
-        "            continue",
-        "        mask = 0",
-    ]
-    if columns:
-        names = "".join(f"c{index}, " for index in range(len(columns)))
-        source.append(f"        {names} = line[:-1].split(b'\\t')")
-    for index, column in enumerate(columns):
-        if column.shown:
-            source += [f"        {line}" for line in _conversion(index, column)]
-    source += [f"        {line}" for line in _finish(codec)]
-    source.append("    return out")
-    source += _key_source(codec, start, head)
-    safe = SAFE if codec.utf8 else SAFE_ASCII
-    templates: dict[int, bytes] = {}
-
-    def odd(mask: int) -> bytes:
-        if len(templates) > 512:  # rows of a wide table may be NULL in any combination
-            templates.clear()
-        made = templates[mask] = _template(codec, mask)
-        return made
-
-    names_of: dict[str, Any] = {
-        "BOOLEANS": BOOLEANS,
-        "ODD": _ODD,
-        "PLAIN": _template(codec, 0),
-        "PREFIX": codec.subject + "/",
-        "SAFE": safe,
-        "SHORT": b"t\0\0\0",
-        "bytea_text": bytea_text,
-        "escape": escape,
-        "from_bytes": int.from_bytes,
-        "join": b"".join,
-        "json_text": json_text,
-        "key_part": key_part,
-        "odd": odd,
-        "templates": templates,
-    }
-    for index, column in enumerate(columns):
-        if column.type.kind == "array":
-            names_of[f"array{index}"] = encoder(column.type)
-    code = compile("\n".join(source), f"<rows of {codec.subject}>", "exec")
-    exec(code, names_of)  # noqa: S102 - our own source: column names enter it as constants only
-    return names_of
-
-
-def _key_source(codec: RowCodec, start: int, head: bytes) -> list[str]:
-    """Return the source of `message_keys`, which reads no further than the key's last column."""
-    if not codec.key:
-        return [
-            "def message_keys(messages, slow):",
-            f"    return [{codec.subject!r}] * len(messages)",
-        ]
-    source = [
-        "def message_keys(messages, slow):",
-        "    out = []",
-        "    add = out.append",
-        "    for m in messages:",
-        f"        if m[{HEADER + 5}:{start}] != {head!r}:",
-        "            add(slow(m))",
-        "            continue",
-        "        mask = 0",
-        f"        p = {start}",
-    ]
-    for index in range(codec.key[-1] + 1):
-        wanted: list[str] | None = [] if index in codec.key else None
-        lines = _read_column(index, wanted, "add(slow(m))")
-        source += [f"        {line}" for line in lines]
-    parts = []
-    for index in codec.key:
-        plain = codec.columns[index].type.kind in ("integer", "bool")
-        parts.append(f"c{index}.decode()" if plain else f"key_part(c{index}.decode())")
-    source += [
-        "        if mask:",
-        "            add(slow(m))",
-        "            continue",
-        "        add(PREFIX + " + " + '/' + ".join(parts) + ")",
-        "    return out",
-    ]
-    return source

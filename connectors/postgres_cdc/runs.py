@@ -10,6 +10,7 @@ from connectors.batch import Operation
 from connectors.postgres_cdc.condition import Condition
 from connectors.postgres_cdc.incremental import Copy
 from connectors.postgres_cdc.progress import Progress
+from connectors.postgres_cdc.rows import KeyTexts
 from connectors.postgres_cdc.tables import Table
 
 
@@ -36,6 +37,8 @@ class Run:
     """The transaction's number; 0: none is known."""
     unchanged: dict[int, list[str]] = field(default_factory=dict)
     """id(message) → columns whose unchanged TOAST values nobody sent; filled with `raw`."""
+    keys: KeyTexts = field(default_factory=list)
+    """What identifies the rows, as far as it was found; filled with `raw`."""
     counted: Counts | None = None
     """The events of the transaction before the run; None: they are not counted."""
 

@@ -91,7 +91,7 @@ class PostgresCdcSource:
             settings=settings,
             application=self._application,
             facts=facts,
-            tables=_snapshot_tables(settings, facts, tables, publication, types),
+            tables=_snapshot_tables(settings, tables, publication, types),
             types=types,
             keys={},
             type_names={},
@@ -180,13 +180,12 @@ def _described(
     if missing:
         catalog.add_types(connection, types, missing)
     return _snapshot_tables(
-        settings.model_copy(update={"tables": [wanted]}), facts, [found], published, types
+        settings.model_copy(update={"tables": [wanted]}), [found], published, types
     )[0]
 
 
 def _snapshot_tables(
     settings: PostgresCdcSettings,
-    facts: ServerFacts,
     tables: Sequence[TableFacts],
     publication: Publication | None,
     types: TypeCatalog,
@@ -196,9 +195,7 @@ def _snapshot_tables(
     for wanted, found in zip(settings.tables, tables, strict=True):
         published = None if publication is None else publication.tables.get(wanted.name)
         columns = wanted.columns if published is None else published.columns
-        table = snapshot_table(
-            found, published=columns, shown=wanted.columns, types=types, utf8=facts.utf8
-        )
+        table = snapshot_table(found, published=columns, shown=wanted.columns, types=types)
         where = wanted.where if published is None else published.where
         made.append(SnapshotTable(table, found.kind == "p", where))
     return made

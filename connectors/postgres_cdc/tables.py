@@ -10,7 +10,8 @@ from connectors.postgres_cdc.catalog import TableFacts
 from connectors.postgres_cdc.condition import typed
 from connectors.postgres_cdc.pgoutput import ABSENT, Relation, RowChange, Value
 from connectors.postgres_cdc.progress import KEY_KINDS, KeyKind
-from connectors.postgres_cdc.rows import RowCodec, RowColumn
+from connectors.postgres_cdc.row_source import RowColumn
+from connectors.postgres_cdc.rows import RowCodec
 from connectors.postgres_cdc.types import TypeCatalog
 
 CTID = "ctid"
@@ -83,7 +84,6 @@ def make_table(
     key: Iterable[str],
     shown: Iterable[str] | None,
     types: TypeCatalog,
-    utf8: bool,
 ) -> Table:
     """Return a table whose columns are (name, type oid, part of the replica identity).
 
@@ -96,7 +96,7 @@ def make_table(
         RowColumn(name, types.resolve(oid), name in keys, seen is None or name in seen)
         for name, oid, _ in listed
     ]
-    codec = RowCodec(schema, table, made, utf8)
+    codec = RowCodec(schema, table, made)
     kinds = [KEY_KINDS.get(made[index].type.oid) for index in codec.key]
     known = tuple(kind for kind in kinds if kind is not None)
     return Table(
@@ -113,7 +113,6 @@ def stream_table(
     primary_key: Sequence[str],
     shown: Iterable[str] | None,
     types: TypeCatalog,
-    utf8: bool,
 ) -> Table:
     """Return the table that a Relation message describes.
 
@@ -132,7 +131,6 @@ def stream_table(
         key=key,
         shown=shown,
         types=types,
-        utf8=utf8,
     )
 
 
@@ -142,7 +140,6 @@ def snapshot_table(
     published: Sequence[str] | None,
     shown: Iterable[str] | None,
     types: TypeCatalog,
-    utf8: bool,
 ) -> Table:
     """Return the table as a snapshot reads it: the published columns in the table's order."""
     read = None if published is None else set(published)
@@ -164,7 +161,6 @@ def snapshot_table(
         key=key,
         shown=wanted,
         types=types,
-        utf8=utf8,
     )
 
 

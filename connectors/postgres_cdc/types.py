@@ -144,13 +144,6 @@ class TypeCatalog:
         return ColumnType(oid, found.name, _KINDS.get(oid, "text"))
 
 
-SAFE = bytes(byte for byte in range(0x20, 0x100) if byte not in b'"\\')
-"""Bytes that stand for themselves in a JSON string, where the text is known to be UTF-8."""
-
-SAFE_ASCII = bytes(byte for byte in SAFE if byte < 0x80)
-"""The same where it isn't known: a database in SQL_ASCII holds whatever was put into it."""
-
-
 def escape(text: bytes) -> bytes:
     """Return text as it stands between the quotes of a JSON string.
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import struct
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.postgres_cdc import pgoutput
+from connectors.postgres_cdc import patterns, pgoutput
 from connectors.postgres_cdc.assemble import Assembler
+from connectors.postgres_cdc.patterns import Patterns
 from connectors.postgres_cdc.pgoutput import ABSENT, HEADER, RowChange
-from connectors.postgres_cdc.rows import RowCodec, RowColumn
+from connectors.postgres_cdc.row_source import RowColumn
+from connectors.postgres_cdc.rows import RowCodec
 from connectors.postgres_cdc.runs import Interest
 from connectors.postgres_cdc.types import TYPES_SQL, ColumnType, TypeCatalog
 
@@ -150,7 +153,7 @@ def test_the_generated_code_says_what_the_plain_code_says(shape, data):
     def slow(line):
         return codec.encode(codec.split_line(line))
 
-    assert codec.encode_messages(messages, unexpected) == expected
+    assert codec.encode_messages(messages, unexpected, []) == expected
     assert codec.encode_lines([copy_line(row) for row in rows], slow) == expected
     keys = codec.message_keys(
         messages, lambda message: codec.key_of(pgoutput.decode_row_change(message).new)
@@ -159,6 +162,90 @@ def test_the_generated_code_says_what_the_plain_code_says(shape, data):
     for text in expected:
         json.loads(text)
     assert [codec.split_line(copy_line(row)) for row in rows] == [list(row) for row in rows]
+
+
+# Letters that stand for a value, NULL and an unchanged value in the protocol, too.
+texts = st.text('ntu"é', max_size=4).map(str.encode) | st.sampled_from(
+    [b"n" * 252, b"t" * 0x74, b"nt" * 0x3A00, b"n" * 0x10000]
+)
+shapes = st.lists(
+    st.tuples(st.sampled_from(["integer", "timestamp", "plain", "text"]), st.booleans()),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(shapes, st.data())
+def test_a_pattern_made_of_other_rows_reads_a_row_as_it_is(shape, data):
+    """Each row that is NULL elsewhere than the one before is compared with the pattern of that one."""
+    kinds = {**KINDS, "text": texts, "plain": texts.filter(lambda text: b'"' not in text)}
+    columns = [
+        RowColumn(f"c{n}", ColumnType(0, "", kind), key=key) for n, (kind, key) in enumerate(shape)
+    ]
+    codec = RowCodec("s", "t", columns)
+    drawn = st.lists(
+        st.tuples(*(st.none() | st.just(ABSENT) | kinds[kind] for kind, _ in shape)), max_size=12
+    )
+    rows = data.draw(drawn)
+    messages = [change(b"I", 1, new=row) for row in rows]
+
+    def slow(message):
+        return codec.encode(pgoutput.decode_row_change(message).new)
+
+    def slow_key(message):
+        return codec.key_of(pgoutput.decode_row_change(message).new)
+
+    for _ in range(2):
+        keys = []
+        with mock.patch.object(patterns, "ENOUGH", 1):
+            found = codec.encode_messages(messages, slow, keys)
+        assert found == [codec.encode(row) for row in rows]
+        expected = [codec.key_of(row) for row in rows]
+        assert codec.message_keys(messages, slow_key) == expected
+        if None not in keys and len(keys) == len(rows):
+            assert codec.keys_of(keys) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "row"),
+    [
+        ([b"a", None, b"b"], [b"an", b"v", None]),
+        ([b"a", None, b"b", b"c"], [b"an", b"v", None, b"c"]),
+        ([b"a", None, None, b"b"], [b"an", b"v", None, None]),
+        ([b"a", None, b"b"], [b"n" * 300, b"v", None]),
+        ([b"a", b"b", None], [b"a", None, b"v5n"]),
+    ],
+)
+def test_the_last_letter_of_a_value_is_not_taken_for_a_null(before, row):
+    columns = [RowColumn(f"c{n}", ColumnType(0, "", "text")) for n in range(len(row))]
+    codec = RowCodec("s", "t", columns)
+
+    def unexpected(message):
+        raise AssertionError(message)
+
+    with mock.patch.object(patterns, "ENOUGH", 1):
+        messages = [change(b"I", 1, new=values) for values in (before, before, row)]
+        found = codec.encode_messages(messages, unexpected, [])
+    assert found[1:] == [codec.encode(before), codec.encode(row)]
+
+
+def test_patterns_rest_where_most_rows_are_unlike_the_ones_before():
+    made = Patterns(["text", "text"], 0, lambda mask: b"%d" % mask)
+    one, other = change(b"I", 1, new=[b"a", b"b"]), change(b"I", 1, new=[None, b"b"])
+    for message, mask in ((one, 0), (other, 1)):
+        for _ in range(patterns.ENOUGH):
+            usual = made.met(mask)
+        assert usual.template == b"%d" % mask
+        assert usual.match(message, HEADER + 5)
+        assert not usual.match(other if message is one else one, HEADER + 5)
+    assert made.begin(patterns.TRIED) is usual
+    for mask in (0, 1) * patterns.TRIED:
+        made.met(mask)
+    assert made.begin(1) is None
+    rested = 1
+    while made.begin(1000) is None:
+        rested += 1000
+    assert abs(rested - patterns.RESTS) <= 1000
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from("IIUD")), min_size=1, max_size=20))
@@ -185,7 +272,6 @@ def read(messages, skip, limit=3):
         Interest({"public.t": None}, frozenset({"INSERT", "UPDATE", "DELETE"})),
         TypeCatalog([(23, "int4", 0, 0, ",")]),
         {},
-        utf8=True,
         generation=1,
         skip=skip,
         start=0,
@@ -214,7 +300,6 @@ def test_a_keepalive_inside_a_transaction_does_not_move_the_position():
         Interest({"public.t": None}, frozenset({"INSERT"})),
         TypeCatalog(),
         {},
-        utf8=True,
         generation=1,
         skip=(50, 0),
         start=50,

@@ -350,7 +350,6 @@ def assembler(skip, counted):
         Interest({"public.t": None}, frozenset({"INSERT"}), messages=["m"]),
         TypeCatalog([(23, "int4", 0, 0, ",")]),
         {},
-        utf8=True,
         generation=1,
         skip=skip,
         start=0,
