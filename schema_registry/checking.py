@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-
-import jsonschema_rs
 
 from schema_registry.documents import Document, Place, check_references
 from schema_registry.validation import SchemaError, compile_schema
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 _REFERRED = "penstock-schema:/"
 """Where the documents that a schema refers to are put for whoever compiles it."""
@@ -28,6 +29,8 @@ def bundled(document: Document) -> tuple[Any, jsonschema_rs.Registry | None]:
     """Return a schema and a registry in which all of its `$ref`s are found."""
     if not document.referred:
         return document.value, None
+    import jsonschema_rs  # noqa: PLC0415 - a flow without schemas does without
+
     names: dict[int, str] = {}
     waiting: list[Document] = []
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import jsonschema_rs
 import orjson
 
 from connectors.batch import Batch
 from connectors.errors import FlowFileError
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 SchemaKind = Literal["json", "cloudevents"]
 
@@ -61,6 +63,8 @@ def compile_schema(
     `registry` has other schemas that it refers to. Never fetches one from the network. Formats that
     are not known are refused, but for `any_format`. Raises SchemaError.
     """
+    import jsonschema_rs  # noqa: PLC0415 - 3 MB that a flow without schemas does without
+
     try:
         return jsonschema_rs.validator_for(
             schema if isinstance(schema, bool) else dict(schema),
