@@ -77,6 +77,7 @@ class Transactions:
         """The open transaction can only be aborted."""
         self._committing = False
         self._patience = ANSWER_SECONDS
+        self._closing = False
         self._alone_since: float | None = None
         """Since when brokers are seen to answer another client, and not the producer."""
         # Positions of a pending transaction are waited for, since this client reads what is committed.
@@ -230,7 +231,7 @@ class Transactions:
     def close(self) -> None:
         """Abort what is open, within some 5 s, and disconnect."""
         if self._open and self._errors.fatal is None:
-            self._patience = 3.0
+            self._patience, self._closing = 3.0, True
             with contextlib.suppress(PenstockError):
                 self._abort()
         self._consumer.close()
@@ -257,7 +258,8 @@ class Transactions:
                     self._errors.fatal = client_failed(error)
                     raise self._errors.fatal from raised
                 if time.monotonic() > deadline:
-                    self._give_up_if_left_alone(error)
+                    if not self._closing:
+                        self._give_up_if_left_alone(error)
                     raise transactions_unavailable(error.str()) from raised
             else:
                 self._alone_since = None
