@@ -12,7 +12,9 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from hashlib import blake2b
+from math import floor
 from struct import pack
 from typing import Any
 
@@ -30,14 +32,24 @@ from connectors.postgres_cdc.pgoutput import (
 )
 from connectors.postgres_cdc.position import SnapshotPosition, StreamPosition
 from connectors.postgres_cdc.progress import Progress
+from connectors.postgres_cdc.rows import KeyTexts
 from connectors.postgres_cdc.runs import Counts, Run
 from connectors.postgres_cdc.tables import Table
 
 
 def rfc3339(seconds: float) -> str:
     """Return a time in UTC, with microseconds."""
-    found = datetime.fromtimestamp(seconds, timezone.utc)
-    return found.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    whole = floor(seconds)
+    microseconds = round((seconds - whole) * 1_000_000)
+    if microseconds == 1_000_000:
+        whole, microseconds = whole + 1, 0
+    return f"{_to_the_second(whole)}.{microseconds:06d}Z"
+
+
+@lru_cache(100)
+def _to_the_second(seconds: int) -> str:
+    """Return a time without its fraction: transactions come by the thousand in one second."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +165,9 @@ class Columns:
             rows = codec.encode_lines(messages, lambda line: codec.encode(codec.split_line(line)))
             return rows if self._plain else self._wrapped(rows)
         if operation == "INSERT" or (operation == "UPDATE" and self._plain):
-            run.keys = []
-            rows = codec.encode_messages(
-                messages, lambda message: self._after(run, message), run.keys
-            )
+            keys: KeyTexts = []
+            rows = codec.encode_messages(messages, lambda each: self._after(run, each), keys)
+            run.keys = keys
             return rows if self._plain else self._wrapped(rows)
         return [self._both(run, message) for message in messages]
 
@@ -195,6 +206,8 @@ class Columns:
     def _note_unchanged(run: Run, message: bytes, after: Sequence[Value]) -> None:
         if ABSENT in after:
             codec = run.table.codec
+            if run.unchanged is None:
+                run.unchanged = {}
             run.unchanged[id(message)] = codec.names(codec.absent(after))
 
     def _key(self, batch: Batch) -> Column:
@@ -442,8 +455,10 @@ def _transactions(batch: Batch) -> Column:
 def _numbered(head: str, ordinals: Sequence[int], tail: str) -> list[str]:
     """Return the ordinals in eight hexadecimal digits, between two texts that hold no line end.
 
-    In one text for all, and cut: a fifth of the time of one by one.
+    Many in one text, and cut: a third of the time of one by one.
     """
+    if len(ordinals) == 1:
+        return [f"{head}{ordinals[0]:08X}{tail}"]
     digits = pack(f">{len(ordinals)}I", *ordinals).hex("\n", 4).upper()
     return (head + digits.replace("\n", f"{tail}\n{head}") + tail).split("\n")
 
@@ -480,7 +495,7 @@ def _unchanged(batch: Batch) -> Column:
     if not any(run.unchanged for run in batch.state):
         return [None] * batch.size
     return [
-        ",".join(names) if (names := run.unchanged.get(id(message))) else None
+        ",".join(names) if run.unchanged and (names := run.unchanged.get(id(message))) else None
         for run in batch.state
         for message in run.messages
     ]
@@ -488,6 +503,8 @@ def _unchanged(batch: Batch) -> Column:
 
 def _only(run: Run, message: bytes) -> Run:
     """Return a run of one message, noting what it finds in the run it is of."""
+    if run.unchanged is None:
+        run.unchanged = {}
     return Run(run.table, run.operation, [message], [0], run.lsn, run.time, unchanged=run.unchanged)
 
 
@@ -502,7 +519,7 @@ def _keys(run: Run) -> list[str]:
 
     match run.operation:
         case "INSERT" | "UPDATE":
-            if len(run.keys) == len(run.messages) and None not in run.keys:
+            if run.keys and None not in run.keys:
                 return codec.keys_of(run.keys)
             return codec.message_keys(run.messages, slow)
         case "BEGIN" | "END":

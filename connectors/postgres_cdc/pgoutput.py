@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 HEADER = 25
 """Length of an XLogData header: 'w', start LSN, end LSN, send time."""
@@ -58,8 +58,7 @@ class ProtocolError(ValueError):
     """The bytes are not what the protocol says: a server or a proxy that speaks another one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(NamedTuple):
     """A transaction starts. `time` is its commit time in Unix seconds."""
 
     commit_lsn: int
@@ -67,8 +66,7 @@ class Begin:
     xid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """A transaction is complete; `end_lsn` is where the next record starts."""
 
     commit_lsn: int

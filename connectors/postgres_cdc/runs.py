@@ -35,9 +35,9 @@ class Run:
     """For READ in the stream: how far the snapshot was before the run."""
     xid: int = 0
     """The transaction's number; 0: none is known."""
-    unchanged: dict[int, list[str]] = field(default_factory=dict)
+    unchanged: dict[int, list[str]] | None = None
     """id(message) → columns whose unchanged TOAST values nobody sent; filled with `raw`."""
-    keys: KeyTexts = field(default_factory=list)
+    keys: KeyTexts | None = None
     """What identifies the rows, as far as it was found; filled with `raw`."""
     counted: Counts | None = None
     """The events of the transaction before the run; None: they are not counted."""
