@@ -93,6 +93,7 @@ class Columns:
     def __init__(self, shape: Shape, generation: int) -> None:
         self._shape = shape
         self._generation = generation
+        self._opening = StreamPosition(generation, 0).text()[:5]
         self._source = f"/postgres/{shape.database}/{shape.slot}"
         self._types: dict[tuple[str, str], str] = {}
         self._plain = not (shape.include_before or shape.include_after)
@@ -229,6 +230,8 @@ class Columns:
 
     def _position(self, batch: Batch) -> Column:
         out: Column = []
+        carried: Mapping[str, Any] | None = None
+        tail = ""
         for run in batch.state:
             if run.progress is not None:
                 out += self._snapshot_positions(run)
@@ -239,8 +242,10 @@ class Columns:
             if run.counted is not None:
                 out += self._counted_positions(run, run.counted)
                 continue
-            last = StreamPosition(self._generation, run.lsn, 0, dict(run.carried)).text()
-            out += _numbered(last[:22], run.ordinals, last[30:])
+            if run.carried is not carried:
+                carried = run.carried
+                tail = StreamPosition(self._generation, 0, 0, dict(carried)).text()[30:]
+            out += _numbered(f"{self._opening}{run.lsn:016X}/", run.ordinals, tail)
         return out
 
     def _snapshot_positions(self, run: Run) -> list[str]:
