@@ -25,6 +25,14 @@ INSERT INTO orders
 SELECT k, k %% 10007, 'paid', (k %% 100000) / 100.0, repeat('n', 120), now()
 FROM generate_series(%s::int, %s::int) k
 """
+SMALL = """
+DO $$ BEGIN
+    FOR k IN 1..{rows} LOOP
+        INSERT INTO orders SELECT k, k % 10007, 'paid', (k % 100000) / 100.0, repeat('n', 120), now();
+        COMMIT;
+    END LOOP;
+END $$
+"""
 FLOW = """
 name: bench
 state: {{ url: "sqlite:///{folder}/state.db" }}
@@ -58,14 +66,21 @@ def shape(row: dict[str, object]) -> dict[str, object]:
     }
 
 
-def backlog(server: PostgresServer, rows: int) -> tuple[str, str]:
-    """Make a database with a slot that has `rows` inserts waiting; return its DSN and the slot."""
+def backlog(server: PostgresServer, rows: int, *, small: bool = False) -> tuple[str, str]:
+    """Make a database with a slot that has `rows` inserts waiting; return its DSN and the slot.
+
+    A thousand in a transaction, or one if `small`.
+    """
     slot = f"bench_{next(_slots)}"
     dsn = server.create_database(slot)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(TABLE)
         connection.execute(f"CREATE PUBLICATION {slot} FOR TABLE orders")
         connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+        if small:
+            connection.execute("SET synchronous_commit = off")
+            connection.execute(SMALL.format(rows=rows))  # type: ignore[arg-type]
+            return dsn, slot
         for first in range(1, rows + 1, 1000):
             connection.execute(ROWS, (first, min(first + 999, rows)))
     return dsn, slot
@@ -79,9 +94,9 @@ def drop(server: PostgresServer, slot: str) -> None:
         connection.execute(f"DROP DATABASE {slot} WITH (FORCE)")
 
 
-def bare(server: PostgresServer, broker: KafkaBroker, rows: int) -> Figure:
+def bare(server: PostgresServer, broker: KafkaBroker, rows: int, *, small: bool = False) -> Figure:
     """Drain a backlog with the bare loop."""
-    dsn, slot = backlog(server, rows)
+    dsn, slot = backlog(server, rows, small=small)
     target = broker.create_topic()
     command = [sys.executable, "-m", "benchmarks.bare.cdc_loop"]
     figure = measure([*command, dsn, slot, slot, broker.bootstrap, target], rows, count_line)
@@ -91,10 +106,16 @@ def bare(server: PostgresServer, broker: KafkaBroker, rows: int) -> Figure:
 
 
 def penstock(
-    server: PostgresServer, broker: KafkaBroker, rows: int, work: str, record: str
+    server: PostgresServer,
+    broker: KafkaBroker,
+    rows: int,
+    work: str,
+    record: str,
+    *,
+    small: bool = False,
 ) -> Figure:
     """Drain a backlog with a worker."""
-    dsn, slot = backlog(server, rows)
+    dsn, slot = backlog(server, rows, small=small)
     target = broker.create_topic()
     with worker_command() as (folder, command):
         flow = folder / "flow.yaml"
@@ -129,11 +150,16 @@ def run(
     server: PostgresServer, broker: KafkaBroker, rows: int, rounds: int
 ) -> Iterator[tuple[str, list[Figure]]]:
     """Yield each figure's name and its runs; contenders alternate."""
+    few = rows // 4
     contenders = {
         "CDC: bare loop": lambda: bare(server, broker, rows),
         "CDC pass: Penstock, history off": lambda: penstock(server, broker, rows, "pass", "off"),
         "CDC shape: Penstock, history full": lambda: penstock(
             server, broker, rows, "shape", "full"
+        ),
+        "CDC, a row a transaction: bare loop": lambda: bare(server, broker, few, small=True),
+        "CDC, a row a transaction, pass: Penstock, history off": lambda: penstock(
+            server, broker, few, "pass", "off", small=True
         ),
     }
     runs: dict[str, list[Figure]] = {name: [] for name in contenders}
