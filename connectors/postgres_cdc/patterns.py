@@ -1,10 +1,10 @@
 """`Patterns`: the regular expressions that read whole rows of a table, one per set of NULL columns.
 
-A value in text format holds no zero byte and its length begins with two where it is below 64 KiB, so
+A value in text format holds no zero byte, and its length begins with two where it is below 64 KiB. So
 `t` and two zero bytes begin a value and stand nowhere else: a row with a value in each column can be
-read in one way only. Where columns are NULL, an `n` each, that is not so: the `n` may be the last
-letter of the value before it, and the length of that value tells: it is compared. Measured on six columns of 200 B together: 0.7 us a row, where a generated loop that
-goes from length to length takes 1.5.
+read in one way only. With NULL columns, an `n` each, that is not so: the `n` may be the last letter of
+the value before it. That value's length tells which, and is compared. Measured on six columns of 200 B
+together: 0.7 us a row, where a generated loop that goes from length to length takes 1.5.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ _VALUES: dict[Kind, bytes] = {
 _ANY = rb"([^\0]*)"
 
 Match = Callable[[bytes, int], "re.Match[bytes] | None"]
-
 
 Compared = tuple[int, int, int]
 """The first and the last group of a value, and how many bytes follow that are in none."""
@@ -91,7 +90,7 @@ class Patterns:
     def begin(self, rows: int) -> Usual | None:
         """Return what to compare the next rows with; None: with nothing, hardly any would match."""
         if self._rows >= TRIED:
-            if self._made and self._missed > self._rows / 2:
+            if self._missed > self._rows / 2:
                 self._resting = RESTS
             self._rows = self._missed = 0
         if self._resting > 0:
