@@ -462,8 +462,8 @@ def _numbered(head: str, ordinals: Sequence[int], tail: str) -> list[str]:
 
     Many in one text, and cut: a third of the time of one by one.
     """
-    if len(ordinals) == 1:
-        return [f"{head}{ordinals[0]:08X}{tail}"]
+    if len(ordinals) < 2:
+        return [f"{head}{ordinal:08X}{tail}" for ordinal in ordinals]
     digits = pack(f">{len(ordinals)}I", *ordinals).hex("\n", 4).upper()
     return (head + digits.replace("\n", f"{tail}\n{head}") + tail).split("\n")
 
