@@ -391,7 +391,7 @@ def _subjects(batch: Batch) -> Column:
 def _stream_ids(batch: Batch) -> Column:
     runs: Sequence[Run] | None = batch.state
     if runs is not None:
-        # What positions would tell, in a tenth of the time.
+        # What positions would tell, in a sixth of the time.
         slots = batch.column("partition")
         heads = [f"{slots[0]}:{run.lsn:016X}:" for run in runs]
         pairs = zip(heads, runs, strict=True)

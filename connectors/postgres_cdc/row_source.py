@@ -324,6 +324,11 @@ def _key_found(columns: Columns, key: Sequence[int], last_read: int) -> str | No
         return None
     if not all(columns[index].type.kind in _KEY_AS_IT_IS for index in key):
         return None
+    return _key_texts(key)
+
+
+def _key_texts(key: Sequence[int]) -> str:
+    """Return the key's texts as an expression, and as what a loop over such assigns to."""
     return f"c{key[0]}" if len(key) == 1 else f"({', '.join(f'c{index}' for index in key)})"
 
 
@@ -347,7 +352,7 @@ def _keys_source(columns: Columns, key: Sequence[int], subject: str) -> list[str
     head = b"N" + len(columns).to_bytes(2, "big")
     source = [
         "def keys_of(found):",
-        f"    return [{_key_parts(columns, key)} for {', '.join(f'c{index}' for index in key)} in found]",
+        f"    return [{_key_parts(columns, key)} for {_key_texts(key)} in found]",
         "def message_keys(messages, slow):",
         "    out = []",
         "    add = out.append",

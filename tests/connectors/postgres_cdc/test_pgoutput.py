@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import struct
+from datetime import datetime, timezone
 from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.batch import Batch
 from connectors.postgres_cdc import patterns, pgoutput
 from connectors.postgres_cdc.assemble import Assembler
+from connectors.postgres_cdc.columns import Columns, Shape, rfc3339
 from connectors.postgres_cdc.patterns import Patterns
 from connectors.postgres_cdc.pgoutput import ABSENT, HEADER, RowChange
+from connectors.postgres_cdc.position import StreamPosition
 from connectors.postgres_cdc.row_source import RowColumn
 from connectors.postgres_cdc.rows import RowCodec
 from connectors.postgres_cdc.runs import Interest
@@ -313,3 +317,28 @@ def test_a_keepalive_inside_a_transaction_does_not_move_the_position():
 
 def test_types_are_asked_for_in_one_query():
     assert "pg_type" in TYPES_SQL
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_ids_and_sequences_are_what_history_makes_of_positions(sizes):
+    messages, lsn = [relation(1, "t", [("id", 23, 1)])], 100
+    for size in sizes:
+        rows = [change(b"I", 1, new=[b"%d" % n]) for n in range(size)]
+        messages += [begin(lsn), *rows, commit(lsn, lsn + 8)]
+        lsn += 100
+    runs = read(messages, (0, 0), 100)
+    makers = Columns(Shape("slot", "db", False, False, lambda _: "t"), 1).of_stream
+    live = Batch(sum(sizes), {}, after={}, makers=makers, state=runs)
+    kept = {name: live.column(name) for name in ("partition", "position")}
+    recorded = Batch(sum(sizes), kept, after={}, makers=makers)
+    for name in ("id", "extensions.sequence"):
+        assert live.column(name) == recorded.column(name)
+    places = [(run.lsn, ordinal) for run in runs for ordinal in run.ordinals]
+    assert kept["position"] == [StreamPosition(1, *place).text() for place in places]
+
+
+@given(st.integers(0, 10**16))
+def test_a_time_is_written_as_the_calendar_says(microseconds):
+    seconds = pgoutput.unix_time(microseconds)
+    expected = datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")
+    assert rfc3339(seconds) == expected.replace("+00:00", "Z")
